@@ -1,0 +1,157 @@
+"""One split a cohort, by patient: pool, validation and test.
+
+Patients who are tied (one group, or an identical image under two keys) move together. The test part is frozen: a cohort
+that grows sends its new patients to the pool, and to another part only where they are tied to a patient there.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from medssl.config import Fractions
+from medssl.errors import UserError
+from medssl.workspace import digest, write_json
+
+PARTS = ("pool", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Patient keys of each part, sorted. Pretraining uses pool and validation; budgets are drawn from the pool."""
+
+    pool: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+    fractions: Fractions
+
+    @property
+    def hash(self) -> str:
+        return digest({part: getattr(self, part) for part in PARTS})
+
+    def part_of(self) -> dict[str, str]:
+        """Patient key -> name of its part."""
+        return {patient: part for part in PARTS for patient in getattr(self, part)}
+
+    def save(self, path: Path) -> None:
+        parts = {part: list(getattr(self, part)) for part in PARTS}
+        write_json(path, {**parts, "hash": self.hash, "fractions": self.fractions.model_dump()})
+
+    @classmethod
+    def load(cls, path: Path) -> Split:
+        """Raises UserError where the file was edited: its hash no longer fits its patients."""
+        raw = json.loads(path.read_text())
+        split = cls(*(tuple(raw[part]) for part in PARTS), fractions=Fractions(**raw["fractions"]))
+        if split.hash != raw["hash"]:
+            raise UserError("the split does not fit its hash: it was changed by hand", path.name, "Restore the file.")
+        return split
+
+
+def split_patients(patients: pd.DataFrame, fractions: Fractions) -> Split:
+    """Draw a split, stratified by label.
+
+    Args:
+        patients: one row per (patient, label); columns `patient`, `label` (missing for unlabeled), and `ties`, a list of
+            keys (group, content hashes): patients who share any key stay together.
+        fractions: shares of test and validation among labeled patients. Unlabeled patients go to the pool, where
+            pretraining can use them: in the test part they would be of no use to anybody.
+    """
+    component = components(patients)
+    labels = patients.dropna(subset=["label"]).groupby("patient")["label"].agg(lambda v: "|".join(sorted({*map(str, v)})))
+    members: dict[int, list[str]] = {}
+    for patient, number in component.items():
+        members.setdefault(number, []).append(patient)
+    strata: dict[str, list[list[str]]] = {}
+    for group in members.values():
+        signature = "|".join(sorted({labels[p] for p in group if p in labels.index}))
+        strata.setdefault(signature, []).append(sorted(group))
+    rng = np.random.default_rng(fractions.seed)
+    parts: dict[str, list[str]] = {part: [] for part in PARTS}
+    parts["pool"] += [p for group in strata.pop("", []) for p in group]
+    owed = {"test": 0.0, "validation": 0.0}  # carries the rounding from stratum to stratum, so that small strata add up
+    for signature in sorted(strata):
+        groups = sorted(strata[signature])
+        rng.shuffle(groups)
+        for part, share in (("test", fractions.test), ("validation", fractions.validation)):
+            owed[part] += share * sum(map(len, strata[signature]))
+            while groups and owed[part] >= len(groups[-1]) / 2:
+                chosen = groups.pop()
+                parts[part] += chosen
+                owed[part] -= len(chosen)
+        parts["pool"] += [p for group in groups for p in group]
+    return Split(*(tuple(sorted(parts[part])) for part in PARTS), fractions=fractions)
+
+
+def grow(split: Split, patients: pd.DataFrame) -> Split:
+    """The same split for a cohort that changed: new patients join the pool, or the part that they are tied to.
+
+    Raises:
+        UserError: a new tie joins patients of different parts.
+    """
+    component, part = components(patients), split.part_of()
+    where: dict[int, set[str]] = {}
+    for patient, number in component.items():
+        if patient in part:
+            where.setdefault(number, set()).add(part[patient])
+    torn = sum(len(parts) > 1 for parts in where.values())
+    if torn:
+        raise UserError(
+            f"{torn} group(s) of duplicates or tied patients now lie across pool, validation and test",
+            "split.json",
+            "Remove the duplicates from the source, or start a new cohort (its results will not be comparable).",
+        )
+    parts: dict[str, list[str]] = {p: [] for p in PARTS}
+    for patient, number in component.items():
+        parts[next(iter(where.get(number, {"pool"})))].append(patient)
+    return Split(*(tuple(sorted(parts[p])) for p in PARTS), fractions=split.fractions)
+
+
+def components(patients: pd.DataFrame) -> dict[str, int]:
+    """Patient key -> number of its connected component, by shared `ties` (union-find)."""
+    parent: dict[str, str] = {}
+
+    def root(key: str) -> str:
+        while parent.setdefault(key, key) != key:
+            parent[key] = parent[parent[key]]
+            key = parent[key]
+        return key
+
+    for row in patients.itertuples():
+        for tie in row.ties:
+            parent[root(f"patient {row.patient}")] = root(f"tie {tie}")
+        root(f"patient {row.patient}")
+    numbers: dict[str, int] = {}
+    names = sorted(set(patients["patient"]))
+    return {p: numbers.setdefault(root(f"patient {p}"), len(numbers)) for p in names}
+
+
+def cohort_split(folder: Path, patients: pd.DataFrame, fractions: Fractions) -> Split:
+    """The cohort's one split: read from `folder/split.json`, or drawn and stored there on first use.
+
+    Raises:
+        UserError: other fractions than those of the stored split; a second split would let test patients into training.
+    """
+    path = folder / "split.json"
+    if not path.exists():
+        split = split_patients(patients, fractions)
+        split.save(path)
+        return split
+    stored = Split.load(path)
+    if stored.fractions != fractions:
+        raise UserError(
+            f"this cohort was split with {_words(stored.fractions)}, the config asks for {_words(fractions)}",
+            "split",
+            "A cohort has one split, shared by its experiments. Use its values, or another cohort name.",
+        )
+    grown = grow(stored, patients)
+    if grown != stored:
+        grown.save(path)
+    return grown
+
+
+def _words(fractions: Fractions) -> str:
+    return f"test {fractions.test:g}, validation {fractions.validation:g}, seed {fractions.seed}"
