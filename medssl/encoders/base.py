@@ -1,0 +1,58 @@
+"""What every encoder offers, whatever library its layers come from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Encoder(nn.Module):
+    """An image in, a feature pyramid or one vector out.
+
+    Attributes:
+        name: what `create_encoder` was asked for.
+        spatial_dims: 2 or 3.
+        in_channels: channels that `forward` takes.
+        channels, strides: one entry a level of the pyramid, finest first.
+        embed_dim: D of `embed`.
+        mean, std: (C,) buffers that the input is normalised with; inside a checkpoint like any weight.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        name: str,
+        spatial_dims: int,
+        in_channels: int,
+        channels: list[int],
+        strides: list[int],
+        embed_dim: int,
+        mean: list[float],
+        std: list[float],
+    ) -> None:
+        super().__init__()
+        self.name, self.spatial_dims, self.in_channels = name, spatial_dims, in_channels
+        self.channels, self.strides, self.embed_dim = channels, strides, embed_dim
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Feature maps of x, (N, C, *spatial) in [0, 1], finest first."""
+        raise NotImplementedError
+
+    def embed(self, x: Tensor) -> Tensor:
+        """The pooled feature before any classifier, (N, embed_dim), of x (N, C, *spatial) in [0, 1]."""
+        raise NotImplementedError
+
+    def architecture(self) -> dict[str, Any]:
+        """What `create_encoder` needs to build this encoder again, as plain data for a checkpoint."""
+        return {"name": self.name, "spatial_dims": self.spatial_dims, "in_channels": self.in_channels}
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """(x - mean) / std by channel. Gray is repeated to as many channels as the mean has."""
+        shape = (1, -1) + (1,) * self.spatial_dims
+        return (x - self.mean.view(shape)) / self.std.view(shape)

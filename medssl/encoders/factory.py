@@ -1,0 +1,62 @@
+"""The one way to make an encoder."""
+
+from __future__ import annotations
+
+import torch
+
+from medssl.encoders.base import Encoder
+from medssl.encoders.resnet import SmallResNet
+from medssl.errors import UserError
+
+
+def create_encoder(
+    name: str, spatial_dims: int = 2, in_channels: int = 1, weights: str = "random", seed: int = 0
+) -> Encoder:
+    """An encoder by name.
+
+    Args:
+        name: `small` (the house ResNet, 2-D and 3-D) or any name of timm (2-D).
+        spatial_dims: 2 or 3.
+        in_channels: 1 for gray, 3 for colour.
+        weights: `random`, `imagenet`, a .safetensors file (a medssl checkpoint, or a plain state dict of
+            the same network), or a tag of timm such as `a1_in1k`.
+        seed: of the random initialisation; the caller's random state is left alone.
+
+    Raises:
+        UserError: unknown name, weights that do not exist or do not fit, a 3-D timm network.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _create(name, spatial_dims, in_channels, weights).eval()
+
+
+def build(architecture: dict) -> Encoder:
+    """The untrained encoder that a checkpoint's `architecture` describes."""
+    name, dims, channels = architecture["name"], architecture["spatial_dims"], architecture["in_channels"]
+    if name == "small":
+        return SmallResNet(name, dims, channels)
+    from medssl.encoders.timm_encoder import random_network
+
+    return random_network(name, channels, architecture.get("network_channels"))
+
+
+def _create(name: str, spatial_dims: int, in_channels: int, weights: str) -> Encoder:
+    from medssl.encoders.checkpoint import load_weights
+    from medssl.encoders.timm_encoder import imagenet_network, tagged_network, weights_file
+
+    if name != "small" and spatial_dims != 2:
+        raise UserError(f"'{name}' is a 2-D network", "encoder", "Take 'small' for volumes, or a 2-D View.")
+    if weights == "random":
+        return build({"name": name, "spatial_dims": spatial_dims, "in_channels": in_channels})
+    path = weights_file(weights)
+    if path is not None:
+        return load_weights(path, name, spatial_dims, in_channels)
+    if name == "small":
+        raise UserError(
+            f"'small' has no weights '{weights}'",
+            "weights",
+            "Take 'random', a checkpoint of medssl, or an encoder of timm such as tf_efficientnet_lite0.",
+        )
+    if weights == "imagenet":
+        return imagenet_network(name, in_channels)
+    return tagged_network(name, in_channels, weights)
