@@ -36,7 +36,7 @@ class View(Strict):
         intensity: `auto` takes a CT window for HU, the full range for 8-bit images, percentiles otherwise.
         window: (low, high) in the scan's unit, with `intensity: window`; for CT in HU.
         percentiles: (low, high) that become black and white, with `intensity: percentiles`.
-        fit: `crop` cuts the centre square, `stretch` keeps all and changes the aspect, `pad` keeps both with black bars.
+        fit: `crop` cuts the centre square, `stretch` keeps all and changes the aspect, `pad` adds black bars.
         channels: 1 for gray, 3 for colour.
     """
 
@@ -71,10 +71,18 @@ class LabelColumns(Strict):
 
 
 class Source(Strict):
-    """Scans of one cohort: `source` is a folder, relative to MEDSSL_DATA or the config's own place, or absolute."""
+    """Scans of one cohort.
+
+    Attributes:
+        name: of the cohort in the workspace.
+        source: a folder, relative to MEDSSL_DATA or to WORKSPACE/sources, or absolute.
+        obtain: what to do where the source is missing.
+        labels: the label file and its columns.
+    """
 
     name: str
     source: str
+    obtain: str = ""
     labels: LabelColumns | None = None
 
 
@@ -110,7 +118,7 @@ class Pretraining(Strict):
 
 
 class Arm(Strict):
-    """An encoder, its initialisation and a strategy. `pretrain` names a run under `pretraining:` and brings its encoder.
+    """An encoder, its initialisation and a strategy. `pretrain` names a run under `pretraining:`, with its encoder.
 
     Attributes:
         encoder: a name for `create_encoder`, or `pixels` for 16 x 16 raw pixels without any encoder.

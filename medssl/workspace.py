@@ -1,11 +1,11 @@
 """Where cohorts, encoders and experiments live on disk. Nothing else in medssl puts paths together.
 
-    WORKSPACE/
-      secret               key of all pseudonyms: mode 0600, never copied into a cohort
-      cohorts/NAME/        catalog.sqlite, arrays/, samples/, split.json
-      encoders/KEY/        checkpoint.safetensors, history.jsonl, resume state
-      features/            embeddings, one file per (encoder, View)
-      experiments/NAME/    config.yaml, split.json, budgets.json, results/*.parquet, jobs.sqlite, report.html, curve.png
+WORKSPACE/
+  secret               key of all pseudonyms: mode 0600, never copied into a cohort
+  cohorts/NAME/        catalog.sqlite, arrays/, samples/, split.json
+  encoders/KEY/        checkpoint.safetensors, history.jsonl, resume state
+  features/            embeddings, one file per (encoder, View)
+  experiments/NAME/    config.yaml, split.json, budgets.json, results/*.parquet, jobs.sqlite, report.html, curve.png
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def atomic(path: Path) -> Iterator[Path]:
         yield fresh
         with fresh.open("rb") as file:
             os.fsync(file.fileno())
-        os.chmod(fresh, 0o666 & ~_umask())
+        fresh.chmod(0o666 & ~_umask())
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
@@ -122,7 +122,7 @@ def digest(value: Any, length: int = 16) -> str:
 
 
 def code_revision(*rooms: str) -> str:
-    """Hash of the source text of these rooms, so that results are not reused across a change of the code behind them."""
+    """Hash of the source text of these rooms: results are not reused across a change of the code behind them."""
     root = Path(__file__).parent
     total = hashlib.sha256()
     for room in sorted(rooms):

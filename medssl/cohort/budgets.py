@@ -99,4 +99,8 @@ def _check(units: pd.DataFrame, numbers: list[int], per: str, classes: list[str]
     if numbers[0] < len(classes):
         raise UserError(f"a budget of {numbers[0]} cannot hold one unit of each of {len(classes)} classes", "budgets")
     if numbers[-1] > len(units):
-        raise UserError(f"the pool has {len(units)} units, fewer than the budget of {numbers[-1]}", "budgets", "Use 'all'.")
+        raise UserError(
+            f"the pool has {len(units)} units, fewer than the budget of {numbers[-1]}",
+            "budgets",
+            "Use 'all'.",
+        )

@@ -61,7 +61,9 @@ def split_patients(patients: pd.DataFrame, fractions: Fractions) -> Split:
             pretraining can use them: in the test part they would be of no use to anybody.
     """
     component = components(patients)
-    labels = patients.dropna(subset=["label"]).groupby("patient")["label"].agg(lambda v: "|".join(sorted({*map(str, v)})))
+    labels = (
+        patients.dropna(subset=["label"]).groupby("patient")["label"].agg(lambda v: "|".join(sorted({*map(str, v)})))
+    )
     members: dict[int, list[str]] = {}
     for patient, number in component.items():
         members.setdefault(number, []).append(patient)
@@ -72,7 +74,10 @@ def split_patients(patients: pd.DataFrame, fractions: Fractions) -> Split:
     rng = np.random.default_rng(fractions.seed)
     parts: dict[str, list[str]] = {part: [] for part in PARTS}
     parts["pool"] += [p for group in strata.pop("", []) for p in group]
-    owed = {"test": 0.0, "validation": 0.0}  # carries the rounding from stratum to stratum, so that small strata add up
+    owed = {
+        "test": 0.0,
+        "validation": 0.0,
+    }  # carries the rounding from stratum to stratum, so that small strata add up
     for signature in sorted(strata):
         groups = sorted(strata[signature])
         rng.shuffle(groups)

@@ -1,0 +1,6 @@
+"""Arms x budgets x draws -> Results."""
+
+from medssl.experiment.results import Results
+from medssl.experiment.runner import run
+
+__all__ = ["Results", "run"]

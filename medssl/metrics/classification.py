@@ -13,8 +13,8 @@ BLOCK = 4_000_000  # elements of a pairwise block; keeps the working set near 16
 def macro_auc(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Area under the ROC curve, one class against the rest, mean over classes (Hand & Till 2001 without pairs).
 
-    It is the weighted Mann-Whitney statistic: the share of (positive, negative) pairs in the right order, ties half. For
-    two classes only the second is scored, since the first is its mirror image.
+    It is the weighted Mann-Whitney statistic: the share of (positive, negative) pairs in the right order, ties half.
+    For two classes only the second is scored, since the first is its mirror image.
 
     Returns:
         (D, B); NaN where a replicate holds no unit of a class or nothing but one.
@@ -33,7 +33,9 @@ def macro_auc(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.
     return out / len(classes)
 
 
-def _concordance(positive: np.ndarray, negative: np.ndarray, w_positive: np.ndarray, w_negative: np.ndarray) -> np.ndarray:
+def _concordance(
+    positive: np.ndarray, negative: np.ndarray, w_positive: np.ndarray, w_negative: np.ndarray
+) -> np.ndarray:
     """Weighted count of pairs in the right order, (B,). A matrix product does all replicates at once."""
     total = np.zeros(len(w_positive))
     step = max(1, BLOCK // max(1, len(negative)))

@@ -1,4 +1,4 @@
-"""Intervals and paired comparisons: pure functions on evidence rows. Every figure that medssl shows is computed here."""
+"""Intervals and paired comparisons: pure functions on evidence rows. Every figure shown is computed here."""
 
 from medssl.statistics.evidence import Evidence, read_evidence
 from medssl.statistics.intervals import MIN_DRAWS, MIN_UNITS_A_CLASS, crossed_bootstrap, percentile_interval

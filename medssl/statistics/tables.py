@@ -13,7 +13,17 @@ from medssl.statistics.intervals import MIN_DRAWS, MIN_UNITS_A_CLASS, crossed_bo
 
 SEED = 20_260  # of the resampling: fixed, so that the same evidence always gives the same interval
 SCORE_COLUMNS = ["arm", "budget", "metric", "score", "low", "high", "draws", "units", "patients"]
-DIFFERENCE_COLUMNS = ["arm", "baseline", "budget", "metric", "difference", "low", "high", "verdict", "same_encoder"]
+DIFFERENCE_COLUMNS = [
+    "arm",
+    "baseline",
+    "budget",
+    "metric",
+    "difference",
+    "low",
+    "high",
+    "verdict",
+    "same_encoder",
+]
 
 
 class Replicates:
@@ -47,7 +57,9 @@ def scores(boot: Replicates) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=SCORE_COLUMNS)
 
 
-def differences(boot: Replicates, baselines: Iterable[str], same_encoder: Mapping[tuple[str, str], bool]) -> pd.DataFrame:
+def differences(
+    boot: Replicates, baselines: Iterable[str], same_encoder: Mapping[tuple[str, str], bool]
+) -> pd.DataFrame:
     """Paired differences to each baseline on the same patients and draws, with verdicts.
 
     Args:
@@ -84,7 +96,9 @@ def verdict_sentence(row: Mapping, per: str, one_checkpoint: bool) -> str:
         per: what a budget counts (`class` or `total`).
         one_checkpoint: the arm was pretrained once, so the interval does not hold the variance of pretraining.
     """
-    labels = "all labels" if row["budget"] == "all" else f"{row['budget']} labels" + (" a class" if per == "class" else "")
+    labels = (
+        "all labels" if row["budget"] == "all" else f"{row['budget']} labels" + (" a class" if per == "class" else "")
+    )
     metric = "AUC" if row["metric"] == "auc" else row["metric"]
     size = f"{metric} {row['difference']:+.3f}"
     who = row["arm"] + (" (this checkpoint)" if one_checkpoint else "")

@@ -1,0 +1,81 @@
+"""SQL index of jobs: which exist, which are done, how long they took. The evidence itself lies in Parquet files.
+
+SQLite in the experiment's folder by default; `MEDSSL_INDEX` may name another SQLAlchemy URL (PostgreSQL), which several
+machines share.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+import sqlalchemy as sql
+
+from medssl.experiment.plan import Job
+
+_METADATA = sql.MetaData()
+JOBS = sql.Table(
+    "jobs",
+    _METADATA,
+    sql.Column("experiment", sql.String, primary_key=True),
+    sql.Column("job", sql.String, primary_key=True),
+    sql.Column("position", sql.Integer, nullable=False),
+    sql.Column("arm", sql.String, nullable=False),
+    sql.Column("budget", sql.String, nullable=False),
+    sql.Column("draw", sql.Integer, nullable=False),
+    sql.Column("status", sql.String, nullable=False),  # planned, done, failed
+    sql.Column("seconds", sql.Float),
+    sql.Column("error", sql.String),
+)
+
+
+class Index:
+    """The jobs of one experiment.
+
+    Args:
+        folder: of the experiment; its name is the experiment's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.experiment = folder.name
+        url = os.environ.get("MEDSSL_INDEX") or f"sqlite:///{folder / 'jobs.sqlite'}"
+        self.engine = sql.create_engine(url)
+        _METADATA.create_all(self.engine)
+
+    def plan(self, jobs: Iterable[Job], done: set[str]) -> None:
+        """Replace the list of jobs by this one; `done` are those whose evidence is there already."""
+        seconds = self.jobs().set_index("job")["seconds"].to_dict()
+        rows = [
+            {
+                "experiment": self.experiment,
+                "job": job.key,
+                "position": position,
+                "arm": job.arm,
+                "budget": str(job.budget),
+                "draw": job.draw,
+                "status": "done" if job.key in done else "planned",
+                "seconds": seconds.get(job.key),
+            }
+            for position, job in enumerate(jobs)
+        ]
+        with self.engine.begin() as connection:
+            connection.execute(sql.delete(JOBS).where(JOBS.c.experiment == self.experiment))
+            if rows:
+                connection.execute(sql.insert(JOBS), rows)
+
+    def finish(self, key: str, seconds: float | None, error: str | None = None) -> None:
+        status = "failed" if error else "done"
+        change = sql.update(JOBS).where(JOBS.c.experiment == self.experiment, JOBS.c.job == key)
+        with self.engine.begin() as connection:
+            connection.execute(change.values(status=status, seconds=seconds, error=error))
+
+    def jobs(self) -> pd.DataFrame:
+        """Columns `job, arm, budget, draw, status, seconds, error`, in the order of running."""
+        rows = sql.select(JOBS).where(JOBS.c.experiment == self.experiment).order_by(JOBS.c.position)
+        with self.engine.connect() as connection:
+            return pd.read_sql(rows, connection).drop(columns=["experiment", "position"])
+
+    def close(self) -> None:
+        self.engine.dispose()

@@ -1,0 +1,123 @@
+"""From a config and a cohort to the list of jobs; each is named by the hash of everything that decides its outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medssl.cohort import Cohort
+from medssl.cohort.budgets import Budgets, draw_budgets
+from medssl.cohort.splits import Split, cohort_split
+from medssl.config import Arm, Budget, Experiment, View
+from medssl.transfer import PIXELS, strategy
+from medssl.workspace import code_revision, digest
+
+JOB_ROOMS = ("augment", "cohort", "encoders", "metrics", "transfer", "experiment/job.py")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One arm, trained on the labels of one budget in one draw."""
+
+    key: str
+    arm: str
+    budget: Budget
+    draw: int
+    seed: int
+    train: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is decided before the first job runs.
+
+    Attributes:
+        units: labeled units; columns `unit, patient, label, part` (pool, validation or test).
+        budgets: labeled units of each draw and budget.
+    """
+
+    config: Experiment
+    cohort: Cohort
+    split: Split
+    units: pd.DataFrame
+    budgets: Budgets
+
+    def view(self, arm: Arm) -> View:
+        return self.config.view.model_copy(update={"size": arm.size}) if arm.size else self.config.view
+
+
+def make_plan(config: Experiment, cohort: Cohort) -> Plan:
+    """Split the cohort's patients (once for all its experiments) and draw the budgets.
+
+    Raises:
+        UserError: no such target, a class with fewer patients than a budget, another split than the cohort's own.
+    """
+    for name, arm in config.arms.items():  # an unknown strategy or setting fails before anything runs
+        strategy(arm.strategy_name, arm.strategy_settings, f"arms.{name}.strategy")
+    units = cohort.units(config.target.name, config.target.unit)
+    split = cohort_split(cohort.path, patients_with_ties(cohort, units), config.split)
+    units = units.assign(part=units["patient"].map(split.part_of())).sort_values("unit", ignore_index=True)
+    pool = units[units["part"] == "pool"]
+    budgets = draw_budgets(pool, config.budgets, config.per, config.draws, config.seed)
+    return Plan(config, cohort, split, units[["unit", "patient", "label", "part"]], budgets)
+
+
+def patients_with_ties(cohort: Cohort, units: pd.DataFrame) -> pd.DataFrame:
+    """What `split_patients` needs: patients, labels, and keys that tie patients (group, identical images)."""
+    scans = cohort.scans()[["patient", "group", "content_hash"]]
+    ties = scans.melt(id_vars="patient").dropna().groupby("patient")["value"].agg(lambda v: sorted(set(v)))
+    frame = units[["patient", "label"]].drop_duplicates()
+    frame = ties.rename("ties").reset_index().merge(frame, on="patient", how="left")
+    return frame.sort_values(["patient", "label"], ignore_index=True)
+
+
+def list_jobs(plan: Plan, encoder_keys: Mapping[str, str], samples_keys: Mapping[str, str]) -> list[Job]:
+    """Every job of the experiment, smallest budgets first.
+
+    Args:
+        plan: the plan.
+        encoder_keys: arm -> key of its encoder (its pretraining run, or name and initialisation).
+        samples_keys: arm -> key of its samples.
+    """
+    config, revision = plan.config, code_revision(*JOB_ROOMS)
+    test = plan.units.loc[plan.units["part"] == "test"]
+    common = {
+        "target": config.target.model_dump(),
+        "split": plan.split.hash,
+        "test": digest(test.to_dict("list")),
+        "pool": digest(plan.units.loc[plan.units["part"] == "pool", ["unit", "label"]].to_dict("list")),
+        "precision": "32",
+        "threads": 1,
+        "revision": revision,
+    }
+    jobs = []
+    for budget in config.budgets:
+        for name, arm in config.arms.items():
+            fixed: dict[str, Any] = {
+                **common,
+                "arm": name,
+                "encoder": encoder_keys[name],
+                "samples": samples_keys[name],
+                "strategy": [arm.strategy_name, arm.strategy_settings],
+            }
+            for draw in range(config.draws):
+                train = tuple(plan.budgets[draw][budget])
+                seed = job_seed(config.seed, draw)
+                key = digest({**fixed, "budget": budget, "draw": draw, "seed": seed, "train": digest(sorted(train))})
+                jobs.append(Job(key, name, budget, draw, seed, train))
+    return jobs
+
+
+def job_seed(seed: int, draw: int) -> int:
+    """The same for all arms and budgets of a draw, so that arms are paired in their chance as well."""
+    return int(np.random.SeedSequence([seed, draw]).generate_state(1)[0])
+
+
+def encoder_label(arm: Arm, config: Experiment) -> tuple[str, int]:
+    """Encoder name and input size: arms that agree in both differ in their training alone."""
+    name = config.pretraining[arm.pretrain].encoder if arm.pretrain else arm.encoder
+    return name, (arm.size or config.view.size) if name != PIXELS else 0

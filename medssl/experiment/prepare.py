@@ -1,0 +1,147 @@
+"""Before the jobs: scans, encoders and embeddings, each made once and reused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from medssl.cohort import Cohort, Samples
+from medssl.config import Arm, Experiment, Pretraining, Source
+from medssl.errors import UserError
+from medssl.experiment.job import ArmInputs, EncoderSource
+from medssl.experiment.plan import Plan
+from medssl.progress import say
+from medssl.transfer import PIXELS, pixel_features, strategy, unit_means
+from medssl.workspace import Workspace, atomic, code_revision, data_folder, digest
+
+PRETRAINING_ROOMS = ("augment", "encoders", "pretext", "training")
+
+
+def ensure_cohort(source: Source, workspace: Workspace) -> Cohort:
+    """The cohort of that name in the workspace; ingested from its source where it is missing or half done."""
+    from medssl.ingest import ingest, is_complete
+
+    path = workspace.cohort(source.name)
+    if not is_complete(path):
+        folder = find_source(source, workspace)
+        say(f"Cohort '{source.name}' is not there yet: ingesting {source.source}")
+        report = ingest([folder], path, workspace=workspace, labels=source.labels)
+        counts = report.as_json()["files"]
+        say("Files: " + ", ".join(f"{name} {number}" for name, number in counts.items()))
+    return Cohort.open(path)
+
+
+def find_source(source: Source, workspace: Workspace) -> Path:
+    """Where the scans lie: an absolute path, or below MEDSSL_DATA (else ../shared/data), or WORKSPACE/sources."""
+    named = Path(source.source).expanduser()
+    places = [named] if named.is_absolute() else [workspace.path / "sources" / named]
+    data = data_folder()
+    if data and not named.is_absolute():
+        places.insert(0, data / named)
+    for place in places:
+        if place.exists():
+            return place
+    fix = source.obtain or "Set MEDSSL_DATA to the folder that holds it, or write an absolute path in the config."
+    raise UserError(f"the source of cohort '{source.name}' does not exist", source.source, fix)
+
+
+def pretrain_encoder(name: str, plan: Plan, workspace: Workspace) -> tuple[str, Path]:
+    """The encoder of one pretraining run: (key, checkpoint). A finished one is reused, an interrupted one goes on.
+
+    Test patients are kept out of pretraining.
+    """
+    from medssl.training import pretrain
+
+    spec: Pretraining = plan.config.pretraining[name]
+    view = plan.config.view.model_copy(update={"size": spec.size}) if spec.size else plan.config.view
+    key = encoder_key(name, spec, plan)
+    result = pretrain(
+        plan.cohort,
+        spec.task,
+        out=workspace.encoder(key),
+        encoder=spec.encoder,
+        weights=spec.weights,
+        view=view,
+        steps=spec.steps,
+        batch=spec.batch,
+        precision=spec.precision,
+        learning_rate=spec.learning_rate,
+        seed=spec.seed,
+        settings=spec.settings,
+        exclude=frozenset(plan.split.test),
+    )
+    return key, result.checkpoint
+
+
+def encoder_key(name: str, spec: Pretraining, plan: Plan) -> str:
+    """Folder name of an encoder: readable, and different for everything that decides its weights."""
+    import torch
+
+    what = {
+        "run": spec.model_dump(),
+        "view": plan.config.view.model_dump(),
+        "cohort": plan.cohort.hash,
+        "excluded": digest(list(plan.split.test)),
+        "threads": torch.get_num_threads(),
+        "revision": code_revision(*PRETRAINING_ROOMS),
+    }
+    return f"{plan.cohort.name}-{name}-{digest(what, 10)}"
+
+
+def prepare_arm(
+    name: str, plan: Plan, workspace: Workspace, pretrained: dict[str, tuple[str, Path]], samples: Samples
+) -> tuple[ArmInputs, str]:
+    """What the jobs of an arm share, and the key of its encoder. Embeddings are made here, once, with all threads."""
+    arm: Arm = plan.config.arms[name]
+    source, key = _encoder_source(arm, plan.config, pretrained, samples)
+    unit_of = unit_numbers(samples.table, plan.units["unit"], plan.config.target.unit)
+    features = None
+    if strategy(arm.strategy_name, arm.strategy_settings).frozen:
+        features = _features(source, key, samples, unit_of, len(plan.units), workspace, plan.config.seed)
+    modality = str(plan.cohort.scans()["modality"].mode()[0])
+    return ArmInputs(arm, source, samples.path, unit_of, features, modality), key
+
+
+def unit_numbers(table: pd.DataFrame, units: pd.Series, unit: str) -> np.ndarray:
+    """(N,) number of the labeled unit that each sample belongs to, -1 for none."""
+    column = {"image": "scan", "exam": "exam", "patient": "patient"}[unit]
+    return table[column].map(pd.Series(range(len(units)), index=units)).fillna(-1).to_numpy(np.int64)
+
+
+def _encoder_source(
+    arm: Arm, config: Experiment, pretrained: dict[str, tuple[str, Path]], samples: Samples
+) -> tuple[EncoderSource | None, str]:
+    channels, dims = samples.images.shape[1], samples.view.spatial_dims
+    if arm.pretrain:
+        key, checkpoint = pretrained[arm.pretrain]
+        return EncoderSource(config.pretraining[arm.pretrain].encoder, "checkpoint", channels, dims, checkpoint), key
+    if arm.encoder == PIXELS:
+        return None, PIXELS
+    return EncoderSource(arm.encoder, arm.init, channels, dims), f"{arm.encoder}-{arm.init}-{channels}-{config.seed}"
+
+
+def _features(
+    source: EncoderSource | None,
+    key: str,
+    samples: Samples,
+    unit_of: np.ndarray,
+    units: int,
+    workspace: Workspace,
+    seed: int,
+) -> Path:
+    """File of (units, D) mean embeddings, computed once per encoder, samples and list of units."""
+    what = [key, samples.key, digest(unit_of.tolist()), code_revision("encoders", "transfer/features.py")]
+    path = workspace.features(digest(what))
+    if not path.exists():
+        if source is None:
+            embedded = pixel_features(samples.images)
+        else:
+            from medssl.encoders import embed_all
+
+            say(f"Embedding {len(samples)} samples at {samples.view.size} px with {key}")
+            embedded = embed_all(source.make(seed), samples.images)
+        with atomic(path) as fresh, fresh.open("wb") as file:
+            np.save(file, unit_means(embedded, unit_of, units))
+    return path

@@ -1,0 +1,1 @@
+"""Strategies: how encoder and labels become a predictor. One file each."""
