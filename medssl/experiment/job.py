@@ -87,19 +87,17 @@ def run_job(job: JobInputs) -> tuple[str, float]:
     method = strategy(shared.arm.strategy_name, shared.arm.strategy_settings)
     logits = method.predict(problem)
     rows = target.evidence(units.iloc[problem.test], logits)
-    for position, (column, value) in enumerate(
-        (
-            ("job", job.key),
-            ("cohort", job.cohort),
-            ("arm", job.arm_name),
-            ("budget", job.budget),
-            ("draw", job.draw),
-            ("seed", job.seed),
-            ("split", "test"),
-            ("target", job.target.name),
-        )
-    ):
-        rows.insert(position, column, value)
+    about: dict[str, str | int] = {
+        "job": job.key,
+        "cohort": job.cohort,
+        "arm": job.arm_name,
+        "budget": job.budget,
+        "draw": job.draw,
+        "seed": job.seed,
+        "split": "test",
+        "target": job.target.name,
+    }
+    rows = rows.assign(**about)
     with atomic(job.out) as fresh:
         rows.to_parquet(fresh, index=False, compression="zstd")
     return job.key, time.perf_counter() - started

@@ -219,7 +219,8 @@ class Results:
         }
         keys = [c for c in ("metric", "baseline", "arm", "budget") if c in table]
         ranks = {**order, "baseline": order["arm"]}
-        return table.sort_values(keys, key=lambda c: c.map(ranks[str(c.name)]), ignore_index=True, kind="stable")
+        sort_keys = table[keys].apply(lambda column: column.map(ranks[str(column.name)]))
+        return table.loc[sort_keys.sort_values(keys, kind="stable").index].reset_index(drop=True)
 
 
 def _initialisation(arm: Arm, config: Experiment) -> str:
@@ -229,7 +230,7 @@ def _initialisation(arm: Arm, config: Experiment) -> str:
     return spec.task if spec.weights == "random" else f"{spec.weights}, then {spec.task}"
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+def _records(table: pd.DataFrame) -> list[dict[Any, Any]]:
     """Rows as plain values, NaN as None."""
     return table.astype(object).where(table.notna(), None).to_dict("records")
 

@@ -59,9 +59,9 @@ def read_evidence(rows: pd.DataFrame) -> Evidence:
     return Evidence(classes, units, patients, truth, scores, draws)
 
 
-def budget_of(text: str | int) -> Budget:
+def budget_of(text: object) -> Budget:
     """The budget as tables show it: an integer or `all`."""
-    return "all" if str(text) == "all" else int(text)
+    return "all" if str(text) == "all" else int(str(text))
 
 
 def _square(column: pd.Series, shape: tuple[int, int]) -> np.ndarray:
