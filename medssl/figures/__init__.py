@@ -1,0 +1,22 @@
+"""Tidy frames in, Altair charts out. No file is read here, no statistic computed, and no request leaves the machine."""
+
+from medssl.figures.curve import label_efficiency
+from medssl.figures.differences import differences
+from medssl.figures.files import save, to_png, to_svg
+from medssl.figures.history import history
+from medssl.figures.style import arm_colours, arm_shapes
+from medssl.figures.words import budget_key, budget_name, metric_name
+
+__all__ = [
+    "arm_colours",
+    "arm_shapes",
+    "budget_key",
+    "budget_name",
+    "differences",
+    "history",
+    "label_efficiency",
+    "metric_name",
+    "save",
+    "to_png",
+    "to_svg",
+]

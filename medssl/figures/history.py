@@ -1,0 +1,67 @@
+"""Pretraining histories: loss over steps, one small chart a run, since losses of different tasks share no scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from medssl.errors import UserError
+from medssl.figures.style import Theme, arm_colours, configure
+
+MOST_POINTS = 150  # a run with more steps is drawn as means of equal stretches
+
+
+def history(
+    histories: Mapping[str, pd.DataFrame],
+    metric: str = "loss",
+    *,
+    columns: int = 3,
+    width: int = 240,
+    height: int = 150,
+    title: str = "",
+    theme: Theme = "light",
+) -> alt.ConcatChart:
+    """One chart a run, each with its own explicit scales.
+
+    Args:
+        histories: run -> DataFrame with `step` and the metric's column, as `Results.histories()` gives them.
+        metric: the column to draw; runs without it are left out.
+        columns: charts in a row.
+
+    Raises:
+        UserError: no run has this column.
+    """
+    drawn = {name: _thin(frame, metric) for name, frame in histories.items() if metric in frame and "step" in frame}
+    drawn = {name: frame for name, frame in drawn.items() if len(frame)}
+    if not drawn:
+        raise UserError(f"no pretraining run has recorded '{metric}'", "", "Run an experiment with a pretrained arm.")
+    colours = arm_colours(histories)
+    charts = [_run(name, frame, metric, colours[name], width, height) for name, frame in drawn.items()]
+    chart = alt.concat(*charts, columns=min(columns, len(charts)), spacing=28)
+    return configure(chart.properties(title=title) if title else chart, theme)
+
+
+def _run(name: str, frame: pd.DataFrame, metric: str, colour: str, width: int, height: int) -> alt.Chart:
+    low, high = float(frame["value"].min()), float(frame["value"].max())
+    room = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
+    span = [float(frame["step"].min()), float(frame["step"].max())]
+    x = alt.X("step:Q").scale(domain=span, nice=False).axis(title="Step", tickCount=4, format="~s", grid=False)
+    y = alt.Y("value:Q").scale(domain=[low - room, high + room], nice=False, zero=False)
+    tips = [alt.Tooltip("step:Q", title="Step", format=",.0f"), alt.Tooltip("value:Q", title=metric, format=".4~g")]
+    lines = alt.Chart(frame).mark_line(color=colour, strokeWidth=1.75, point=len(frame) == 1)
+    return lines.encode(x=x, y=y.axis(title=metric.capitalize(), tickCount=4), tooltip=tips).properties(
+        width=width, height=height, title=alt.TitleParams(name, fontSize=13, offset=8)
+    )
+
+
+def _thin(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Step and value, finite rows only, at most MOST_POINTS of them."""
+    frame = frame[["step", metric]].rename(columns={metric: "value"}).astype(float)
+    frame = frame[np.isfinite(frame["value"])].sort_values("step").reset_index(drop=True)
+    if len(frame) <= MOST_POINTS:
+        return frame
+    stretch = np.arange(len(frame)) * MOST_POINTS // len(frame)
+    return frame.groupby(stretch).mean().reset_index(drop=True)
