@@ -35,6 +35,7 @@ class Workspace:
 
     def __init__(self, path: str | Path | None = None) -> None:
         self.path = Path(path or os.environ.get("MEDSSL_WORKSPACE") or DEFAULT).expanduser().resolve()
+        self._secret: bytes | None = None  # read once: pseudonyms are made by the hundred thousand
         if self.path.exists() and not self.path.is_dir():
             raise UserError("the workspace is a file, not a folder", str(self.path), "Name a folder with --workspace.")
 
@@ -61,6 +62,8 @@ class Workspace:
 
     def secret(self) -> bytes:
         """The key of all pseudonyms in this workspace, made on first use with mode 0600."""
+        if self._secret is not None:
+            return self._secret
         path = self.path / "secret"
         if not path.exists():
             self.path.mkdir(parents=True, exist_ok=True)
@@ -74,7 +77,8 @@ class Workspace:
                 pass
             finally:
                 fresh.unlink()
-        return bytes.fromhex(path.read_text().strip())
+        self._secret = bytes.fromhex(path.read_text().strip())
+        return self._secret
 
     def pseudonym(self, kind: str, *parts: str, length: int = 16) -> str:
         """Keyed, irreversible name: the first `length` hex digits of HMAC-SHA256 over `kind` and `parts`."""

@@ -1,0 +1,188 @@
+"""From the array of one scan to gray levels in [0, 255] on the grid that a View asks for.
+
+Orientation of slices is constant: axial with anterior up, coronal and sagittal with superior up; the patient's right is
+on the viewer's left in axial and coronal slices (radiological convention), anterior on the left in sagittal ones. 2-D
+images stay as they were stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from medssl.config import View
+from medssl.errors import UserError
+
+AXIS = {"axial": 0, "coronal": 1, "sagittal": 2}  # of an array (z, y, x) in RAS+
+WORLD = {"axial": 2, "coronal": 1, "sagittal": 0}  # of a point (x, y, z) in RAS+ mm
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How one axis is resampled: source interval [low, high) in voxels -> `count` of `size` pixels from `start` on."""
+
+    low: float
+    high: float
+    start: int
+    count: int
+
+
+def gray_range(row: dict, array: np.ndarray, view: View) -> tuple[float, float]:
+    """(black, white) in the scan's own unit.
+
+    `auto`: the View's window for HU, 0 to 255 for 8-bit images, percentiles of the unpadded voxels otherwise.
+    """
+    mode = view.intensity
+    if mode == "auto":
+        if row["unit"] == "HU":
+            mode = "window"
+        elif row["kind"] != "volume" and array.dtype == np.uint8:
+            mode = "range"
+        else:
+            mode = "percentiles"
+    if mode == "window":
+        return view.window
+    if mode == "range":
+        return (0.0, 255.0) if array.dtype == np.uint8 else (float(array.min()), float(array.max()))
+    known = {float(k): v for k, v in (row["percentiles"] or {}).items()}
+    try:
+        return known[view.percentiles[0]], known[view.percentiles[1]]
+    except KeyError:
+        choices = ", ".join(f"{k:g}" for k in sorted(known))
+        raise UserError(
+            "percentiles that are not in the catalog", "view.percentiles", f"Choose from {choices}."
+        ) from None
+
+
+def to_gray(array: np.ndarray, padding: np.ndarray | None, low: float, high: float) -> np.ndarray:
+    """float32 in [0, 255]; uint8 is passed through where the range is its own. Padding is black."""
+    if array.dtype == np.uint8 and (low, high) == (0.0, 255.0):
+        gray = np.asarray(array)
+    else:
+        gray = array.astype(np.float32)
+        gray -= low
+        gray *= 255.0 / max(high - low, 1e-6)
+        np.clip(gray, 0, 255, out=gray)
+    return gray if padding is None else np.where(padding, gray.dtype.type(0), gray)
+
+
+def grids(shape: tuple[int, ...], spacing: list[float], view: View) -> list[Grid]:
+    """One Grid an axis for an array of this shape and spacing (mm; 1 for each axis where it is unknown).
+
+    Fields of view are compared in mm, so that thick slices keep their true height. With `view.spacing` a pixel has
+    that many mm: what is too large is cut at the centre, what is too small gets a black margin.
+    """
+    fields = [n * s for n, s in zip(shape, spacing, strict=True)]
+    size, plans = view.size, []
+    for n, step, field in zip(shape, spacing, fields, strict=True):
+        if view.spacing is not None:
+            shown, pixel = min(field, size * view.spacing), view.spacing
+        elif view.fit == "crop":
+            shown, pixel = min(fields), min(fields) / size
+        elif view.fit == "pad":
+            shown, pixel = field, max(fields) / size
+        else:
+            shown, pixel = field, field / size
+        count = min(size, max(1, round(shown / pixel)))
+        half = shown / step / 2
+        plans.append(Grid(max(0.0, n / 2 - half), min(float(n), n / 2 + half), (size - count) // 2, count))
+    return plans
+
+
+def resample(image: np.ndarray, rows: Grid, columns: Grid) -> np.ndarray:
+    """(H, W) uint8 or float32 -> (rows.count, columns.count), averaging over the source pixels that each one covers."""
+    shrinks = rows.high - rows.low >= rows.count and columns.high - columns.low >= columns.count
+    how = Image.Resampling.HAMMING if shrinks else Image.Resampling.BILINEAR
+    box = (columns.low, rows.low, columns.high, rows.high)
+    if image.shape == (rows.count, columns.count) and box == (0, 0, image.shape[1], image.shape[0]):
+        return image
+    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize((columns.count, rows.count), how, box))
+
+
+def render_plane(image: np.ndarray, spacing: list[float], view: View) -> np.ndarray:
+    """(H, W) gray levels -> (size, size) uint8."""
+    rows, columns = grids(image.shape, spacing, view)
+    out = np.zeros((view.size, view.size), np.uint8)
+    small = resample(image, rows, columns)
+    target = out[rows.start : rows.start + rows.count, columns.start : columns.start + columns.count]
+    target[...] = small if small.dtype == np.uint8 else np.rint(small)
+    return out
+
+
+def render_image(array: np.ndarray, row: dict, padding: np.ndarray | None, view: View) -> np.ndarray:
+    """A 2-D scan, (y, x) or (C, y, x) -> (channels, size, size) uint8."""
+    low, high = gray_range(row, array, view)
+    spacing = _spacing(row, 2)
+    gray = to_gray(array, padding, low, high)
+    if gray.ndim == 2:
+        return np.broadcast_to(render_plane(gray, spacing, view), (view.channels, view.size, view.size))
+    if view.channels == 3:
+        return np.stack([render_plane(channel, spacing, view) for channel in gray[:3]])
+    luminance = np.tensordot(LUMINANCE, gray[:3].astype(np.float32), 1)
+    return render_plane(luminance, spacing, view)[None]
+
+
+def render_slice(volume: np.ndarray, row: dict, padding: np.ndarray | None, index: int, view: View) -> np.ndarray:
+    """Slice `index` along `view.plane` of a volume (z, y, x) -> (channels, size, size) uint8."""
+    axis = AXIS[view.plane]
+    image = upright(np.take(volume, index, axis))
+    hidden = None if padding is None else upright(np.take(padding, index, axis))
+    spacing = _spacing(row, 3)
+    del spacing[axis]
+    gray = to_gray(image, hidden, *gray_range(row, volume, view))
+    return np.broadcast_to(render_plane(gray, spacing, view), (view.channels, view.size, view.size))
+
+
+def render_volume(volume: np.ndarray, row: dict, padding: np.ndarray | None, view: View) -> np.ndarray:
+    """A volume (z, y, x) -> (channels, size, size, size) uint8, axes in the order of the array."""
+    deep, rows, columns = grids(volume.shape, _spacing(row, 3), view)
+    low, high = gray_range(row, volume, view)
+    first, last = int(np.floor(deep.low)), int(np.ceil(deep.high))
+    planes = [
+        resample(
+            to_gray(volume[k], None if padding is None else padding[k], low, high).astype(np.float32), rows, columns
+        )
+        for k in range(first, last)
+    ]
+    stack = np.stack(planes).reshape(last - first, -1)
+    along = Grid(deep.low - first, deep.high - first, deep.start, deep.count)
+    across = Grid(0, stack.shape[1], 0, stack.shape[1])
+    small = resample(stack, along, across).reshape(deep.count, rows.count, columns.count)
+    out = np.zeros((view.size,) * 3, np.uint8)
+    place = tuple(slice(g.start, g.start + g.count) for g in (deep, rows, columns))
+    out[place] = np.rint(small)
+    return np.broadcast_to(out, (view.channels, *out.shape))
+
+
+def upright(plane: np.ndarray) -> np.ndarray:
+    """Turn a slice of a RAS+ array to the constant orientation that this module states.
+
+    All three planes need both axes flipped: (y, x) to anterior up and right left, (z, x) to superior up and right left,
+    (z, y) to superior up and anterior left.
+    """
+    return plane[::-1, ::-1]
+
+
+def slice_indices(count: int, wanted: int | None) -> np.ndarray:
+    """At most `wanted` of `count` slices: the centres of equal parts of the scan."""
+    if wanted is None or wanted >= count:
+        return np.arange(count)
+    return ((np.arange(wanted) + 0.5) * count / wanted).astype(int)
+
+
+def slice_position(row: dict, plane: str, index: np.ndarray) -> np.ndarray:
+    """World coordinate (RAS+, mm) along the slice axis of the centre of each slice; NaN without geometry."""
+    if row["affine"] is None:
+        return np.full(len(index), np.nan)
+    affine = np.asarray(row["affine"], float)
+    depth, height, width = row["shape"]
+    points = np.tile([(width - 1) / 2, (height - 1) / 2, (depth - 1) / 2, 1.0], (len(index), 1))
+    points[:, WORLD[plane]] = index
+    return points @ affine[WORLD[plane]]
+
+
+def _spacing(row: dict, dims: int) -> list[float]:
+    return list(row["spacing"]) if row["spacing"] else [1.0] * dims

@@ -1,0 +1,120 @@
+"""Every finding: its severity, a sentence that a radiologist understands, and what to do.
+
+`error` findings belong to files that were rejected, `warning` and `info` to scans that were accepted. Codes of ignored
+files have a sentence too, so that the report can say why.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Finding(NamedTuple):
+    severity: str
+    sentence: str
+    todo: str
+
+
+def finding(code: str) -> Finding:
+    return FINDINGS[code]
+
+
+def row(code: str) -> tuple[str, str, str, str]:
+    """(code, severity, sentence, todo), as the catalog stores it."""
+    return (code, *FINDINGS[code])
+
+
+_RESEND = "Export the series again from the PACS, or leave it out."
+
+FINDINGS: dict[str, Finding] = {
+    # rejected
+    "unreadable": Finding("error", "The file is damaged or incomplete.", "Copy it again from its origin."),
+    "truncated": Finding("error", "The file ends before its pixels do.", "Copy it again from its origin."),
+    "empty_file": Finding("error", "The file has no content.", "Copy it again from its origin."),
+    "wrong_content": Finding(
+        "error", "The file is named like a scan, but its content is not one.", "Copy it again from its origin."
+    ),
+    "too_large": Finding(
+        "error", "The image claims more pixels than can be real.", "Check the file; tile it where it is real."
+    ),
+    "unknown_codec": Finding(
+        "error", "The pixels are compressed in a way that cannot be read here.", "Convert the files to an uncompressed syntax."
+    ),
+    "unsupported_pixels": Finding(
+        "error", "The pixels have a layout that is not understood.", "Convert the file to gray values or RGB."
+    ),
+    "multi_frame": Finding(
+        "error", "One DICOM object holds many frames, which this version does not read.", "Export as single-frame files."
+    ),
+    "several_pages": Finding("error", "The TIFF holds several pages.", "Save each page as a file of its own."),
+    "missing_slices": Finding("error", "Slices are missing inside the series.", _RESEND),
+    "uneven_slices": Finding("error", "The distances between the slices of the series differ.", _RESEND),
+    "duplicate_slices": Finding("error", "The series holds several slices at the same place.", _RESEND),
+    "shifted_slices": Finding("error", "The slices of the series are shifted against each other.", _RESEND),
+    "bad_geometry": Finding(
+        "error", "Position, orientation or pixel spacing are missing or make no sense.", _RESEND
+    ),
+    "bad_rescale": Finding("error", "The numbers that turn stored values into intensities make no sense.", _RESEND),
+    "mixed_series": Finding("error", "The images of the series do not belong to one volume.", _RESEND),
+    "colour_volume": Finding("error", "A stack of colour slices is not read.", "Leave it out."),
+    "only_padding": Finding("error", "The scan holds no measured value.", "Leave it out."),
+    "bad_dimensions": Finding("error", "The NIfTI has a number of dimensions that is not a scan.", "Save 3-D volumes."),
+    "mask_without_image": Finding(
+        "error", "The mask belongs to no scan of the cohort.", "Give mask and scan the same file name."
+    ),
+    "mask_of_several": Finding(
+        "error", "The mask's name fits several scans.", "Name the mask after the scan's path, in parallel folders."
+    ),
+    "mask_grid": Finding("error", "The mask does not lie on the grid of its scan.", "Resample the mask onto its scan."),
+    "mask_values": Finding("error", "The mask's values are not whole numbers.", "Save the mask with integer labels."),
+    # accepted, with something to know
+    "no_patient_id": Finding(
+        "warning",
+        "No patient is known for the scan, so each file counts as a patient of its own.",
+        "Map a patient or group column of a label file; else scans of one patient may cross the split.",
+    ),
+    "generic_patient_id": Finding(
+        "warning",
+        "The patient id is empty or generic, so the exam stands for the patient.",
+        "Map a patient column of a label file where a patient may have several exams.",
+    ),
+    "exact_duplicate": Finding(
+        "warning",
+        "Another scan has exactly the same pixels.",
+        "Nothing: patients with the same scan stay on one side of every split.",
+    ),
+    "repeated_instance": Finding(
+        "info", "The same DICOM image is there twice; the first file is used.", "Remove the copies."
+    ),
+    "localizer": Finding(
+        "info", "Single images in another direction lie in a volume's series; they are left out.", "Nothing."
+    ),
+    "split_series": Finding(
+        "info", "The series holds several volumes; each is a scan of its own.", "Check their number in the catalog."
+    ),
+    "few_slices": Finding("info", "The volume has fewer than four slices.", "Check that the series is complete."),
+    "no_spacing": Finding("info", "The image has no pixel spacing in mm.", "Nothing, unless a View asks for mm."),
+    "detector_spacing": Finding(
+        "info", "The pixel spacing is the detector's, not the patient's: objects are magnified.", "Nothing."
+    ),
+    "no_rescale": Finding("warning", "A CT without rescale values: intensities are not HU.", "Export it again."),
+    "padding_masked": Finding("info", "Padding pixels outside the scan were masked.", "Nothing."),
+    "not_finite": Finding("warning", "Voxels without a finite value were masked.", "Check the program that wrote them."),
+    "time_points": Finding("info", "A 4-D volume: each time point is a scan of its own.", "Nothing."),
+    "no_orientation": Finding(
+        "warning", "The NIfTI does not say how it lies in the patient.", "Check left and right before using positions."
+    ),
+    "forms_disagree": Finding(
+        "warning", "The NIfTI's two affines (sform, qform) disagree; the sform is used.", "Check its origin."
+    ),
+    "reduced_to_8_bit": Finding("info", "A 16-bit colour image was reduced to 8 bits.", "Nothing."),
+    # ignored
+    "label_table": Finding("info", "The label table.", ""),
+    "hidden": Finding("info", "Hidden files and files of the operating system.", ""),
+    "not_a_scan": Finding("info", "Files that are no scans (text, tables, documents).", ""),
+    "archive": Finding("info", "Archives are not opened.", "Unpack them."),
+    "dicomdir": Finding("info", "DICOMDIR indexes; the images themselves are read.", ""),
+    "no_pixels": Finding("info", "DICOM objects without an image (reports, plans, presentation states).", ""),
+    "unsafe_link": Finding("info", "Links that lead nowhere or in a circle.", ""),
+    "inside_cohort": Finding("info", "Files of the cohort itself.", ""),
+}  # fmt: skip

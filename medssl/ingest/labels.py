@@ -1,0 +1,217 @@
+"""Label tables: read them, find the scans that their rows mean, store values, patients and groups.
+
+Rows and scans meet under keyed names only (table `names` of the catalog), so that labels can be added long after the
+source is gone.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medssl.cohort import Cohort, catalog
+from medssl.config import LabelColumns
+from medssl.errors import UserError, unknown
+from medssl.ingest.identity import Keys, without_ending
+from medssl.workspace import Workspace
+
+SCAN_KINDS = ("path", "name", "uid", "folder")  # what a scan column may hold, the surest first
+PATIENT_KINDS = ("patient", "name", "folder")  # what a patient column may hold
+MISSING = frozenset({"", "na", "n/a", "nan", "null", "none"})
+
+
+@dataclass
+class Table:
+    """A label file as text, and which of its columns is what."""
+
+    path: Path
+    rows: list[dict[str, str]]
+    scan: str | None
+    patient: str | None
+    group: str | None
+    targets: list[str]
+    named_targets: bool
+
+
+def add_labels(cohort: Cohort | str | Path, columns: LabelColumns, workspace: Workspace) -> dict[str, Any]:
+    """Add the labels of a table to a cohort (`medssl label`); values of the same scan and target are replaced.
+
+    Returns:
+        {"rows", "table_rows", "scans", "targets", "matched_by"}: rows that fitted, of how many, and how.
+
+    Raises:
+        UserError: no such table or column, rows that fit no scan or several, rows of one scan that disagree.
+    """
+    cohort = cohort if isinstance(cohort, Cohort) else Cohort.open(cohort)
+    table = read_table(columns, [Path.cwd()])
+    with catalog.only_writer(cohort.path):
+        return apply(cohort, table, Keys(workspace))
+
+
+def read_table(columns: LabelColumns, folders: list[Path]) -> Table:
+    """Read a CSV or TSV, in `folders` or at its own path.
+
+    Raises:
+        UserError: no such file, not a table, a column that does not exist (with the nearest that does).
+    """
+    named = Path(columns.file).expanduser()
+    path = next((p for p in (*(folder / named for folder in folders), named) if p.is_file()), None)
+    if path is None:
+        raise UserError("the label file does not exist", str(named), "Name it relative to the source, or in full.")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (UnicodeDecodeError, OSError):
+        raise UserError("the label file is not readable text (UTF-8)", str(path)) from None
+    first = text.partition("\n")[0]
+    separator = max(",\t;", key=first.count)
+    reader = csv.DictReader(text.splitlines(), delimiter=separator, skipinitialspace=True)
+    known = [name.strip() for name in reader.fieldnames or [] if name and name.strip()]
+    rows = [{k.strip(): (v or "").strip() for k, v in row.items() if k and isinstance(v, str | None)} for row in reader]
+    if not rows:
+        raise UserError("the label file has no rows", str(path), "It needs a line of column names and one line a scan.")
+    roles = [(role, getattr(columns, role)) for role in ("scan", "patient", "group")]
+    for role, name in [*roles, *(("target", t) for t in columns.targets)]:
+        if name is not None and name not in known:
+            raise unknown(f"column ({role})", name, known, str(path))
+    taken = {name for _, name in roles}
+    targets = columns.targets or [name for name in known if name not in taken]
+    return Table(path.resolve(), rows, columns.scan, columns.patient, columns.group, targets, bool(columns.targets))
+
+
+def apply(cohort: Cohort, table: Table, keys: Keys) -> dict[str, Any]:
+    """Match rows to scans, and store labels, patients and groups in one transaction."""
+    with catalog.reading(cohort.path) as db:
+        index = _Index(db)
+    how, matches = _match(table, index, keys)
+    if not table.named_targets:  # all columns that are left, and the one with the names of scans is not left
+        table.targets = [t for t in table.targets if t != how]
+    values, patients, groups = _collect(table, matches)
+    new_patients = _patient_keys(patients, groups, index, keys)
+    with catalog.writing(cohort.path) as db:
+        catalog.put_labels(db, values)
+        db.executemany("UPDATE scans SET grp=? WHERE scan=?", [(keys.group(g), scan) for scan, g in groups.items()])
+        db.executemany(
+            "UPDATE scans SET patient=?, patient_from='labels' WHERE scan=?", [(p, s) for s, p in new_patients.items()]
+        )
+        db.execute(
+            "DELETE FROM findings WHERE code IN ('no_patient_id', 'generic_patient_id') "
+            "AND scan IN (SELECT scan FROM scans WHERE patient_from='labels')"
+        )
+    matched_rows = sum(bool(m) for m in matches)
+    return {
+        "rows": matched_rows,
+        "table_rows": len(table.rows),
+        "scans": len({scan for m in matches for scan in m}),
+        "targets": sorted({target for _, target, _ in values}),
+        "matched_by": how,
+    }
+
+
+class _Index:
+    """Keyed names of all scans."""
+
+    def __init__(self, db: Any) -> None:
+        self.scans_of: dict[str, list[str]] = defaultdict(list)
+        for key, scan in db.execute("SELECT key, scan FROM names"):
+            self.scans_of[key].append(scan)
+        self.owner = {s: (p, origin) for s, p, origin in db.execute("SELECT scan, patient, patient_from FROM scans")}
+
+    def find(self, text: str, kinds: tuple[str, ...], keys: Keys) -> tuple[str, list[str]]:
+        """(kind, scans) of the first kind of name under which any scan is known by `text`."""
+        if text in self.owner:
+            return "id", [text]
+        for form in dict.fromkeys((text, without_ending(text), text.rpartition("/")[2])):
+            for kind in kinds:
+                scans = self.scans_of.get(keys.name(kind, form))
+                if scans:
+                    return kind, scans
+        return "", []
+
+
+def _match(table: Table, index: _Index, keys: Keys) -> tuple[str | None, list[list[str]]]:
+    """The column by which rows were matched, and the scans of every row."""
+    if table.scan is not None:
+        candidates = [(table.scan, SCAN_KINDS)]
+    else:
+        candidates = [] if table.patient is None else [(table.patient, PATIENT_KINDS)]
+        candidates += [(c, SCAN_KINDS) for c in table.rows[0] if c not in (table.patient, table.group)]
+    best: tuple[int, str | None, list[list[str]], int] = (0, None, [], 0)
+    for column, kinds in candidates:
+        found = [_find(row.get(column, ""), kinds, index, keys) for row in table.rows]
+        ambiguous = sum(kind in ("path", "name") and len(scans) > 1 for kind, scans in found)
+        matches = [scans for _, scans in found]
+        count = len({scan for scans in matches for scan in scans})
+        if count > best[0]:
+            best = (count, column, matches, ambiguous)
+    count, column, matches, ambiguous = best
+    if column is None:
+        tried = f"column '{candidates[0][0]}'" if len(candidates) == 1 else f"any of {len(candidates)} columns"
+        raise UserError(
+            f"none of {len(table.rows)} rows fits any of {len(index.owner)} scans by {tried}",
+            str(table.path),
+            "The scan column holds file names or paths below the source (with or without ending) or folders of series; "
+            "a patient column holds PatientIDs. Name the columns with --scan and --patient.",
+        )
+    if ambiguous:
+        raise UserError(
+            f"{ambiguous} rows name files that exist in several folders (column '{column}')",
+            str(table.path),
+            "Write paths below the source instead of bare file names.",
+        )
+    return column, matches
+
+
+def _find(text: str, kinds: tuple[str, ...], index: _Index, keys: Keys) -> tuple[str, list[str]]:
+    text = text.replace("\\", "/").removeprefix("./").strip("/")
+    return ("", []) if not text else index.find(text, kinds, keys)
+
+
+def _collect(table: Table, matches: list[list[str]]) -> tuple[list, dict[str, str], dict[str, str]]:
+    """(scan, target, value) rows, and patient and group by scan; empty values count as unlabeled."""
+    values: dict[tuple[str, str], str] = {}
+    owners: dict[str, dict[str, str]] = {"patient": {}, "group": {}}
+    conflicts: set[tuple[str, str]] = set()
+    for row, scans in zip(table.rows, matches, strict=True):
+        for scan in scans:
+            for target in table.targets:
+                value = row.get(target, "")
+                if value.lower() not in MISSING and values.setdefault((scan, target), value) != value:
+                    conflicts.add((scan, target))
+            for role, column in (("patient", table.patient), ("group", table.group)):
+                name = row.get(column, "") if column else ""
+                if name and owners[role].setdefault(scan, name) != name:
+                    conflicts.add((scan, role))
+    if conflicts:
+        names = ", ".join(sorted({name for _, name in conflicts}))
+        raise UserError(
+            f"{len({scan for scan, _ in conflicts})} scans have rows that disagree about: {names}",
+            str(table.path),
+            "Keep one row a scan, or rows that agree.",
+        )
+    return [(s, t, v) for (s, t), v in values.items()], owners["patient"], owners["group"]
+
+
+def _patient_keys(patients: dict[str, str], groups: dict[str, str], index: _Index, keys: Keys) -> dict[str, str]:
+    """New patient keys of scans whose files carry no patient of their own.
+
+    A patient whom the table names and who has scans with that PatientID keeps the key of those; where only groups are
+    known, the group stands for the patient.
+    """
+    named: dict[str, set[str]] = defaultdict(set)
+    for scan, name in patients.items():
+        key, origin = index.owner[scan]
+        if origin == "id":
+            named[name].add(key)
+    new = {}
+    for scan in patients.keys() | groups.keys():
+        if index.owner[scan][1] == "id":
+            continue
+        if scan in patients:
+            own = named.get(patients[scan], set())
+            new[scan] = next(iter(own)) if len(own) == 1 else keys.patient("", patients[scan])
+        else:
+            new[scan] = keys.patient_of("group", groups[scan])
+    return new

@@ -1,0 +1,144 @@
+"""PNG, JPEG and TIFF: one image a file, 8 or 16 bits, gray or RGB."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from medssl.ingest.identity import Keys, file_names
+from medssl.ingest.records import Job, Plan, Probe, Reject, Scan
+
+MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+MAX_PIXELS = 400_000_000
+GRAY_TOLERANCE = 2  # levels: JPEG may leave a trace of colour in a gray picture that was saved as RGB
+
+
+def sniff(head: bytes, name: str) -> bool:
+    return head.startswith(MAGIC)
+
+
+def plan(probes: list[Probe], keys: Keys) -> Plan:
+    return Plan(jobs=[one_file_job("image", probe, keys) for probe in probes])
+
+
+def one_file_job(reader: str, probe: Probe, keys: Keys, *part: str) -> Job:
+    """A scan that is (a part of) one file without any patient in it: the file counts as patient and exam."""
+    file = probe.file
+    return Job(
+        reader=reader,
+        scan=keys.scan(file.root, file.name, *part),
+        files=[file],
+        patient=keys.patient_of("file", file.root, file.name, *(part if reader == "medmnist" else ())),
+        exam=keys.exam("file", file.root, file.name, *(part if reader == "medmnist" else ())),
+        series=keys.series("file", file.root, file.name),
+        patient_from="file",
+        names=file_names(keys, file.name),
+        payload=probe.header,
+    )
+
+
+def read(job: Job) -> Scan:
+    """Gray (y, x) or RGB (3, y, x), turned upright by EXIF, in the file's own bit depth; transparency over black."""
+    pixels, findings = load(job.files[0].path)
+    if pixels.ndim == 3:
+        channels = [pixels[..., i].astype(np.int32) for i in range(3)]
+        spread = max(int(np.abs(channels[0] - c).max()) for c in channels[1:])
+        if spread <= (GRAY_TOLERANCE if pixels.dtype == np.uint8 else 0):
+            return Scan(np.ascontiguousarray(pixels[..., 1]), "image", findings=findings)
+        return Scan(np.ascontiguousarray(np.moveaxis(pixels, -1, 0)), "colour", findings=findings)
+    return Scan(pixels, "image", findings=findings)
+
+
+def load(path: str) -> tuple[np.ndarray, list[str]]:
+    """(H, W) or (H, W, 3), and codes of findings.
+
+    Raises:
+        Reject: damaged, truncated, too large, several pages, or a layout that is no picture.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+    findings: list[str] = []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=("PNG", "JPEG", "TIFF", "MPO")) as image:
+                if image.format == "TIFF":
+                    if getattr(image, "n_frames", 1) > 1:
+                        raise Reject("several_pages")
+                    bits = image.tag_v2.get(258, (1,))
+                    if max(bits) > 8 and len(bits) > 1 or image.tag_v2.get(262) == 0 and max(bits) > 8:
+                        return _load_tiff(path), findings
+                elif image.format == "PNG" and image.mode in ("RGB", "RGBA", "LA") and _png_bits(path) == 16:
+                    findings.append("reduced_to_8_bit")
+                image.load()
+                return _to_array(ImageOps.exif_transpose(image)), findings
+    except Image.DecompressionBombError:
+        raise Reject("too_large") from None
+    except UnidentifiedImageError:
+        return _load_tiff(path), findings  # a TIFF in a dialect that Pillow does not know, or a damaged file
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        TypeError,
+        KeyError,
+        IndexError,
+        MemoryError,
+        OverflowError,
+    ) as error:
+        raise Reject("truncated" if "truncated" in str(error) else "unreadable") from None
+
+
+def _to_array(image) -> np.ndarray:
+    if image.mode == "1":
+        image = image.convert("L")
+    elif image.mode == "P":
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    elif image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+        image = image.convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+        rgba = np.asarray(image.convert("RGBA"), np.uint16)
+        return (rgba[..., :3] * rgba[..., 3:] // 255).astype(np.uint8)
+    array = np.asarray(image)
+    if image.mode.startswith("I"):  # 16-bit gray; PNG has it as 32-bit "I" in some versions of Pillow
+        if array.min() < 0 or array.max() > 65535:
+            return array.astype(np.int32)
+        return array.astype(np.uint16)
+    if image.mode not in ("L", "RGB", "F"):
+        raise Reject("unsupported_pixels")
+    return array
+
+
+def _load_tiff(path: str) -> np.ndarray:
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            if len(tiff.pages) > 1:
+                raise Reject("several_pages")
+            page = tiff.pages[0]
+            if int(np.prod(page.shape)) > 4 * MAX_PIXELS:
+                raise Reject("too_large")
+            array = page.asarray()
+            white_is_zero = page.photometric == 0
+    except Reject:
+        raise
+    except Exception:  # tifffile raises whatever its parser stumbles over
+        raise Reject("unreadable") from None
+    if array.ndim == 3 and array.shape[0] in (3, 4) and array.shape[-1] not in (3, 4):
+        array = np.moveaxis(array, 0, -1)
+    if array.ndim == 3 and array.shape[-1] in (3, 4):
+        array = array[..., :3]
+    elif array.ndim != 2:
+        raise Reject("unsupported_pixels")
+    if white_is_zero and array.dtype.kind == "u":
+        array = np.iinfo(array.dtype).max - array
+    return array
+
+
+def _png_bits(path: str) -> int:
+    with open(path, "rb") as file:
+        return file.read(25)[24]

@@ -1,0 +1,101 @@
+"""From a Scan to files and a catalog row: dtype, percentiles, content hash, arrays on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medssl.cohort.arrays import content_hash, remove_array, write_array
+from medssl.ingest.records import Job, Reject, Scan
+
+PERCENTILES = (0.5, 1, 5, 50, 95, 99, 99.5)
+MAX_SAMPLE = 1_000_000  # voxels from which percentiles are taken: an even stride through larger scans
+
+
+def store(folder: Path, job: Job, scan: Scan) -> dict[str, Any]:
+    """Write the arrays of a scan and return its catalog row; the row is committed elsewhere, after the arrays exist.
+
+    Raises:
+        Reject: the scan has no voxel, or nothing but padding.
+    """
+    array, padding = scan.array, scan.padding
+    if array.size == 0:
+        raise Reject("unsupported_pixels")
+    if padding is not None and not padding.any():
+        padding = None
+    sample = _sample(array, padding)
+    if sample.size == 0:
+        raise Reject("only_padding")
+    if padding is not None:  # padded voxels are nobody's intensity: they take the darkest measured value
+        array = array.copy() if not array.flags.writeable else array
+        array[padding] = array[~padding].min()
+    array = smallest_dtype(array)
+    values = np.percentile(sample, PERCENTILES)
+    row = {
+        "scan": job.scan,
+        "patient": job.patient,
+        "grp": None,
+        "exam": job.exam,
+        "series": job.series,
+        "modality": scan.modality,
+        "vendor": scan.vendor,
+        "body_part": scan.body_part,
+        "kind": scan.kind,
+        "shape": list(array.shape),
+        "dtype": array.dtype.name,
+        "spacing": None if scan.spacing is None else [round(float(s), 6) for s in scan.spacing],
+        "affine": None if scan.affine is None else np.round(scan.affine, 6).tolist(),
+        "unit": scan.unit,
+        "percentiles": {f"{p:g}": round(float(v), 4) for p, v in zip(PERCENTILES, values, strict=True)},
+        "content_hash": content_hash(array),
+        "source": job.source,
+        "patient_from": job.patient_from,
+    }
+    write_array(folder, job.scan, array)
+    if padding is None:
+        remove_array(folder, job.scan, "padding")
+    else:
+        write_array(folder, job.scan, padding, "padding")
+    return row
+
+
+def smallest_dtype(array: np.ndarray) -> np.ndarray:
+    """The same values in the smallest type that holds them all: 8 or 16-bit integers where they are whole.
+
+    Whole numbers that came in 16 bits stay there: an 8-bit image is shown from 0 to 255, and that is not theirs.
+    Values that are not whole are kept as float32, whose rounding (1 in 10^7) is below any scanner's.
+    """
+    if array.dtype == bool:
+        return array.astype(np.uint8)
+    if array.dtype in (np.uint8, np.int8, np.uint16, np.int16):
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
+    low, high = float(array.min()), float(array.max())
+    if array.dtype.kind == "f" and not (abs(low) < 2**31 and abs(high) < 2**31 and _is_whole(array)):
+        return array.astype(np.float32, copy=False)
+    for dtype in (np.uint8, np.int16, np.uint16, np.int32, np.uint32):
+        info = np.iinfo(dtype)
+        if info.min <= low and high <= info.max:
+            return array.astype(dtype)
+    return array.astype(np.float32)
+
+
+def _is_whole(array: np.ndarray) -> bool:
+    flat = array.reshape(-1)
+    if not np.array_equal(flat[:1000], np.rint(flat[:1000])):  # most arrays of fractions say so at once
+        return False
+    return bool(np.array_equal(flat, np.rint(flat)))
+
+
+def _sample(array: np.ndarray, padding: np.ndarray | None) -> np.ndarray:
+    flat = array.reshape(-1)
+    step = max(1, flat.size // MAX_SAMPLE)
+    step += step > 1 and step % 2 == 0  # an odd stride walks through all columns
+    sample = flat[::step]
+    if padding is not None:
+        hidden = np.broadcast_to(padding, array.shape).reshape(-1)[::step]
+        sample = sample[~hidden]
+        if sample.size == 0:
+            sample = array[~np.broadcast_to(padding, array.shape)]
+    return sample
