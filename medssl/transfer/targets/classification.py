@@ -42,8 +42,11 @@ class Classification:
         model = LogisticRegression(C=1 / penalty, max_iter=1000, tol=1e-5).fit(features, truth)
 
         def logits(rows: np.ndarray) -> np.ndarray:
-            out = np.full((len(rows), self.outputs), -30.0)  # a class without any label: as good as impossible
-            out[:, present] = model.predict_log_proba(rows)
+            scores = model.decision_function(rows)
+            if scores.ndim == 1:  # two classes: one column, the log odds of the second
+                scores = np.stack([-scores / 2, scores / 2], 1)
+            out = np.full((len(rows), self.outputs), scores.min() - 30.0)  # a class without any label: hardly possible
+            out[:, present] = scores
             return out
 
         return logits

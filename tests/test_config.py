@@ -1,0 +1,80 @@
+import pytest
+import yaml
+
+from medssl.config import Experiment, find_config, load_experiment, settings_for, shipped_configs, validate
+from medssl.errors import UserError
+
+SMALL = {
+    "name": "x",
+    "cohort": {"name": "x", "source": "x"},
+    "target": {"name": "t"},
+    "arms": {"scratch": {"strategy": "finetune"}, "simclr": {"pretrain": "simclr"}},
+    "pretraining": {"simclr": {"task": "simclr"}},
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def make(**changes):
+        path = tmp_path / "config.yaml"
+        path.write_text(yaml.safe_dump({**SMALL, **changes}))
+        return path
+
+    return make
+
+
+def test_overrides_are_read_as_yaml(write):
+    config = load_experiment(write(), ["draws=3", "budgets=[2, all]", "view.size=96", "pretraining.simclr.steps=7"])
+    assert (config.draws, config.budgets, config.view.size) == (3, [2, "all"], 96)
+    assert config.pretraining["simclr"].steps == 7
+
+
+@pytest.mark.parametrize(
+    ("changes", "overrides", "message"),
+    [
+        ({"drawz": 3}, [], "unknown key 'drawz'.*\n.*Did you mean 'draws'"),
+        ({}, ["arms.scratch.encodr=small"], "unknown key 'arms.scratch.encodr'.*\n.*Did you mean 'encoder'"),
+        ({}, ["draws=0"], "'draws': .*greater than or equal to 1"),
+        ({}, ["draws"], "written key=value"),
+        ({}, ["name.x=1"], "'name' holds a value"),
+        ({"baseline": "scrach"}, [], "unknown arm 'scrach'.*\n.*'scratch'"),
+        ({"arms": {"scratch": {"pretrain": "simclt"}}}, [], "unknown pretraining run 'simclt'.*\n.*'simclr'"),
+        ({"claim": {"arm": "simclr", "baseline": "scratch", "budget": 3}}, [], "unknown budget '3'"),
+        ({"budgets": [5, 5]}, [], "different whole numbers"),
+    ],
+)
+def test_each_mistake_gets_its_own_sentence(write, changes, overrides, message):
+    with pytest.raises(UserError, match=message):
+        load_experiment(write(**changes), overrides)
+
+
+def test_files_that_are_no_config(tmp_path):
+    (tmp_path / "bad.yaml").write_text("a: [1")
+    with pytest.raises(UserError, match="not valid YAML"):
+        load_experiment(tmp_path / "bad.yaml")
+    (tmp_path / "list.yaml").write_text("- 1")
+    with pytest.raises(UserError, match="mapping"):
+        load_experiment(tmp_path / "list.yaml")
+    with pytest.raises(UserError, match=r"no such config(.|\n)*kermany_cxr"):
+        load_experiment(tmp_path / "none.yaml")
+
+
+def test_shipped_configs_are_found_by_name_and_are_valid():
+    names = {p.stem for folder in shipped_configs() for p in folder.glob("*.yaml")}
+    assert {"demo", "kermany_cxr", "busi"} <= names
+    for name in names:
+        config = load_experiment(name)
+        assert config == load_experiment(f"configs/{name}.yaml") and config.name == name
+        assert find_config(name).stem == name
+
+
+def test_round_trip():
+    config = validate(Experiment, SMALL, "here")
+    assert validate(Experiment, config.model_dump(mode="json"), "again") == config
+
+
+def test_settings_of_an_unknown_strategy():
+    import medssl.transfer.strategies.probe  # noqa: F401
+
+    with pytest.raises(UserError, match="unknown strategy 'prob'"):
+        settings_for("strategy", "prob", {})

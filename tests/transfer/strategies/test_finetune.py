@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+
+from medssl.transfer import strategy
+from medssl.transfer.strategies.finetune import schedule
+
+SHORT = {"min_steps": 40, "batch": 16}
+
+
+def test_it_learns_texture_from_random_weights(problem):
+    logits = strategy("finetune", SHORT).predict(problem())
+    assert logits.shape == (30, 2)
+    assert (logits.argmax(1) == problem.label[30:]).mean() > 0.9
+
+
+def test_the_seed_decides_everything(problem):
+    few = {"min_steps": 4, "batch": 16}
+    first, again = (strategy("finetune", few).predict(problem()) for _ in range(2))
+    assert np.array_equal(first, again)
+    assert not np.allclose(first, strategy("finetune", few).predict(problem(seed=4)))
+
+
+def test_the_arms_encoder_is_what_is_trained(problem):
+    made = []
+
+    def encoder(seed):
+        from medssl.encoders import create_encoder
+
+        made.append(create_encoder("small", seed=seed))
+        made.append({k: v.clone() for k, v in made[0].state_dict().items()})
+        return made[0]
+
+    strategy("finetune", {"min_steps": 2, "batch": 16}).predict(problem(encoder=encoder))
+    after = made[0].state_dict()
+    assert not any((made[1][k] == after[k]).all() for k in after if k.endswith("conv1.weight"))
+
+
+def test_schedule_warms_up_and_ends_near_zero():
+    rates = [schedule(s, 50) for s in range(50)]
+    assert rates[0] == pytest.approx(0.2) and max(rates) == 1 and rates[-1] < 0.01
+    assert rates[5:] == sorted(rates[5:], reverse=True)

@@ -1,0 +1,21 @@
+import numpy as np
+import pytest
+
+from medssl.errors import UserError
+from medssl.transfer import pixel_features, unit_means
+
+
+def test_pixels_are_block_means():
+    images = np.random.default_rng(0).integers(0, 256, (3, 1, 64, 64)).astype(np.uint8)
+    features = pixel_features(images)
+    assert features.shape == (3, 256)
+    assert features[1, 16 + 2] == pytest.approx(images[1, 0, 4:8, 8:12].mean() / 255, abs=1e-6)
+    with pytest.raises(UserError, match="16 divides"):
+        pixel_features(images[:, :, :60])
+
+
+def test_unit_means_leave_unlabeled_samples_out():
+    features = np.array([[1.0], [3.0], [9.0], [5.0]])
+    assert unit_means(features, np.array([0, 0, -1, 1]), 2).tolist() == [[2.0], [5.0]]
+    with pytest.raises(UserError, match="1 labeled unit"):
+        unit_means(features, np.array([0, 0, -1, 0]), 2)
