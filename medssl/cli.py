@@ -86,7 +86,7 @@ def ingest(
 
     columns = _columns(labels, scan_column, patient_column, group_column, target) if labels else None
     report = run_ingest(sources, cohort, workspace=Workspace(workspace), labels=columns)
-    _answer(report.as_json(), as_json, report.as_text())
+    _answer(report.as_json(), as_json, "\n".join(report.lines()))
 
 
 @command

@@ -28,8 +28,7 @@ def ensure_cohort(source: Source, workspace: Workspace) -> Cohort:
         folder = find_source(source, workspace)
         say(f"Cohort '{source.name}' is not there yet: ingesting {source.source}")
         report = ingest([folder], path, workspace=workspace, labels=source.labels)
-        counts = report.as_json()["files"]
-        say("Files: " + ", ".join(f"{name} {number}" for name, number in counts.items()))
+        say("\n".join(report.lines()))
     return Cohort.open(path)
 
 

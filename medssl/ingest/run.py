@@ -111,11 +111,22 @@ def ingest(
     target = Cohort.create(cohort)
     with catalog.only_writer(target.path):
         remove_unfinished(target.path)
+        with catalog.writing(target.path) as db:
+            db.execute("DELETE FROM meta WHERE key='complete'")
         fates = _read(found, target.path, keys, table, jobs)
         counts = None if table is None or not len(target) else label_tables.apply(target, table, keys)
         with catalog.writing(target.path) as db:
             _close(db, fates)
+            db.execute("INSERT INTO meta VALUES('complete', '1')")
             return _report(db, target.path, fates, counts)
+
+
+def is_complete(cohort: Path) -> bool:
+    """Whether an ingest into this folder has run to its end (one that was killed goes on when it is run again)."""
+    if not catalog.exists(cohort):
+        return False
+    with catalog.reading(cohort) as db:
+        return db.execute("SELECT 1 FROM meta WHERE key='complete'").fetchone() is not None
 
 
 class Fates:
