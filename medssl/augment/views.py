@@ -69,16 +69,8 @@ def make_view(images: Tensor, views: Views, generator: RowGenerator) -> Tensor:
     Returns:
         (N, C, *spatial) float in [0, 1].
     """
-    x = geometry(images, views, generator)
-    x = intensity(x, views, generator)
-    if views.blur:
-        sigma = generator.between(*views.blur_sigma)[:, 0] * images.shape[-1]
-        x = blur(x, torch.where(generator.chance(views.blur), sigma, 0.0), views.blur_sigma[1])
-    if views.noise:
-        x = x + _column(generator.between(0, views.noise)[:, 0], x) * generator.noise(x.shape[1:])
-    if views.cutout:
-        x = cutout(x, views.cutout, generator)
-    return x.clamp(0, 1)
+    with torch.autocast(images.device.type, enabled=False):  # bf16 has 8 bits for a coordinate: too few
+        return _make_view(images, views, generator)
 
 
 def geometry(images: Tensor, views: Views, generator: RowGenerator) -> Tensor:
@@ -172,6 +164,19 @@ def cutout(x: Tensor, largest: float, generator: RowGenerator) -> Tensor:
         shape[2 + axis] = length
         inside &= here.view(shape)
     return torch.where(inside, _column(x.flatten(1).mean(1), x), x)
+
+
+def _make_view(images: Tensor, views: Views, generator: RowGenerator) -> Tensor:
+    x = geometry(images, views, generator)
+    x = intensity(x, views, generator)
+    if views.blur:
+        sigma = generator.between(*views.blur_sigma)[:, 0] * images.shape[-1]
+        x = blur(x, torch.where(generator.chance(views.blur), sigma, 0.0), views.blur_sigma[1])
+    if views.noise:
+        x = x + _column(generator.between(0, views.noise)[:, 0], x) * generator.noise(x.shape[1:])
+    if views.cutout:
+        x = cutout(x, views.cutout, generator)
+    return x.clamp(0, 1)
 
 
 def _column(values: Tensor, like: Tensor) -> Tensor:

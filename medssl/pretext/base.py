@@ -1,0 +1,176 @@
+"""What a pretext task is, and what the engine hands it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.distributed as distributed
+from pydantic import Field
+from torch import Tensor, nn
+
+from medssl import config
+from medssl.augment import RowGenerator, Views, preset, preset_for
+from medssl.config import Strict, View
+from medssl.encoders import Encoder
+from medssl.errors import UserError
+
+
+@dataclass
+class Batch:
+    """One batch on the device; ids are whole numbers, equal where scan, exam or patient is the same.
+
+    With `image` sampling every field has N rows. With `stack` (K slices of one scan, in order) and `exam` (K images of
+    one exam) images are (N, K, C, H, W), and index, scan and position are (N, K).
+    """
+
+    images: Tensor  # (N, C, H, W) or (N, C, D, H, W), float32 in [0, 1]
+    index: Tensor  # (N,) int64, place among the samples
+    scan: Tensor  # (N,) int64
+    exam: Tensor  # (N,) int64
+    patient: Tensor  # (N,) int64
+    position: Tensor  # (N,) float32, mm along the stack; NaN where unknown
+    rows: Tensor  # (N,) int64, place in the global batch: what random draws are keyed by
+
+
+class TaskSettings(Strict):
+    """Settings that every task has.
+
+    Attributes:
+        preset: which views suit the modality (`medssl.augment.PRESETS`); `auto` goes by the cohort's modality.
+        views: changes to that preset, such as `{crop: [0.5, 1], flip: true}`.
+    """
+
+    preset: str = "auto"
+    views: dict[str, Any] = Field(default={})
+
+
+class PretextTask(nn.Module):
+    """A self-supervised task around an encoder: its heads, its loss, and what it says of itself.
+
+    A task subclasses this in a file of its own in `medssl/pretext/`, sets the class attributes and gives `loss` and
+    `floor`. Heads are plain submodules; they go into the checkpoint under their attribute's name.
+    """
+
+    name: ClassVar[str]
+    paper: ClassVar[str]
+    line: ClassVar[str]  # what the network learns to do, in one line
+    Settings: ClassVar[type[TaskSettings]] = TaskSettings
+    sampling: ClassVar[Literal["image", "stack", "exam"]] = "image"
+    dims: ClassVar[tuple[int, ...]] = (2,)
+    channels: ClassVar[tuple[int, ...]] = (1, 3)
+    smallest: ClassVar[int] = 16  # pixels a side
+    least_batch: ClassVar[int] = 2  # batch normalisation needs two
+    learning_rate: ClassVar[float] = 1e-3  # at batch 128
+    weight_decay: ClassVar[float] = 0.05
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        config.register("task", cls.name, cls.Settings)
+
+    def __init__(self, encoder: Encoder, settings: Any, view: View, modality: str = "") -> None:
+        """
+        Args:
+            encoder: what is trained.
+            settings: an instance of this task's `Settings`.
+            view: of the samples, before any augmentation.
+            modality: DICOM's word for where the images come from; decides the preset.
+
+        Raises:
+            UserError: the task cannot work on such samples.
+        """
+        super().__init__()
+        self.check(view)
+        self.encoder, self.settings, self.view, self.modality = encoder, settings, view, modality
+        self.last_embedding: Tensor | None = None
+
+    @classmethod
+    def check(cls, view: View) -> None:
+        """Say before the first step what the task needs and does not get."""
+        for what, has, takes in (
+            ("spatial dims", view.spatial_dims, cls.dims),
+            ("channels", view.channels, cls.channels),
+        ):
+            if has not in takes:
+                raise UserError(
+                    f"'{cls.name}' needs {' or '.join(map(str, takes))} {what}, and the View has {has}", "view"
+                )
+        if view.size < cls.smallest:
+            raise UserError(
+                f"'{cls.name}' needs images of at least {cls.smallest} pixels, and the View has {view.size}",
+                "view.size",
+                f"Set --size {cls.smallest} or more.",
+            )
+
+    def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss to be minimised, and metrics to be logged, of one batch; draws come from `generator` alone."""
+        raise NotImplementedError
+
+    def floor(self, batch: Batch, generator: RowGenerator) -> dict[str, float]:
+        """What `loss` and its metrics would be if nothing were learned, so that "did it learn" is a number."""
+        raise NotImplementedError
+
+    def after_step(self, step: int, steps: int) -> None:
+        """Called after each optimizer step: momentum copies, queues, schedules."""
+
+    def optimizers(self, learning_rate: float) -> list[torch.optim.Optimizer]:
+        """One AdamW; norms and biases are not decayed. A task with an adversary returns one optimizer a player.
+
+        `loss` is differentiated once a step and then all optimizers step, so players must not meet in each other's
+        gradients (detach).
+        """
+        groups = weight_decay_groups(self.parameters(), self.weight_decay)
+        return [torch.optim.AdamW(groups, lr=learning_rate)]
+
+    def heads(self) -> dict[str, nn.Module]:
+        """Everything of this task beside the encoder, by name."""
+        return {name: module for name, module in self.named_children() if name != "encoder"}
+
+    def forward(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
+        """`loss`, under the name that wrappers for several processes know."""
+        return self.loss(batch, generator)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """The encoder's vector (N, D); kept for the engine's look at collapse."""
+        embedding = self.encoder.embed(x)
+        self.last_embedding = embedding.detach()
+        return embedding
+
+    def pyramid(self, x: Tensor) -> list[Tensor]:
+        """The encoder's feature maps; the pooled coarsest one is kept for the engine's look at collapse."""
+        features = self.encoder(x)
+        self.last_embedding = features[-1].detach().flatten(2).mean(2)
+        return features
+
+    def views(self, **own: Any) -> Views:
+        """The preset's views, changed by what the task needs (`own`) and then by what the user set."""
+        chosen = self.settings.preset
+        if chosen == "auto":
+            chosen = preset_for(self.modality, self.view.channels)
+        raw = preset(chosen).views.model_dump() | own | self.settings.views
+        return config.validate(Views, raw, f"{self.name}.views")
+
+
+def weight_decay_groups(parameters: Iterable[nn.Parameter], decay: float) -> list[dict[str, Any]]:
+    """Matrices and kernels are decayed; biases and norms are not."""
+    trained = [p for p in parameters if p.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def process_count() -> int:
+    """Processes that train together."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def gather(x: Tensor) -> tuple[Tensor, int]:
+    """The rows of all processes in the order of the global batch, with gradients, and the place of this one's first."""
+    if process_count() == 1:
+        return x, 0
+    from torch.distributed.nn.functional import all_gather
+
+    return torch.cat(all_gather(x)), distributed.get_rank() * len(x)

@@ -1,0 +1,72 @@
+"""What `auto` means: rules that look at hardware and sizes, never at a stopwatch, so that a rerun decides the same."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+
+from medssl.errors import UserError
+
+CPU_BATCH, GPU_BATCH = 128, 256
+WARMUP_SHARE, WARMUP_AT_MOST = 0.1, 500
+REFERENCE_BATCH = 128  # tasks state their learning rate at this batch
+
+
+def resolve_precision(asked: str, device: torch.device) -> str:
+    """`32` or `bf16`. `auto` takes bf16 where it is faster: GPUs that have it, and CPUs with AMX.
+
+    A CPU that merely knows bf16 instructions (avx512_bf16) is slower with them in convolutions.
+    """
+    if asked in ("32", "bf16"):
+        return asked
+    if asked != "auto":
+        raise UserError(f"precision '{asked}' is not known", "precision", "Use auto, 32 or bf16.")
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "32"
+    return "bf16" if device.type == "cpu" and "amx_bf16" in _cpu_flags() else "32"
+
+
+def resolve_batch(asked: int | str, device: torch.device, pool: int, least: int, processes: int = 1) -> int:
+    """Images a step, over all processes. `auto`: 128 on a CPU, 256 on a GPU, less where the pool is smaller.
+
+    Raises:
+        UserError: the batch is larger than the pool, too small for the task, or cannot be shared evenly.
+    """
+    if asked == "auto":
+        batch = min(GPU_BATCH if device.type == "cuda" else CPU_BATCH, 1 << max(pool.bit_length() - 1, 0))
+    else:
+        batch = int(asked)
+    if batch > pool or pool < least:
+        raise UserError(
+            f"a batch of {max(batch, least)} needs as many samples, and there are {pool} to train on",
+            "batch",
+            "Lower the batch, or bring more scans.",
+        )
+    if batch < least:
+        raise UserError(f"this task needs a batch of at least {least}, not {batch}", "batch")
+    if batch % processes:
+        raise UserError(f"a batch of {batch} cannot be shared by {processes} processes evenly", "batch")
+    return batch
+
+
+def resolve_learning_rate(asked: float | None, default: float, batch: int) -> float:
+    """What was asked for, else the task's rate scaled by the square root of the batch, as suits AdamW."""
+    return asked if asked is not None else default * math.sqrt(batch / REFERENCE_BATCH)
+
+
+def learning_rate_at(step: int, steps: int, peak: float) -> float:
+    """Linear warm-up, then half a cosine down to nothing (Loshchilov 2017); `step` counts from 0."""
+    warmup = max(1, min(round(WARMUP_SHARE * steps), WARMUP_AT_MOST))
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def _cpu_flags() -> set[str]:
+    info = Path("/proc/cpuinfo")
+    if not info.is_file():
+        return set()
+    line = next((x for x in info.read_text().splitlines() if x.startswith("flags")), "")
+    return set(line.split())

@@ -1,0 +1,94 @@
+"""What a run keeps on disk so that it can go on: weights, optimizer state and counters in one safetensors file.
+
+No pickle: tensors are named `task.*` and `optimizer.NUMBER.PARAMETER.NAME`, everything else is JSON in the metadata.
+Random numbers need no state, as they are keyed by step (see medssl.augment.random).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from medssl.errors import UserError
+from medssl.workspace import atomic
+
+FILE = "last.safetensors"
+
+
+def save_state(
+    folder: Path, task: nn.Module, optimizers: list[torch.optim.Optimizer], counters: dict[str, Any]
+) -> None:
+    """Write the whole state of a run, atomically; the one before stays until this one is complete."""
+    tensors = {f"task.{k}": v for k, v in task.state_dict().items()}
+    for number, optimizer in enumerate(optimizers):
+        for parameter, entries in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{parameter}.{k}": torch.as_tensor(v) for k, v in entries.items()}
+    with atomic(folder / FILE) as fresh:
+        save_file(
+            {k: v.detach().cpu().contiguous() for k, v in tensors.items()},
+            fresh,
+            metadata={"format": "pt", "counters": json.dumps(counters)},
+        )
+
+
+def load_state(folder: Path, task: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, Any] | None:
+    """Put a saved state back, bit for bit; returns its counters, or None where nothing was saved."""
+    if not (folder / FILE).is_file():
+        return None
+    with safe_open(str(folder / FILE), framework="pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        counters = json.loads(file.metadata()["counters"])
+    task.load_state_dict({k.removeprefix("task."): v for k, v in tensors.items() if k.startswith("task.")})
+    for number, optimizer in enumerate(optimizers):
+        _load_optimizer(optimizer, tensors, f"optimizer.{number}.")
+    return counters
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], prefix: str) -> None:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith(prefix):
+            number, name = key.removeprefix(prefix).split(".", 1)
+            like = parameters[int(number)]
+            if value.shape == like.shape:  # in the parameter's own memory layout, as the optimizer had made it
+                value = torch.empty_like(like, dtype=value.dtype, device="cpu").copy_(value)
+            state.setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process; the lock goes with the process, however it ends.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise UserError(
+                f"process {file.read().strip() or '?'} is training into this folder",
+                str(folder),
+                "Wait for it, stop it, or name another folder with --out.",
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
