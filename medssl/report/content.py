@@ -1,0 +1,213 @@
+"""The report's words and tables, made from Results alone."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import yaml
+
+from medssl.figures import arm_colours, budget_key, budget_name, metric_name
+from medssl.figures.words import interval, number
+from medssl.statistics import MIN_DRAWS, MIN_UNITS_A_CLASS
+
+if TYPE_CHECKING:
+    from medssl.experiment import Results
+
+PACKAGES = (
+    "medssl",
+    "torch",
+    "lightning-fabric",
+    "timm",
+    "scikit-learn",
+    "numpy",
+    "pandas",
+    "altair",
+    "vl-convert-python",
+)
+
+
+def verdicts(results: Results) -> list[dict[str, str]]:
+    """The sentences that stand first, with the verdict that colours each."""
+    table = results.verdicts()
+    return [{"kind": kind_of(row["verdict"]), "sentence": row["sentence"]} for row in table.to_dict("records")]
+
+
+def kind_of(verdict: str) -> str:
+    """A verdict as a CSS class."""
+    return verdict.replace(" ", "-")
+
+
+def claim(results: Results) -> str:
+    """What the experiment set out to show, if it said so beforehand."""
+    stated = results.settings.claim
+    if not stated:
+        return ""
+    budget = budget_name(stated.budget, results.settings.per)
+    metric = metric_name(stated.metric)
+    compared = f"{stated.arm} against {stated.baseline} with {budget}, by {metric}"
+    return f"Claim, named in the configuration beforehand: {compared}."
+
+
+def budget_heads(results: Results) -> list[dict[str, Any]]:
+    """Column heads: the budget, and the labelled units that it comes to."""
+    counts, unit = results.label_counts(), results.settings.target.unit
+    return [
+        {"budget": str(b), "total": f"{counts[b]} {unit}s" if b in counts else ""} for b in results.settings.budgets
+    ]
+
+
+def score_table(results: Results, scores: pd.DataFrame, arms: list[str], metric: str) -> list[dict[str, Any]]:
+    """A row an arm; a cell a budget: score and interval."""
+    return _grid(results, scores[scores["metric"] == metric], arms, _score_cell)
+
+
+def difference_table(
+    results: Results, table: pd.DataFrame, arms: list[str], metric: str, baseline: str
+) -> list[dict[str, Any]]:
+    """A row an arm; a cell a budget: difference, interval and verdict."""
+    part = table[(table["metric"] == metric) & (table["baseline"] == baseline)]
+    rows = _grid(results, part, [a for a in arms if a in set(part["arm"])], _difference_cell)
+    across = set(part.loc[~part["same_encoder"].astype(bool), "arm"])
+    return [{**row, "across": row["arm"] in across} for row in rows]
+
+
+def _grid(results: Results, table: pd.DataFrame, arms: list[str], cell: Any) -> list[dict[str, Any]]:
+    colours = arm_colours(results.settings.arms)
+    found = {(r["arm"], budget_key(r["budget"])): r for r in table.to_dict("records")}
+    budgets = results.settings.budgets
+    return [
+        {"arm": a, "colour": colours[a], "cells": [cell(found[a, b]) if (a, b) in found else None for b in budgets]}
+        for a in arms
+    ]
+
+
+def _score_cell(row: dict[str, Any]) -> dict[str, Any]:
+    return {"value": number(row["score"]), "interval": interval(row["low"], row["high"]), "draws": row["draws"]}
+
+
+def _difference_cell(row: dict[str, Any]) -> dict[str, Any]:
+    words = interval(row["low"], row["high"], sign=True)
+    kind = kind_of(row["verdict"])
+    return {"value": number(row["difference"], sign=True), "interval": words, "verdict": row["verdict"], "kind": kind}
+
+
+def arms(results: Results) -> list[dict[str, Any]]:
+    colours = arm_colours(results.settings.arms)
+    rows: list[dict[str, Any]] = []
+    for record in results.arms().astype(object).to_dict("records"):
+        row: dict[str, Any] = {str(key): None if pd.isna(value) else value for key, value in record.items()}
+        settings = results.settings.arms[row["arm"]].strategy_settings
+        row["colour"] = colours[row["arm"]]
+        row["size"] = "16 px" if row["encoder"] == "pixels" else f"{int(row['size'])} px"
+        row["encoder"] = "none (raw pixels)" if row["encoder"] == "pixels" else row["encoder"]
+        row["settings"] = ", ".join(f"{k} {v}" for k, v in settings.items())
+        rows.append(row)
+    return rows
+
+
+def cohort(results: Results) -> dict[str, Any]:
+    """Who was in which part. Empty parts of a damaged or unfinished experiment are left out, not guessed."""
+    facts = results.facts
+    about = facts.get("cohort", {})
+    parts, classes = facts.get("parts", {}), facts.get("classes", {})
+    names = sorted({c for counts in classes.values() for c in counts})
+    rows = [
+        {
+            "part": part,
+            "patients": sizes.get("patients_all", sizes.get("patients", 0)),
+            "labelled": sizes.get("patients", 0),
+            "units": sizes.get("units", 0),
+            "classes": [int(classes.get(part, {}).get(c, 0)) for c in names],
+        }
+        for part, sizes in parts.items()
+    ]
+    config = results.settings
+    return {
+        "name": about.get("name", config.cohort.name),
+        "hash": about.get("hash", ""),
+        "scans": about.get("scans"),
+        "classes": names,
+        "rows": rows,
+        "split": facts.get("split", ""),
+        "split_seed": config.split.seed,
+        "seed": config.seed,
+        "target": config.target.name,
+        "unit": config.target.unit,
+    }
+
+
+def protocol(results: Results, scores: pd.DataFrame) -> list[tuple[str, str]]:
+    """How the numbers came about, in plain words; the numbers are this experiment's own."""
+    config = results.settings
+    unit, draws = config.target.unit, config.draws
+    per = "labels of each class" if config.per == "class" else "labels"
+    tested = scores.iloc[0]
+    words = [
+        (
+            "Split",
+            "Patients were split once into pool, validation and test, the same for every experiment on this cohort. "
+            "All scans of a patient, and patients tied by a group or by identical images, lie on one side.",
+        ),
+        (
+            "Budgets",
+            f"A budget of n is n {per}, drawn from the pool: at most one {unit} of a patient until every patient has "
+            "one, and smaller budgets lie inside larger ones. All arms get the same labels. "
+            f"This is repeated for {draws} draw{'' if draws == 1 else 's'}; at “all” the labels are the whole pool, "
+            "and a draw is a new training seed.",
+        ),
+        (
+            "Score",
+            f"Each predictor is scored on the same {tested['units']} {unit}s of {tested['patients']} test patients. "
+            "A score is the mean over draws.",
+        ),
+        (
+            "What an interval means",
+            "With other labels from this pool, and other test patients from the same source, the mean score would have "
+            "been another; a 95 % interval shows by how much. It is the central 95 % of "
+            f"{config.replicates:,} bootstrap replicates, each of which resamples test patients, once for all arms and "
+            "draws together, and resamples the draws. It is pointwise: not widened for the number of arms and budgets. "
+            "It says nothing of another hospital, another split, or another pretraining run.",
+        ),
+        (
+            "What a difference means",
+            "Arm minus baseline on the same labels and the same test patients, with an interval of that difference. "
+            "“Helps” or “hurts” is said only where the interval excludes zero; “no evidence” means that it does not, "
+            "and is no proof that the two are alike.",
+        ),
+        (
+            "Not estimable",
+            f"No interval is given with fewer than {MIN_DRAWS} draws, or fewer than {MIN_UNITS_A_CLASS} test "
+            f"{unit}s of a class: it would promise more than the data hold.",
+        ),
+    ]
+    return words
+
+
+def jobs(results: Results) -> dict[str, Any]:
+    table = results.jobs()
+    done = table[table["status"] == "done"]
+    failed = int((table["status"] == "failed").sum())
+    return {
+        "all": len(table),
+        "done": len(done),
+        "failed": failed,
+        "minutes": float(done["seconds"].fillna(0).sum()) / 60,
+    }
+
+
+def configuration(results: Results) -> str:
+    return yaml.safe_dump(results.config, sort_keys=False, allow_unicode=True)
+
+
+def versions() -> list[tuple[str, str]]:
+    """Of the program that wrote this report."""
+    found = [("Python", platform.python_version())]
+    for package in PACKAGES:
+        try:
+            found.append((package, metadata.version(package)))
+        except metadata.PackageNotFoundError:
+            continue
+    return found

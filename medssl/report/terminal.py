@@ -1,0 +1,51 @@
+"""Scores as plain text: arms down, budgets across, the interval under each score."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from medssl.figures import budget_key, metric_name
+
+if TYPE_CHECKING:
+    from medssl.experiment import Results
+
+
+def terminal_table(results: Results) -> str:
+    """The main metric's scores; fits 80 columns with six budgets and names of up to 15 letters."""
+    metric = results.main_comparison[2]
+    table = results.scores()
+    table = table[table["metric"] == metric]
+    budgets = [b for b in results.settings.budgets if b in set(table["budget"].map(budget_key))]
+    counts = results.label_counts()
+    per = "a class" if results.settings.per == "class" else "in total"
+    rows: list[list[str]] = [[f"labels {per}", *map(str, budgets)]]
+    rows.append([f"{results.settings.target.unit}s in total", *(str(counts.get(b, "")) for b in budgets)])
+    lines: list[int] = [len(rows)]  # where a rule goes
+    for arm in table["arm"].unique():
+        cells = [_cell(table, arm, b) for b in budgets]
+        rows += [[arm, *(score for score, _ in cells)], ["", *(interval for _, interval in cells)]]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(budgets) + 1)]
+    text = [
+        " ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]
+    for at in lines:
+        text.insert(at, "-" * len(text[0]))
+    heading = f"{metric_name(metric, long=True)}, mean over draws [95 % interval]; n/e: not estimable"
+    return "\n".join([heading, *(line.rstrip() for line in text)])
+
+
+def _cell(table: pd.DataFrame, arm: str, budget: Any) -> tuple[str, str]:
+    found = table[(table["arm"] == arm) & (table["budget"].map(budget_key) == budget)]
+    if found.empty:
+        return "", ""
+    row = found.iloc[0]
+    if pd.isna(row["low"]) or pd.isna(row["high"]):
+        return f"{row['score']:.3f}", "n/e"
+    return f"{row['score']:.3f}", f"[{_short(row['low'])} {_short(row['high'])}]"
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}".replace("0.", ".", 1)
