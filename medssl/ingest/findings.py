@@ -92,6 +92,9 @@ FINDINGS: dict[str, Finding] = {
     "split_series": Finding(
         "info", "The series holds several volumes; each is a scan of its own.", "Check their number in the catalog."
     ),
+    "gantry_tilt": Finding(
+        "info", "The gantry was tilted: slices are stacked obliquely, as the affine says.", "Nothing."
+    ),
     "few_slices": Finding("info", "The volume has fewer than four slices.", "Check that the series is complete."),
     "no_spacing": Finding("info", "The image has no pixel spacing in mm.", "Nothing, unless a View asks for mm."),
     "detector_spacing": Finding(
@@ -115,6 +118,7 @@ FINDINGS: dict[str, Finding] = {
     "archive": Finding("info", "Archives are not opened.", "Unpack them."),
     "dicomdir": Finding("info", "DICOMDIR indexes; the images themselves are read.", ""),
     "no_pixels": Finding("info", "DICOM objects without an image (reports, plans, presentation states).", ""),
+    "derived_object": Finding("info", "DICOM segmentations, doses and other objects made from images.", ""),
     "unsafe_link": Finding("info", "Links that lead nowhere or in a circle.", ""),
     "inside_cohort": Finding("info", "Files of the cohort itself.", ""),
 }  # fmt: skip

@@ -13,7 +13,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-READERS = ("image",)
+READERS = ("dicom", "nifti", "image", "medmnist")
 
 
 def reader(name: str) -> Any:
