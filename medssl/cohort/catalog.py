@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from medssl.errors import UserError
+from medssl.errors import MedsslError, UserError
 
 SCHEMA_VERSION = "1"
 FILE_NAME = "catalog.sqlite"
@@ -86,6 +86,9 @@ def writing(folder: Path) -> Iterator[sqlite3.Connection]:
         db.executescript(SCHEMA)
         with db:
             yield db
+    except sqlite3.OperationalError as error:
+        fix = "Make room, then run the same command again: it goes on where it stopped."
+        raise MedsslError(f"the catalog cannot be written ({error})", folder.name, fix) from None
     finally:
         db.close()
 

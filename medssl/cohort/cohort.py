@@ -12,13 +12,12 @@ import numpy as np
 
 from medssl.cohort import catalog
 from medssl.cohort.arrays import read_array
+from medssl.cohort.samples import Samples, make_samples
 from medssl.config import View
 from medssl.errors import UserError, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from medssl.cohort.samples import Samples
 
 Unit = Literal["image", "exam", "patient"]
 UNIT_COLUMN = {"image": "scan", "exam": "exam", "patient": "patient"}
@@ -152,9 +151,7 @@ class Cohort:
 
     def samples(self, view: View | None = None) -> Samples:
         """Training samples of this View: made once, then memory-mapped. See `medssl.cohort.samples`."""
-        from medssl.cohort.samples import make_samples
-
-        return make_samples(self, view or View())
+        return make_samples(self.path, self._scans, view or View())
 
     @cached_property
     def _scans(self) -> pd.DataFrame:

@@ -26,8 +26,6 @@ from medssl.workspace import digest, write_json
 if TYPE_CHECKING:
     import pandas as pd
 
-    from medssl.cohort.cohort import Cohort
-
 RENDERER = 1  # to be raised with any change to what rendering.py draws, so that old samples are made again
 
 
@@ -52,13 +50,16 @@ class Samples:
         return f"Samples({self.images.shape}, key={self.key!r})"
 
 
-def make_samples(cohort: Cohort, view: View) -> Samples:
+def make_samples(cohort: Path, scans: pd.DataFrame, view: View) -> Samples:
     """The samples of `view`, from `samples/KEY` where they exist, else made now in threads.
+
+    Args:
+        cohort: its folder.
+        scans: as `Cohort.scans` gives them; samples come in their order.
 
     Raises:
         UserError: an empty cohort, 3-D samples of 2-D scans, or a spacing in mm where scans have none.
     """
-    scans = cohort.scans()
     if scans.empty:
         raise UserError("the cohort has no scans", cohort.name, "See its findings for why no file was accepted.")
     rows = scans.to_dict("records")
@@ -66,9 +67,9 @@ def make_samples(cohort: Cohort, view: View) -> Samples:
     table = _table(rows, view)
     grids = [[r["content_hash"], r["affine"], r["spacing"], r["unit"], r["percentiles"]] for r in rows]
     key = digest({"view": view.model_dump(mode="json"), "scans": grids, "renderer": RENDERER})
-    folder = cohort.path / "samples" / key
+    folder = cohort / "samples" / key
     if not (folder / "images.npy").is_file():
-        _make(cohort.path, rows, table, view, folder)
+        _make(cohort, rows, table, view, folder)
     return Samples(np.load(folder / "images.npy", mmap_mode="r"), table, view, key)
 
 

@@ -1,6 +1,7 @@
 """Scan files -> Cohort."""
 
 from medssl.ingest.labels import add_labels
-from medssl.ingest.run import IngestReport, ingest, is_complete
+from medssl.ingest.report import IngestReport
+from medssl.ingest.run import ingest, is_complete
 
 __all__ = ["IngestReport", "add_labels", "ingest", "is_complete"]

@@ -97,10 +97,10 @@ def read_head(path: str) -> bytes:
         Reject: the file cannot be opened.
         Ignore: a link that leads nowhere, a pipe or a device.
     """
-    if not os.path.isfile(path):
+    if not Path(path).is_file():
         raise Ignore("unsafe_link")
     try:
-        with open(path, "rb") as file:
+        with Path(path).open("rb") as file:
             head = file.read(4096 if path.lower().endswith(".gz") else HEAD)
     except OSError:
         raise Reject("unreadable") from None

@@ -38,13 +38,13 @@ FINDINGS: dict[str, Finding] = {
         "error", "The image claims more pixels than can be real.", "Check the file; tile it where it is real."
     ),
     "unknown_codec": Finding(
-        "error", "The pixels are compressed in a way that cannot be read here.", "Convert the files to an uncompressed syntax."
+        "error", "The pixels are compressed in a way that cannot be read here.", "Convert the files to another syntax."
     ),
     "unsupported_pixels": Finding(
         "error", "The pixels have a layout that is not understood.", "Convert the file to gray values or RGB."
     ),
     "multi_frame": Finding(
-        "error", "One DICOM object holds many frames, which this version does not read.", "Export as single-frame files."
+        "error", "One DICOM object holds many frames, which is not read.", "Export as single-frame files."
     ),
     "several_pages": Finding("error", "The TIFF holds several pages.", "Save each page as a file of its own."),
     "missing_slices": Finding("error", "Slices are missing inside the series.", _RESEND),
@@ -96,13 +96,16 @@ FINDINGS: dict[str, Finding] = {
         "info", "The gantry was tilted: slices are stacked obliquely, as the affine says.", "Nothing."
     ),
     "few_slices": Finding("info", "The volume has fewer than four slices.", "Check that the series is complete."),
+    "no_geometry": Finding(
+        "warning", "The slice does not say where it lies, so it stands for itself as a 2-D image.", "Export it again."
+    ),
     "no_spacing": Finding("info", "The image has no pixel spacing in mm.", "Nothing, unless a View asks for mm."),
     "detector_spacing": Finding(
         "info", "The pixel spacing is the detector's, not the patient's: objects are magnified.", "Nothing."
     ),
     "no_rescale": Finding("warning", "A CT without rescale values: intensities are not HU.", "Export it again."),
     "padding_masked": Finding("info", "Padding pixels outside the scan were masked.", "Nothing."),
-    "not_finite": Finding("warning", "Voxels without a finite value were masked.", "Check the program that wrote them."),
+    "not_finite": Finding("warning", "Voxels without a finite value were masked.", "Check what wrote them."),
     "time_points": Finding("info", "A 4-D volume: each time point is a scan of its own.", "Nothing."),
     "no_orientation": Finding(
         "warning", "The NIfTI does not say how it lies in the patient.", "Check left and right before using positions."

@@ -6,14 +6,18 @@ import re
 
 from medssl.workspace import Workspace
 
-GENERIC_IDS = frozenset(
-    "0 00 000 0000 00000 000000 0000000 00000000 1 none null nan na n/a unknown unk anon anonym anonymous anonymized "
-    "anonymised anonymize noname no_name noid no_id test patient patientid deidentified de-identified removed redacted "
-    "xxx xxxx x".split()
+GENERIC_IDS = frozenset(  # what de-identifiers and consoles write for everybody
+    """
+    0 00 000 0000 00000 000000 0000000 00000000 none null nan na n/a unknown unk anon anonym anonymous anonymized
+    anonymised anonymize noname no_name noid no_id test patient patientid deidentified de-identified removed redacted
+    xxx xxxx x
+    """.split()  # noqa: SIM905
 )
 
-MODALITIES = frozenset(
-    "CT MR PT NM US IVUS CR DX RF XA MG IO PX OP OPT OPM ES XC GM SM EC SC OT BMD IVOCT RTIMAGE".split()
+MODALITIES = frozenset(  # defined terms of Modality (PS3.3 C.7.3.1.1.1) that stand for images
+    """
+    CT MR PT NM US IVUS CR DX RF XA MG IO PX OP OPT OPM ES XC GM SM EC SC OT BMD IVOCT RTIMAGE
+    """.split()  # noqa: SIM905
 )
 
 VENDORS = {  # what the manufacturer's name contains -> the name in the catalog; the first that fits
@@ -29,10 +33,12 @@ VENDORS = {  # what the manufacturer's name contains -> the name in the catalog;
 }  # fmt: skip
 
 BODY_PARTS = {  # whole words of BodyPartExamined (PS3.16 Annex L) -> the term in the catalog; the first that fits
-    "CHESTABDPELVIS": "chest, abdomen and pelvis", "CHESTABDOMEN": "chest and abdomen", "ABDOMENPELVIS": "abdomen and pelvis",
+    "CHESTABDPELVIS": "chest, abdomen and pelvis", "CHESTABDOMEN": "chest and abdomen",
+    "ABDOMENPELVIS": "abdomen and pelvis",
     "CHEST": "chest", "THORAX": "chest", "LUNG": "lung", "LUNGS": "lung", "HEART": "heart", "CARDIAC": "heart",
-    "HEADNECK": "head and neck", "HEAD": "head", "BRAIN": "brain", "SKULL": "skull", "NECK": "neck", "ABDOMEN": "abdomen",
-    "LIVER": "liver", "KIDNEY": "kidney", "PANCREAS": "pancreas", "PELVIS": "pelvis", "PROSTATE": "prostate",
+    "HEADNECK": "head and neck", "HEAD": "head", "BRAIN": "brain", "SKULL": "skull", "NECK": "neck",
+    "ABDOMEN": "abdomen", "LIVER": "liver", "KIDNEY": "kidney", "PANCREAS": "pancreas", "PELVIS": "pelvis",
+    "PROSTATE": "prostate",
     "BREAST": "breast", "CSPINE": "cervical spine", "TSPINE": "thoracic spine", "LSPINE": "lumbar spine",
     "SPINE": "spine", "SHOULDER": "shoulder", "ELBOW": "elbow", "WRIST": "wrist", "HAND": "hand", "HIP": "hip",
     "KNEE": "knee", "ANKLE": "ankle", "FOOT": "foot", "EXTREMITY": "extremity", "LEG": "leg", "ARM": "arm",

@@ -131,8 +131,9 @@ class _Index:
         return "", []
 
 
-def _match(table: Table, index: _Index, keys: Keys) -> tuple[str | None, list[list[str]]]:
+def _match(table: Table, index: _Index, keys: Keys) -> tuple[str, list[list[str]]]:
     """The column by which rows were matched, and the scans of every row."""
+    candidates: list[tuple[str, tuple[str, ...]]]
     if table.scan is not None:
         candidates = [(table.scan, SCAN_KINDS)]
     else:
@@ -146,8 +147,8 @@ def _match(table: Table, index: _Index, keys: Keys) -> tuple[str | None, list[li
         count = len({scan for scans in matches for scan in scans})
         if count > best[0]:
             best = (count, column, matches, ambiguous)
-    count, column, matches, ambiguous = best
-    if column is None:
+    _, winner, matches, ambiguous = best
+    if winner is None:
         tried = f"column '{candidates[0][0]}'" if len(candidates) == 1 else f"any of {len(candidates)} columns"
         raise UserError(
             f"none of {len(table.rows)} rows fits any of {len(index.owner)} scans by {tried}",
@@ -157,11 +158,11 @@ def _match(table: Table, index: _Index, keys: Keys) -> tuple[str | None, list[li
         )
     if ambiguous:
         raise UserError(
-            f"{ambiguous} rows name files that exist in several folders (column '{column}')",
+            f"{ambiguous} rows name files that exist in several folders (column '{winner}')",
             str(table.path),
             "Write paths below the source instead of bare file names.",
         )
-    return column, matches
+    return winner, matches
 
 
 def _find(text: str, kinds: tuple[str, ...], index: _Index, keys: Keys) -> tuple[str, list[str]]:

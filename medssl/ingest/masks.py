@@ -6,24 +6,23 @@ after its PatientID or its folder. A mask must hold whole numbers and lie on the
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from medssl.cohort import catalog
 from medssl.cohort.arrays import read_array, write_array
 from medssl.ingest import readers
+from medssl.ingest.fates import Fates
 from medssl.ingest.identity import Keys, without_ending
 from medssl.ingest.pool import map_chunks
 from medssl.ingest.records import File, Job, Probe, Reject
 from medssl.ingest.store import smallest_dtype
 from medssl.progress import bar
-
-if TYPE_CHECKING:
-    from medssl.ingest.run import Fates
 
 FOLDERS = frozenset({"labels", "label", "masks", "mask", "labelstr", "labelsts", "segmentations", "segmentation"})
 READERS = ("nifti", "image")
@@ -115,8 +114,6 @@ def _read(folder: Path, probe: Probe, scan: str, row: dict[str, Any]) -> None:
 
 def _same_grid(mask: Any, row: dict[str, Any]) -> bool:
     """Whether all corners of the two grids lie within the tolerance of each other."""
-    import json
-
     affine = np.asarray(json.loads(row["affine"]))
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in mask.array.shape[::-1]])).reshape(3, -1)
     corners = np.vstack([corners, np.ones(corners.shape[1])])

@@ -6,79 +6,29 @@ files: so a run that was killed goes on, and a rerun on an unchanged source read
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+import sqlite3
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from medssl.cohort import Cohort, catalog
-from medssl.cohort.arrays import remove_unfinished
+from medssl.cohort.arrays import PARTS, remove_array, remove_unfinished
 from medssl.config import LabelColumns
-from medssl.errors import UserError
+from medssl.errors import MedsslError, UserError
 from medssl.ingest import discover, findings, masks, readers
 from medssl.ingest import labels as label_tables
+from medssl.ingest.fates import Fates
 from medssl.ingest.identity import Keys
 from medssl.ingest.pool import map_chunks
 from medssl.ingest.records import File, Ignore, Job, Probe, Reject
+from medssl.ingest.report import IngestReport, make_report
 from medssl.ingest.store import store
 from medssl.progress import bar
 from medssl.workspace import Workspace
 
-
-@dataclass
-class IngestReport:
-    """What became of every file that was found: `found == accepted + rejected + ignored`.
-
-    Attributes:
-        cohort: the cohort's folder.
-        findings: [{"code", "severity", "count", "sentence", "todo"}], the most serious first.
-        ignored_as: files ignored, by code.
-        labels: what the label table gave, or None where there was none.
-    """
-
-    cohort: str
-    found: int
-    accepted: int
-    rejected: int
-    ignored: int
-    scans: int
-    patients: int
-    findings: list[dict[str, Any]] = field(default_factory=list)
-    ignored_as: dict[str, int] = field(default_factory=dict)
-    labels: dict[str, Any] | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "cohort": self.cohort,
-            "files": {
-                "found": self.found,
-                "accepted": self.accepted,
-                "rejected": self.rejected,
-                "ignored": self.ignored,
-            },
-            "scans": self.scans,
-            "patients": self.patients,
-            "findings": self.findings,
-            "ignored": self.ignored_as,
-            "labels": self.labels,
-        }
-
-    def lines(self) -> list[str]:
-        """For a person to read."""
-        text = [
-            f"{self.found} files: {self.accepted} accepted, {self.rejected} rejected, {self.ignored} ignored; "
-            f"{self.scans} scans of {self.patients} patients"
-        ]
-        text += [f"  {f['severity']}: {f['sentence']} ({f['count']}) {f['todo']}" for f in self.findings]
-        text += [f"  ignored: {findings.finding(code).sentence} ({n})" for code, n in self.ignored_as.items()]
-        if self.labels:
-            text.append(
-                f"  labels: {self.labels['rows']} of {self.labels['table_rows']} rows for {self.labels['scans']} scans; "
-                f"targets: {', '.join(self.labels['targets']) or 'none'}"
-            )
-        return text
+OWNED_BY_LABELS = "SELECT scan, patient, grp FROM scans WHERE patient_from='labels'"
 
 
 def ingest(
@@ -116,9 +66,15 @@ def ingest(
         fates = _read(found, target.path, keys, table, jobs)
         counts = None if table is None or not len(target) else label_tables.apply(target, table, keys)
         with catalog.writing(target.path) as db:
-            _close(db, fates)
-            db.execute("INSERT INTO meta VALUES('complete', '1')")
-            return _report(db, target.path, fates, counts)
+            _close(db, target.path, fates)
+            report = make_report(db, target.path, fates, counts)
+            if report.scans:
+                db.execute("INSERT INTO meta VALUES('complete', '1')")
+    if not report.scans:
+        why = [f["sentence"] for f in report.findings] or [findings.finding(c).sentence for c in report.ignored_as]
+        what = f"none of {report.found} files is a scan ({report.rejected} rejected, {report.ignored} ignored)"
+        raise UserError(what, ", ".join(map(str, places)), f"Most of them: {why[0]}")
+    return report
 
 
 def is_complete(cohort: Path) -> bool:
@@ -127,28 +83,6 @@ def is_complete(cohort: Path) -> bool:
         return False
     with catalog.reading(cohort) as db:
         return db.execute("SELECT 1 FROM meta WHERE key='complete'").fetchone() is not None
-
-
-class Fates:
-    """The verdict on every file of this run. A file that gave any scan is accepted."""
-
-    def __init__(self, found: list[File]) -> None:
-        self.files = {f.id: f for f in found}
-        self.status: dict[str, tuple[str, str, str]] = {}  # file id -> status, code, scan
-
-    def accept(self, files: list[File], scan: str) -> None:
-        for file in files:
-            known = self.status.get(file.id, ("", "", ""))
-            several = known[0] == "accepted" and known[2] != scan  # one file may hold many scans
-            self.status[file.id] = ("accepted", "", "" if several else scan)
-
-    def reject(self, files: list[File], code: str) -> None:
-        for file in files:
-            if self.status.get(file.id, ("", "", ""))[0] != "accepted":
-                self.status[file.id] = ("rejected", code, "")
-
-    def ignore(self, file: File, code: str) -> None:
-        self.status[file.id] = ("ignored", code, "")
 
 
 def _read(found: list[File], folder: Path, keys: Keys, table: label_tables.Table | None, jobs: int | None) -> Fates:
@@ -231,6 +165,7 @@ def _plan(probes: list[Probe], keys: Keys, fates: Fates) -> list[Job]:
 def _run_jobs(plan: list[Job], folder: Path, keys: Keys, fates: Fates, jobs: int | None) -> None:
     with catalog.writing(folder) as db:
         known = dict(db.execute("SELECT scan, source FROM scans"))
+        owners = {scan: (p, g) for scan, p, g in db.execute(OWNED_BY_LABELS)}
     todo = []
     for job in plan:
         if known.get(job.scan) == job.source:
@@ -249,6 +184,8 @@ def _run_jobs(plan: list[Job], folder: Path, keys: Keys, fates: Fates, jobs: int
                         fates.reject(job.files, codes[0])
                         catalog.remove_scans(db, [scan])
                         continue
+                    if scan in owners and row["patient_from"] != "id":  # a label table knows the patient better
+                        row["patient"], row["grp"], row["patient_from"] = *owners[scan], "labels"
                     rows = [findings.row(code) for code in dict.fromkeys(job.findings + codes)]
                     catalog.put_scan(db, row, job.names, rows, job.labels)
                     fates.accept(job.files, scan)
@@ -264,17 +201,21 @@ def _job_chunk(folder: str, jobs: Sequence[Job]) -> list[tuple[str, dict[str, An
             out.append((job.scan, store(Path(folder), job, scan), scan.findings))
         except Reject as verdict:
             out.append((job.scan, None, [verdict.code]))
-        except OSError as error:
-            if error.errno is not None and error.filename is None:  # disk full and the like: not the file's fault
-                raise
-            out.append((job.scan, None, ["unreadable"]))
+        except MedsslError:  # the cohort cannot be written: no fault of the file
+            raise
         except Exception:  # whatever a decoder stumbles over in a damaged file
             out.append((job.scan, None, ["unreadable"]))
     return out
 
 
-def _close(db: Any, fates: Fates) -> None:
-    """Enter the verdict on every file, and the findings that need all scans to be known."""
+def _close(db: sqlite3.Connection, folder: Path, fates: Fates) -> None:
+    """Enter the verdict on every file, drop what its files no longer are, and note what needs all scans to be known."""
+    before = {scan for file, scan in db.execute("SELECT file, scan FROM files WHERE scan != ''") if file in fates.files}
+    stale = before - {scan for _, _, scan in fates.status.values()}
+    catalog.remove_scans(db, stale)
+    for scan in stale:
+        for part in PARTS:
+            remove_array(folder, scan, part)
     for file_id, (status, code, scan) in fates.status.items():
         file = fates.files[file_id]
         catalog.put_file(db, file_id, status, code, scan, file.size, file.mtime_ns)
@@ -292,27 +233,3 @@ def _close(db: Any, fates: Fates) -> None:
         db.execute("DELETE FROM findings WHERE code=?", (code,))
         rows = [(code, severity, scan, sentence, todo) for (scan,) in db.execute(query).fetchall()]
         db.executemany("INSERT INTO findings VALUES(?,?,?,NULL,?,?)", rows)
-
-
-def _report(db: Any, folder: Path, fates: Fates, label_counts: dict[str, Any] | None) -> IngestReport:
-    status = Counter(s for s, _, _ in fates.status.values())
-    ignored = Counter(code for s, code, _ in fates.status.values() if s == "ignored")
-    order = {"error": 0, "warning": 1, "info": 2}
-    rows = db.execute(
-        "SELECT code, severity, count(*), min(sentence), min(todo) FROM findings GROUP BY code, severity"
-    ).fetchall()
-    listed = [dict(zip(("code", "severity", "count", "sentence", "todo"), row, strict=True)) for row in rows]
-    listed.sort(key=lambda f: (order[f["severity"]], -f["count"], f["code"]))
-    scans, patients = db.execute("SELECT count(*), count(DISTINCT patient) FROM scans").fetchone()
-    return IngestReport(
-        cohort=str(folder),
-        found=len(fates.files),
-        accepted=status["accepted"],
-        rejected=status["rejected"],
-        ignored=status["ignored"],
-        scans=scans,
-        patients=patients,
-        findings=listed,
-        ignored_as=dict(ignored.most_common()),
-        labels=label_counts,
-    )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from medssl.cohort.arrays import content_hash, remove_array, write_array
+from medssl.errors import MedsslError
 from medssl.ingest.records import Job, Reject, Scan
 
 PERCENTILES = (0.5, 1, 5, 50, 95, 99, 99.5)
@@ -19,6 +20,7 @@ def store(folder: Path, job: Job, scan: Scan) -> dict[str, Any]:
 
     Raises:
         Reject: the scan has no voxel, or nothing but padding.
+        MedsslError: the disk is full, or cannot be written.
     """
     array, padding = scan.array, scan.padding
     if array.size == 0:
@@ -53,11 +55,15 @@ def store(folder: Path, job: Job, scan: Scan) -> dict[str, Any]:
         "source": job.source,
         "patient_from": job.patient_from,
     }
-    write_array(folder, job.scan, array)
-    if padding is None:
-        remove_array(folder, job.scan, "padding")
-    else:
-        write_array(folder, job.scan, padding, "padding")
+    try:
+        write_array(folder, job.scan, array)
+        if padding is None:
+            remove_array(folder, job.scan, "padding")
+        else:
+            write_array(folder, job.scan, padding, "padding")
+    except OSError as error:
+        fix = "Make room, then run the same command again: it goes on where it stopped."
+        raise MedsslError(f"the cohort cannot be written ({error.strerror})", folder.name, fix) from None
     return row
 
 

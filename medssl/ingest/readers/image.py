@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -67,8 +69,7 @@ def load(path: str) -> tuple[np.ndarray, list[str]]:
                 if image.format == "TIFF":
                     if getattr(image, "n_frames", 1) > 1:
                         raise Reject("several_pages")
-                    bits = image.tag_v2.get(258, (1,))
-                    if max(bits) > 8 and len(bits) > 1 or image.tag_v2.get(262) == 0 and max(bits) > 8:
+                    if _needs_tifffile(image):
                         return _load_tiff(path), findings
                 elif image.format == "PNG" and image.mode in ("RGB", "RGBA", "LA") and _png_bits(path) == 16:
                     findings.append("reduced_to_8_bit")
@@ -92,7 +93,13 @@ def load(path: str) -> tuple[np.ndarray, list[str]]:
         raise Reject("truncated" if "truncated" in str(error) else "unreadable") from None
 
 
-def _to_array(image) -> np.ndarray:
+def _needs_tifffile(image: Any) -> bool:
+    """Deep colour, which Pillow would cut to 8 bits, and deep white-is-zero gray, which it would not invert."""
+    bits = image.tag_v2.get(258, (1,))
+    return max(bits) > 8 and (len(bits) > 1 or image.tag_v2.get(262) == 0)
+
+
+def _to_array(image: Any) -> np.ndarray:
     if image.mode == "1":
         image = image.convert("L")
     elif image.mode == "P":
@@ -119,7 +126,7 @@ def _load_tiff(path: str) -> np.ndarray:
         with tifffile.TiffFile(path) as tiff:
             if len(tiff.pages) > 1:
                 raise Reject("several_pages")
-            page = tiff.pages[0]
+            page: Any = tiff.pages[0]
             if int(np.prod(page.shape)) > 4 * MAX_PIXELS:
                 raise Reject("too_large")
             array = page.asarray()
@@ -140,5 +147,5 @@ def _load_tiff(path: str) -> np.ndarray:
 
 
 def _png_bits(path: str) -> int:
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         return file.read(25)[24]

@@ -15,13 +15,14 @@ UNCOMPRESSED = {"1.2.840.10008.1.2": 8, "1.2.840.10008.1.2.1": 12}  # syntax -> 
 NOT_SCANS = ("Segmentation", "RT Dose", "RT Image", "Parametric Map", "Surface", "Presentation")
 MAX_PIXELS = 400_000_000
 
-TAGS = (
-    "SOPClassUID SOPInstanceUID SeriesInstanceUID StudyInstanceUID PatientID IssuerOfPatientID InstitutionName Modality "
-    "Manufacturer BodyPartExamined Rows Columns SamplesPerPixel PhotometricInterpretation PlanarConfiguration BitsAllocated "
-    "BitsStored HighBit PixelRepresentation NumberOfFrames ImagePositionPatient ImageOrientationPatient PixelSpacing "
-    "ImagerPixelSpacing SliceThickness RescaleSlope RescaleIntercept RescaleType PixelPaddingValue PixelPaddingRangeLimit "
-    "InstanceNumber AcquisitionNumber EchoTime TemporalPositionIdentifier DiffusionBValue TriggerTime"
-).split()
+TAGS = """
+    SOPClassUID SOPInstanceUID SeriesInstanceUID StudyInstanceUID PatientID IssuerOfPatientID InstitutionName Modality
+    Manufacturer BodyPartExamined Rows Columns SamplesPerPixel PhotometricInterpretation PlanarConfiguration
+    BitsAllocated BitsStored HighBit PixelRepresentation NumberOfFrames ImagePositionPatient ImageOrientationPatient
+    PixelSpacing ImagerPixelSpacing SliceThickness RescaleSlope RescaleIntercept RescaleType PixelPaddingValue
+    PixelPaddingRangeLimit InstanceNumber AcquisitionNumber EchoTime TemporalPositionIdentifier DiffusionBValue
+    TriggerTime
+    """.split()  # noqa: SIM905
 
 # In a series whose slices repeat positions, the first of these that tells the repetitions apart (a time point, echo or
 # b-value is a scan of its own).
@@ -92,9 +93,7 @@ def probe(path: str) -> Header:
 
     with Path(path).open("rb") as file, disable_value_validation():
         try:
-            data = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(TAGS))
-        except Ignore:
-            raise
+            data = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=TAGS)
         except Exception:  # pydicom raises whatever its parser stumbles over
             raise Reject("unreadable") from None
         syntax = str(getattr(data.file_meta, "TransferSyntaxUID", "")) or _bare_syntax(data)
@@ -167,7 +166,7 @@ def _header(data: Any, offset: int) -> Header:
         series=text("SeriesInstanceUID"),
         study=text("StudyInstanceUID"),
         patient_id=text("PatientID"),
-        issuer=text("IssuerOfPatientID") or text("InstitutionName"),
+        issuer=" ".join((text("IssuerOfPatientID") or text("InstitutionName")).casefold().split()),
         modality=text("Modality"),
         vendor=text("Manufacturer"),
         body_part=text("BodyPartExamined"),

@@ -7,8 +7,8 @@ import numpy as np
 from medssl.ingest import identity
 from medssl.ingest.readers.dicom.geometry import affine_ras, is_tilted
 from medssl.ingest.readers.dicom.header import Header
-from medssl.ingest.reorient import spacing_of, to_ras
 from medssl.ingest.records import Job, Reject, Scan
+from medssl.ingest.reorient import spacing_of, to_ras
 
 
 def read(job: Job) -> Scan:

@@ -9,9 +9,9 @@ from medssl.ingest.readers.dicom import geometry
 from medssl.ingest.readers.dicom.header import Header
 from medssl.ingest.records import File, Job, Plan, Probe, Reject
 
-PROJECTIONS = frozenset(
-    "CR DX MG RF XA IO PX RG US ES XC GM SM OP OPT OT".split()
-)  # images of their own, even in series
+# images of their own, even in a series
+PROJECTIONS = frozenset({"CR", "DX", "MG", "RF", "XA", "IO", "PX", "RG", "US", "ES", "XC", "GM", "SM", "OP", "OT"})
+SECTIONS = frozenset({"CT", "MR", "PT", "NM"})
 
 
 def plan(probes: list[Probe], keys: Keys) -> Plan:
@@ -34,7 +34,10 @@ def plan(probes: list[Probe], keys: Keys) -> Plan:
 def _plan_series(uid: str, probes: list[Probe], keys: Keys, out: Plan) -> None:
     flat = [p for p in probes if _is_flat(p.header)]
     for probe in flat:
-        out.jobs.append(_job(keys, uid, [probe], "image", probe.header.sop or probe.file.name))
+        job = _job(keys, uid, [probe], "image", probe.header.sop or probe.file.name)
+        if probe.header.modality in SECTIONS:
+            job.findings.append("no_geometry")
+        out.jobs.append(job)
     planes: list[list[Probe]] = []
     for probe in (p for p in probes if not _is_flat(p.header)):
         home = next((plane for plane in planes if geometry.same_plane(plane[0].header, probe.header)), None)
@@ -55,14 +58,14 @@ def _plan_series(uid: str, probes: list[Probe], keys: Keys, out: Plan) -> None:
                 found.append(([plane[i] for i in stack], f"{_plane_name(headers[0])} {number}"))
         except Reject as verdict:
             out.rejected += [(p.file, verdict.code) for p in plane]
-    for stack, name in found:
-        if len(stack) > 1 and stack[0].header.samples > 1:
-            out.rejected += [(p.file, "colour_volume") for p in stack]
+    for members, name in found:
+        if len(members) > 1 and members[0].header.samples > 1:
+            out.rejected += [(p.file, "colour_volume") for p in members]
             continue
-        job = _job(keys, uid, stack, "volume" if len(stack) > 1 else "image", name)
+        job = _job(keys, uid, members, "volume" if len(members) > 1 else "image", name)
         if len(found) > 1:
             job.findings.append("split_series")
-        if 1 < len(stack) < 4:
+        if 1 < len(members) < 4:
             job.findings.append("few_slices")
         out.jobs.append(job)
 
