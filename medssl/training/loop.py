@@ -26,6 +26,7 @@ from medssl.training.history import History
 from medssl.training.rules import learning_rate_at
 from medssl.training.state import load_state, save_state
 
+FLOOR = 1 << 61  # keeps the draws of the floor apart from those of training steps
 CLIP = 1.0  # largest norm of the gradient
 LOG_LINES = 200  # at most, over a whole run
 CHECKPOINT_EVERY_S = 120.0
@@ -54,6 +55,11 @@ class Loop:
         self.module, self.players = wrapped[0], wrapped[1:]
         self.parameters = [p for p in task.parameters() if p.requires_grad]
         task.train()
+
+    def floor(self) -> dict[str, float]:
+        """What the loss and its metrics would be if nothing were learned, on the first batch."""
+        batch = self.feed(0)
+        return self.task.floor(batch, RowGenerator(self.seed, FLOOR, batch.rows))
 
     def step(self, step: int) -> dict[str, Tensor]:
         """Train on one batch; returns loss, metrics and gradient norm as tensors on the device."""

@@ -10,6 +10,7 @@ import torch
 from medssl.errors import UserError
 
 CPU_BATCH, GPU_BATCH = 128, 256
+DEFAULT_STEPS = 1000
 WARMUP_SHARE, WARMUP_AT_MOST = 0.1, 500
 REFERENCE_BATCH = 128  # tasks state their learning rate at this batch
 

@@ -8,8 +8,6 @@ OUT/state/                   for resuming; gone when finished
 
 from __future__ import annotations
 
-import copy
-import json
 import os
 import shutil
 import statistics
@@ -25,28 +23,26 @@ import torch
 from lightning_fabric import Fabric
 
 from medssl import config
-from medssl.augment import RowGenerator
 from medssl.config import View
 from medssl.encoders import create_encoder, save_checkpoint
 from medssl.errors import UserError
-from medssl.pretext import PretextTask, task_class
+from medssl.pretext import task_class
 from medssl.progress import say
 from medssl.training import rules
 from medssl.training.feed import Feed
 from medssl.training.history import read_history
+from medssl.training.identity import outside, read_run, refuse_other_run, weights_key
 from medssl.training.loop import Loop
 from medssl.training.state import lock
-from medssl.workspace import code_revision, digest, write_json
+from medssl.workspace import digest, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from medssl.cohort import Cohort
 
-DEFAULT_STEPS = 1000
 WARM_STEPS, TIMED_STEPS = 3, 10
 SHARE_FOR_STEPS = 0.95  # of the minutes: the rest is for loading, checkpoints and the last file
-FLOOR = 1 << 61  # keeps the draws of the floor apart from those of training steps
 
 
 class SamplesLike(Protocol):
@@ -183,74 +179,63 @@ def fit(
     kind = task_class(task)
     chosen = config.settings_for("task", task, settings or {}, f"task {task}")
     kind.check(samples.view)
-    asked = {"steps": steps, "epochs": epochs, "minutes": minutes}
-    if sum(value is not None for value in asked.values()) > 1:
-        raise UserError("steps, epochs and minutes say the same thing in three ways", "pretrain", "Give one of them.")
-    if any(value is not None and value <= 0 for value in asked.values()):
-        raise UserError("steps, epochs and minutes must be above 0", "pretrain")
+    asked = _one_of(steps=steps, epochs=epochs, minutes=minutes)
     keep = np.flatnonzero(~samples.table["patient"].isin(exclude).to_numpy())
     fabric = make_fabric(precision)
     size = rules.resolve_batch(batch, fabric.device, len(keep), kind.least_batch, fabric.world_size)
     rate = rules.resolve_learning_rate(learning_rate, kind.learning_rate, size)
-    identity = {
+    identity: dict[str, Any] = {
         "task": task,
         "settings": chosen.model_dump(mode="json"),
         "modality": modality,
         "encoder": encoder,
-        "weights": _weights_key(weights),
+        "weights": weights_key(weights),
         "view": samples.view.model_dump(mode="json"),
         "samples": samples.key,
         "excluded": digest(sorted(set(samples.table["patient"]) & set(exclude))),
-        "pool": len(keep),
         "batch": size,
         "precision": rules.resolve_precision(precision, fabric.device),
         "learning_rate": rate,
         "seed": seed,
         "device": fabric.device.type,
         "processes": fabric.world_size,
-        "threads": torch.get_num_threads(),
-        "torch": str(torch.__version__),
-        "code": code_revision("encoders", "augment", "pretext", "training"),
+        **outside(),
     }
+
+    def loop_of(total: int) -> Loop:
+        with torch.random.fork_rng(devices=[]):
+            network = create_encoder(encoder, samples.view.spatial_dims, samples.view.channels, weights, seed)
+            torch.manual_seed(seed)
+            module = kind(network, chosen, samples.view, modality)
+        rank, world = fabric.global_rank, fabric.world_size
+        feed = Feed(samples.images, samples.table, keep, size, seed, fabric.device, rank, world)
+        return Loop(fabric, module, feed, total, rate, seed)
+
     out = Path(out)
     with lock(out) if fabric.is_global_zero else nullcontext():
         fabric.barrier()
-        before = _read_run(out)
-        feed = Feed(
-            samples.images, samples.table, keep, size, seed, fabric.device, fabric.global_rank, fabric.world_size
-        )
-
-        def fresh_task() -> PretextTask:
-            with torch.random.fork_rng(devices=[]):
-                network = create_encoder(encoder, samples.view.spatial_dims, samples.view.channels, weights, seed=seed)
-                torch.manual_seed(seed)
-                return kind(network, chosen, samples.view, modality)
-
-        held = before.get("identity", {})
-        if minutes is not None and before.get("asked") == asked and {**held, "steps": 0} == {**identity, "steps": 0}:
-            total = held["steps"]
+        before = read_run(out)
+        refuse_other_run(out, before, identity)
+        if "minutes" in asked and before.get("asked") == asked:
+            total = before["identity"]["steps"]
         elif minutes is not None:
-            _refuse_other_run(out, before, identity)
-            total = fabric.broadcast(steps_for(minutes, fabric, fresh_task(), feed, rate, seed))
+            total = fabric.broadcast(steps_for(minutes, loop_of(rules.DEFAULT_STEPS)))
         else:
-            total = steps or (epochs * feed.steps_per_epoch if epochs else DEFAULT_STEPS)
+            total = steps or (epochs or 0) * (len(keep) // size) or rules.DEFAULT_STEPS
         identity["steps"] = total
-        _refuse_other_run(out, before, identity)
+        refuse_other_run(out, before, identity)
         checkpoint = out / "checkpoint.safetensors"
         if before.get("status") == "finished" and checkpoint.is_file():
-            return Pretrained(
-                checkpoint, total, before["images_per_second"], total, task, encoder, 0.0, before["floor"]
-            )
-        trained = fresh_task()
-        loop = Loop(fabric, trained, feed, total, rate, seed)
-        batch_0 = feed(0)
-        floor = trained.floor(batch_0, RowGenerator(seed, FLOOR, batch_0.rows))
+            speed, floor = before["images_per_second"], before["floor"]
+            return Pretrained(checkpoint, total, speed, total, task, encoder, 0.0, floor)
+        loop = loop_of(total)
+        floor = loop.floor()
         run = {"identity": identity, "key": digest(identity), "asked": asked, "floor": floor, **(about or {})}
         if fabric.is_global_zero:
             write_json(out / "run.json", {**run, "status": "running"})
         resumed, speed = loop.run(out, checkpoint_every)
         if fabric.is_global_zero:
-            save_checkpoint(checkpoint, trained.encoder, trained.heads(), run)
+            save_checkpoint(checkpoint, loop.task.encoder, loop.task.heads(), run)
             write_json(out / "run.json", {**run, "status": "finished", "images_per_second": speed})
             shutil.rmtree(out / "state", ignore_errors=True)
         fabric.barrier()
@@ -273,9 +258,8 @@ def make_fabric(precision: str) -> Fabric:
     return fabric
 
 
-def steps_for(minutes: float, fabric: Fabric, task: PretextTask, feed: Feed, learning_rate: float, seed: int) -> int:
-    """How many steps fit into so many minutes, by a short warm measurement on a task that is then thrown away."""
-    loop = Loop(fabric, copy.deepcopy(task), feed, DEFAULT_STEPS, learning_rate, seed)
+def steps_for(minutes: float, loop: Loop) -> int:
+    """How many steps fit into so many minutes, by a short warm measurement with a loop that is then thrown away."""
     seconds = []
     for step in range(WARM_STEPS + TIMED_STEPS):
         start = time.monotonic()
@@ -286,33 +270,10 @@ def steps_for(minutes: float, fabric: Fabric, task: PretextTask, feed: Feed, lea
     return steps
 
 
-def _refuse_other_run(out: Path, before: dict[str, Any], identity: dict[str, Any]) -> None:
-    """Nothing is overwritten: a folder belongs to one run."""
-    if not before and (out / "checkpoint.safetensors").exists():
-        raise UserError("there is a checkpoint of unknown origin in this folder", str(out), "Name another with --out.")
-    held = before.get("identity", identity)
-    differs = [key for key in sorted(set(held) | set(identity)) if held.get(key) != identity.get(key)]
-    if "steps" not in identity:
-        differs = [key for key in differs if key != "steps"]
-    if differs:
-        raise UserError(
-            f"another run lies in this folder; it differs in {', '.join(differs)}",
-            str(out),
-            "Name another folder with --out, or repeat the command that began it to go on.",
-        )
-
-
-def _read_run(out: Path) -> dict[str, Any]:
-    path = out / "run.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
-
-
-def _weights_key(weights: str) -> str:
-    """The name of public weights, or the hash of a file's content: a path says nothing."""
-    path = Path(weights)
-    if not path.is_file():
-        return weights
-    import hashlib
-
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _one_of(**lengths: float | None) -> dict[str, float]:
+    given = {name: value for name, value in lengths.items() if value is not None}
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)} each say how long to train", "pretrain", "Give one of them.")
+    if any(value <= 0 for value in given.values()):
+        raise UserError("steps, epochs and minutes must be above 0", "pretrain")
+    return given

@@ -37,7 +37,7 @@ def save_state(
         save_file(
             {k: v.detach().cpu().contiguous() for k, v in tensors.items()},
             fresh,
-            metadata={"format": "pt", "counters": json.dumps(counters)},
+            metadata={"counters": json.dumps(counters)},
         )
 
 

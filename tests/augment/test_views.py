@@ -1,0 +1,111 @@
+"""Batched views against a slow reference, one sample at a time."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from medssl.augment import PRESETS, RowGenerator, Views, make_view, preset, preset_for
+from medssl.augment.views import affine, blur, geometry, intensity
+from medssl.errors import UserError
+
+
+def scans(n=6, channels=1, size=24, dims=2):
+    rough = torch.rand((n, channels) + (size,) * dims, generator=torch.Generator().manual_seed(0))
+    return torch.from_numpy(ndimage.gaussian_filter(rough.numpy(), [0, 0] + [1.5] * dims)) * 0.8 + 0.1
+
+
+def generator(n=6, rows=None):
+    return RowGenerator(3, 7, torch.arange(n) if rows is None else rows)
+
+
+EVERYTHING = Views(
+    crop=(0.3, 1), rotation=15, flip=True, flip_vertical=True, brightness=0.2, contrast=0.4, gamma=0.4, blur=0.5,
+    noise=0.05, cutout=0.2, colour=0.2, gray=0.3,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_geometry_equals_map_coordinates(dims):
+    x = scans(dims=dims, size=16)
+    plan = Views(crop=(0.2, 0.9), rotation=20, flip=True, flip_vertical=True)
+    ours = geometry(x, plan, generator())
+    matrices = affine(dims, plan, generator()).numpy()
+    size = x.shape[-1]
+    axis = (np.arange(size) + 0.5) / size * 2 - 1
+    places = np.stack(np.meshgrid(*[axis] * dims, indexing="ij")[::-1], -1)  # x first
+    for row in range(len(x)):
+        source = places @ matrices[row][:, :dims].T + matrices[row][:, dims]
+        index = [((source[..., d] + 1) * size - 1) / 2 for d in range(dims)][::-1]
+        expected = ndimage.map_coordinates(x[row, 0].numpy(), index, order=1, mode="reflect")
+        assert np.abs(ours[row, 0].numpy() - expected).max() < 1e-4
+
+
+def test_crops_stay_inside_and_keep_the_stated_share():
+    plan = Views(crop=(0.2, 0.6))
+    matrices = affine(2, plan, generator(500))
+    scale, centre = matrices[:, [0, 1], [0, 1]], matrices[:, :, 2]
+    assert (scale.abs() + centre.abs() <= 1 + 1e-5).all()
+    share = scale.prod(1)
+    assert 0.15 < share.min() < 0.25 and 0.5 < share.max() <= 0.6 + 1e-5
+    assert (matrices[:, 0, 1] == 0).all()
+
+
+def test_blur_equals_a_gaussian_filter_and_leaves_sigma_0_alone():
+    x, sigma = scans(), torch.tensor([0.0, 0.3, 0.6, 0.9, 1.2, 0.0])
+    ours = blur(x, sigma, 1.2 / 24)
+    assert torch.equal(ours[0], x[0]) and torch.equal(ours[5], x[5])
+    for row in range(1, 5):
+        expected = ndimage.gaussian_filter(x[row, 0].numpy(), sigma[row].item(), mode="nearest", radius=3)
+        assert np.abs(ours[row, 0].numpy() - expected).max() < 1e-5
+
+
+def test_intensity_equals_its_formula():
+    x = scans(channels=3)
+    plan = Views(brightness=0.1, contrast=0.3, gamma=0.3, colour=0.2)
+    ours = intensity(x, plan, generator())
+    g = generator()
+    gains, gamma, contrast, shift = g.between(-1, 1, 3), *(g.between(-1, 1)[:, 0] for _ in range(3))
+    for row in range(len(x)):
+        y = x[row].numpy() * (1.2 ** gains[row].numpy())[:, None, None]
+        y = y ** (1.3 ** gamma[row].item())
+        y = (y - y.mean()) * 1.3 ** contrast[row].item() + y.mean() + 0.1 * shift[row].item()
+        assert np.abs(ours[row].numpy() - y.clip(0, 1)).max() < 1e-4
+
+
+@pytest.mark.parametrize(("dims", "channels"), [(2, 1), (2, 3), (3, 1)])
+def test_a_row_looks_the_same_whatever_is_beside_it(dims, channels):
+    x = scans(8, channels, 16, dims)
+    whole = make_view(x, EVERYTHING, generator(8))
+    part = make_view(x[[5, 2]], EVERYTHING, generator(rows=torch.tensor([5, 2])))
+    assert whole.shape == x.shape and whole.min() >= 0 and whole.max() <= 1
+    assert torch.allclose(whole[[5, 2]], part, atol=1e-5)
+    assert (whole - x).flatten(1).abs().mean(1).min() > 0.01
+
+
+def test_two_views_of_a_batch_differ_and_the_same_step_repeats():
+    x, g = scans(), generator()
+    first, second = make_view(x, EVERYTHING, g), make_view(x, EVERYTHING, g)
+    assert (first - second).abs().flatten(1).mean(1).min() > 0.01
+    assert torch.equal(first, make_view(x, EVERYTHING, generator()))
+
+
+def test_nothing_asked_nothing_changed():
+    x = scans()
+    assert torch.equal(make_view(x, Views(), generator()), x)
+
+
+def test_presets_keep_the_side_and_say_why():
+    for name in ("XR", "CT", "MR", "colour", "general"):
+        assert not PRESETS[name].views.flip, name
+    for name in ("XR", "CT", "MR", "US", "colour", "general"):
+        assert not PRESETS[name].views.flip_vertical and PRESETS[name].reason, name
+    assert preset_for("DX") == "XR" and preset_for("", 3) == "colour" and preset_for("") == "general"
+    with pytest.raises(UserError, match="Known"):
+        preset("XRAY")
+
+
+def test_cutout_hides_at_most_the_stated_share():
+    x = scans(64)
+    hidden = (make_view(x, Views(cutout=0.25), generator(64)) != x).float().mean((1, 2, 3))
+    assert 0.02 < hidden.mean() < 0.25 and hidden.max() < 0.36

@@ -1,0 +1,148 @@
+"""Every task: found in its file, honest about what it needs, and learning something on easy images."""
+
+import pytest
+import torch
+
+from medssl import config
+from medssl.augment import RowGenerator
+from medssl.config import View
+from medssl.encoders import create_encoder
+from medssl.errors import UserError
+from medssl.pretext import Batch, task_class, tasks
+from medssl.pretext.inpainting import holes, masked_error
+from medssl.pretext.rotation import circle, turn
+
+PLAIN = {"views": {"crop": [0.7, 1.0], "blur": 0, "noise": 0, "brightness": 0, "contrast": 0, "gamma": 0}}
+
+
+def make(name, settings=None, view=None, **encoder):
+    chosen = config.settings_for("task", name, settings or {}) if name in tasks() else None
+    torch.manual_seed(0)
+    return task_class(name)(create_encoder("small", **encoder), chosen, view or View(size=32))
+
+
+def batch_of(images):
+    n = len(images)
+    ids = torch.arange(n)
+    return Batch(images, ids, ids, ids, ids, torch.full((n,), float("nan")), ids)
+
+
+def faces(n=32, size=32, seed=0):
+    """Images with an up and a down and an identity: a bright half-disc above a dark bar, at places of their own."""
+    g = torch.Generator().manual_seed(seed)
+    y, x = torch.meshgrid(torch.linspace(-1, 1, size), torch.linspace(-1, 1, size), indexing="ij")
+    images = []
+    for _ in range(n):
+        a, b, c, d = (torch.rand(4, generator=g) - 0.5).tolist()
+        disc = ((x - 0.4 * a) ** 2 + (y + 0.3 - 0.3 * b) ** 2 < (0.35 + 0.2 * c) ** 2).float()
+        bar = ((y - 0.5 - 0.3 * d).abs() < 0.1 + 0.1 * c).float()
+        images.append(0.4 + 0.5 * disc * (0.7 + 0.6 * d) - 0.3 * bar + 0.1 * y)
+    return torch.stack(images)[:, None].clamp(0, 1)
+
+
+def train(task, steps, images):
+    optimizers = task.optimizers(3e-3)
+    values = []
+    for step in range(steps):
+        loss, metrics = task(batch_of(images), RowGenerator(0, step, torch.arange(len(images))))
+        optimizers[0].zero_grad()
+        loss.backward()
+        optimizers[0].step()
+        values.append({"loss": float(loss), **{k: float(v) for k, v in metrics.items()}})
+    return {k: sum(v[k] for v in values[-5:]) / 5 for k in values[0]}
+
+
+def test_the_folder_is_the_list():
+    assert {"inpainting", "rotation", "simclr"} <= set(tasks())
+    for name, task in tasks().items():
+        assert task.paper and task.line and task.Settings.model_config["extra"] == "forbid"
+        assert name == task.__module__.rpartition(".")[2], "a task lives in the file of its name"
+    with pytest.raises(UserError, match="simclr"):
+        task_class("simlcr")
+
+
+@pytest.mark.parametrize("name", ["inpainting", "rotation", "simclr"])
+def test_the_loss_goes_under_its_floor(name):
+    images = faces()
+    task = make(name, PLAIN)
+    floor = task.floor(batch_of(images), RowGenerator(0, 9999, torch.arange(len(images))))
+    before = torch.get_rng_state()
+    learned = train(task, 40, images)
+    assert learned["loss"] < 0.8 * floor["loss"]
+    if "accuracy" in floor:
+        assert learned["accuracy"] > floor["accuracy"] + 0.15
+    assert task.last_embedding.shape == (len(task.last_embedding), 256)
+    assert torch.equal(torch.get_rng_state(), before), "all draws come from the row generator"
+
+
+@pytest.mark.parametrize("name", ["inpainting", "rotation", "simclr"])
+def test_heads_are_named_and_settings_are_checked(name):
+    assert make(name).heads() and "encoder" not in make(name).heads()
+    with pytest.raises(UserError, match="preset"):
+        make(name, {"presett": "XR"})
+    with pytest.raises(UserError, match="crop"):
+        make(name, {"views": {"crops": [0.1, 1]}})
+    with pytest.raises(UserError, match="16 pixels"):
+        make(name, view=View(size=8))
+    with pytest.raises(UserError, match="spatial dims"):
+        make(name, view=View(size=32, spatial_dims=3))
+
+
+def test_every_task_takes_colour():
+    images = faces(8).expand(-1, 3, -1, -1)
+    for name in tasks():
+        task = make(name, view=View(size=32, channels=3), in_channels=3)
+        loss, _ = task(batch_of(images), RowGenerator(0, 0, torch.arange(8)))
+        loss.backward()
+        assert all(p.grad is not None for p in task.parameters()), name
+
+
+def test_turns_are_those_of_rot90_and_labels_are_right():
+    x, labels = torch.rand(5, 1, 6, 6), torch.tensor([0, 1, 2, 3, 1])
+    for row, label in enumerate(labels):
+        assert torch.equal(turn(x, labels)[row], torch.rot90(x[row], int(label), (-2, -1)))
+
+
+@pytest.mark.parametrize("turns", ["one", "all"])
+def test_rotation_asks_for_the_turn_that_it_made(turns, monkeypatch):
+    """An encoder that sees a bright top row and a head that reads it off must be right every time."""
+    task = make("rotation", {"turns": turns, "views": {"crop": [1, 1], "brightness": 0, "contrast": 0, "gamma": 0}})
+    task.plan = task.plan.model_copy(update={"blur": 0.0, "noise": 0.0})
+    x = torch.zeros(6, 1, 32, 32)
+    x[:, :, 0] = 1
+    edges = lambda v: torch.stack([v[..., 0, :], v[..., 0], v[..., -1, :], v[..., -1]], -1).mean((1, 2))  # noqa: E731
+    monkeypatch.setattr(task.encoder, "embed", edges)
+    task.head = torch.nn.Identity()  # counter-clockwise: top goes left, bottom, right
+    assert float(task(batch_of(x), RowGenerator(0, 0, torch.arange(6)))[1]["accuracy"]) == 1
+
+
+def test_rotation_closes_its_shortcuts():
+    with pytest.raises(UserError, match="bars"):
+        make("rotation", view=View(size=32, fit="pad"))
+    with pytest.raises(UserError, match="up-down"):
+        make("rotation", {"views": {"flip_vertical": True}})
+    assert not make("rotation", {"preset": "microscopy"}).plan.flip_vertical
+    hidden = circle(torch.ones(1, 1, 32, 32))
+    assert hidden[0, 0, 0, 0] == 0.5 and hidden[0, 0, 16, 16] == 1
+    assert torch.equal(torch.rot90(hidden, 1, (-2, -1)), hidden)
+
+
+def test_inpainting_counts_hidden_pixels_alone():
+    hidden = holes(RowGenerator(0, 0, torch.arange(4)), 8, 0.25, torch.Size((32, 32)))
+    assert (hidden.float().mean((1, 2, 3)) == 0.25).all()
+    assert len({tuple(h.flatten().tolist()) for h in hidden}) == 4
+    target = torch.rand(4, 1, 32, 32)
+    assert float(masked_error(torch.where(hidden, target, 7.0), target, hidden)) == 0
+    assert float(masked_error(torch.where(hidden, target + 2, 7.0), target, hidden)) == pytest.approx(4, rel=1e-4)
+
+
+def test_the_inpainting_network_never_sees_what_it_must_paint():
+    task = make("inpainting")
+    one, other = faces(8), faces(8)
+    generator = lambda: RowGenerator(0, 0, torch.arange(8))  # noqa: E731
+    task.plan = task.plan.model_copy(
+        update={"crop": (1.0, 1.0), "rotation": 0.0, "gamma": 0.0, "contrast": 0.0, "brightness": 0.0}
+    )
+    hidden = task.puzzle(batch_of(one), generator())[2]
+    other[hidden] = 0
+    assert torch.equal(*(task.puzzle(batch_of(x), generator())[1] for x in (one, other)))
