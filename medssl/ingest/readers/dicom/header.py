@@ -103,10 +103,12 @@ def probe(path: str) -> Header:
             raise Ignore("dicomdir")
         name = pydicom.uid.UID(kind).name
         offset = _pixel_offset(file, syntax)
+        file.seek(128)
+        claims = file.read(4) == b"DICM"
     if offset is None:
         if "Image Storage" in name and "Rows" in data:
             raise Reject("truncated")
-        if "Image Storage" in name:
+        if "Image Storage" in name or (claims and not kind):
             raise Reject("unreadable")
         raise Ignore("no_pixels" if kind else "not_a_scan")
     if any(word in name for word in NOT_SCANS):

@@ -1,0 +1,88 @@
+"""Small DICOM files for tests, written from a volume and an affine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def image(pixels: np.ndarray, **attributes: Any) -> Dataset:
+    """A single-frame MR (or, with Modality="CT", CT) object with these pixels (rows, columns[, 3])."""
+    ds = Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.SOPClassUID = CTImageStorage if attributes.get("Modality") == "CT" else MRImageStorage
+    ds.SOPInstanceUID = generate_uid()
+    ds.StudyInstanceUID = attributes.pop("StudyInstanceUID", "1.2.3.4")
+    ds.SeriesInstanceUID = attributes.pop("SeriesInstanceUID", "1.2.3.4.5")
+    ds.Modality = "MR"
+    ds.PatientID = "P-0001"
+    ds.Rows, ds.Columns = pixels.shape[:2]
+    ds.SamplesPerPixel = 3 if pixels.ndim == 3 else 1
+    ds.PhotometricInterpretation = "RGB" if pixels.ndim == 3 else "MONOCHROME2"
+    if pixels.ndim == 3:
+        ds.PlanarConfiguration = 0
+    ds.BitsAllocated = ds.BitsStored = 8 * pixels.dtype.itemsize
+    ds.HighBit = ds.BitsStored - 1
+    ds.PixelRepresentation = int(pixels.dtype.kind == "i")
+    ds.PixelData = np.ascontiguousarray(pixels).tobytes()
+    for name, value in attributes.items():
+        setattr(ds, name, value)
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    return ds
+
+
+def series(volume: np.ndarray, affine: np.ndarray, **attributes: Any) -> list[Dataset]:
+    """One object a slice of a volume (k, j, i) whose index (i, j, k) maps to RAS+ mm by `affine`."""
+    lps = LPS @ affine
+    columns, rows = np.linalg.norm(lps[:3, 0]), np.linalg.norm(lps[:3, 1])
+    out = []
+    for k, pixels in enumerate(volume):
+        own = {name: value[k] if isinstance(value, list) else value for name, value in attributes.items()}
+        out.append(
+            image(
+                pixels,
+                ImagePositionPatient=[float(v) for v in (lps @ [0, 0, k, 1])[:3]],
+                ImageOrientationPatient=[float(v) for v in (*(lps[:3, 0] / columns), *(lps[:3, 1] / rows))],
+                PixelSpacing=[float(rows), float(columns)],
+                InstanceNumber=k + 1,
+                **own,
+            )
+        )
+    return out
+
+
+def save(objects: list[Dataset], folder: Path, names: list[str] | None = None, compress: str = "") -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for i, ds in enumerate(objects):
+        if compress:
+            ds.compress(compress, generate_instance_uid=False)
+        path = folder / (names[i] if names else f"{i:03d}.dcm")
+        ds.save_as(path, enforce_file_format=True)
+        paths.append(path)
+    return paths
+
+
+def volume(shape: tuple[int, int, int] = (6, 20, 24), seed: int = 0, dtype: str = "int16") -> np.ndarray:
+    """Noise in the range of stored CT values."""
+    return np.random.default_rng(seed).integers(0, 2000, shape).astype(dtype)
+
+
+AXIAL = np.array([[-0.8, 0, 0, 10.0], [0, -0.9, 0, 20.0], [0, 0, 3.0, -30.0], [0, 0, 0, 1]])  # head first, supine
+
+
+def oblique(seed: int = 1) -> np.ndarray:
+    """A rotated affine with different steps along each axis."""
+    rotation, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
+    affine = np.eye(4)
+    affine[:3, :3] = rotation @ np.diag([0.7, 0.9, 2.5])
+    affine[:3, 3] = [5.0, -40.0, 12.0]
+    return affine

@@ -1,0 +1,288 @@
+"""DICOM series: order, geometry, intensities, padding, codecs, and what is refused."""
+
+from __future__ import annotations
+
+import shutil
+
+import dicoms
+import nibabel as nib
+import numpy as np
+import pytest
+from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
+
+from medssl.errors import UserError
+
+
+def codes(cohort) -> set[str]:
+    return set(cohort.findings()["code"])
+
+
+@pytest.mark.parametrize("affine", [dicoms.AXIAL, dicoms.oblique(1), dicoms.oblique(5)])
+def test_geometry_equals_nibabels(tmp_path, take, affine) -> None:
+    volume = dicoms.volume()
+    names = [f"{name}.dcm" for name in np.random.default_rng(3).permutation(len(volume))]
+    dicoms.save(dicoms.series(volume, affine), tmp_path / "source" / "series", names)
+    cohort, report = take(tmp_path / "source")
+    assert report.scans == 1
+    row = cohort.scans().iloc[0]
+    truth = nib.as_closest_canonical(nib.Nifti1Image(volume.transpose(2, 1, 0), affine))
+    np.testing.assert_allclose(np.array(row["affine"]), truth.affine, atol=1e-4)
+    np.testing.assert_array_equal(cohort.array(row["scan"]), np.asarray(truth.dataobj).transpose(2, 1, 0))
+    np.testing.assert_allclose(row["spacing"], nib.affines.voxel_sizes(truth.affine)[::-1], atol=1e-4)
+
+
+def test_a_tilted_gantry_is_a_shear(tmp_path, take) -> None:
+    affine = dicoms.AXIAL.copy()
+    affine[:3, 2] = [0, 1.2, 3.0]  # slices climb forward
+    dicoms.save(dicoms.series(dicoms.volume(), affine), tmp_path / "source")
+    cohort, _ = take(tmp_path / "source")
+    truth = nib.as_closest_canonical(nib.Nifti1Image(dicoms.volume().transpose(2, 1, 0), affine))
+    np.testing.assert_allclose(np.array(cohort.scans().iloc[0]["affine"]), truth.affine, atol=1e-4)
+    assert "gantry_tilt" in codes(cohort)
+
+
+def test_ct_is_in_hounsfield_units_with_rescale_of_each_slice(tmp_path, take) -> None:
+    volume = dicoms.volume()
+    intercepts = [f"{v:+.6E}" for v in (-1024, -1024, -1000, -1000, -1024, -1024)]
+    objects = dicoms.series(
+        volume, dicoms.AXIAL, Modality="CT", RescaleSlope="001.000000E+00", RescaleIntercept=intercepts
+    )
+    dicoms.save(objects, tmp_path / "source")
+    cohort, _ = take(tmp_path / "source")
+    row = cohort.scans().iloc[0]
+    expected = volume + np.array([-1024, -1024, -1000, -1000, -1024, -1024])[:, None, None]
+    assert (row["unit"], row["dtype"]) == ("HU", "int16")
+    np.testing.assert_array_equal(cohort.array(row["scan"]), expected[:, ::-1, ::-1])
+
+
+def test_fractions_are_kept(tmp_path, take) -> None:
+    volume = dicoms.volume()
+    dicoms.save(dicoms.series(volume, dicoms.AXIAL, RescaleSlope="1.0002", RescaleIntercept="-3.5"), tmp_path / "source")
+    cohort, _ = take(tmp_path / "source")
+    row = cohort.scans().iloc[0]
+    assert row["dtype"] == "float32"
+    np.testing.assert_allclose(cohort.array(row["scan"]), (volume * 1.0002 - 3.5)[:, ::-1, ::-1], rtol=1e-6, atol=1e-4)
+
+
+def test_large_integers_survive_rescaling(tmp_path, take) -> None:
+    volume = np.full((3, 4, 5), 60000, np.uint16)
+    volume[0, 0, 0] = 0
+    dicoms.save(dicoms.series(volume, dicoms.AXIAL, RescaleSlope=2, RescaleIntercept=-5), tmp_path / "source")
+    cohort, _ = take(tmp_path / "source")
+    array = cohort.array(cohort.scans()["scan"][0])
+    assert (array.min(), array.max()) == (-5, 119995)
+
+
+def test_monochrome1_is_inverted(tmp_path, take) -> None:
+    pixels = np.arange(12, dtype=np.uint16).reshape(3, 4) * 300
+    ds = dicoms.image(pixels, Modality="DX", PhotometricInterpretation="MONOCHROME1", BitsStored=12, HighBit=11)
+    dicoms.save([ds], tmp_path / "source")
+    cohort, _ = take(tmp_path / "source")
+    row = cohort.scans().iloc[0]
+    assert row["kind"] == "image"
+    np.testing.assert_array_equal(cohort.array(row["scan"]), 4095 - pixels)
+
+
+def test_monochrome1_does_not_turn_hounsfield_units_round(tmp_path, take) -> None:
+    volume = dicoms.volume()
+    about = {"Modality": "CT", "RescaleSlope": 1, "RescaleIntercept": -1024, "PhotometricInterpretation": "MONOCHROME1"}
+    dicoms.save(dicoms.series(volume, dicoms.AXIAL, **about), tmp_path / "source")
+    cohort, _ = take(tmp_path / "source")
+    np.testing.assert_array_equal(cohort.array(cohort.scans()["scan"][0]), volume[:, ::-1, ::-1] - 1024)
+
+
+@pytest.mark.parametrize(
+    ("value", "limit"), [(-2000, None), (63536, None), (-2000, -1990), (63546, 63536)], ids=str
+)
+def test_padding_is_masked_and_no_intensity(tmp_path, take, value, limit) -> None:
+    volume = dicoms.volume()
+    volume[:, :3] = -2000 if limit is None else np.random.default_rng(0).integers(-2000, -1989, volume[:, :3].shape)
+    objects = dicoms.series(volume, dicoms.AXIAL, Modality="CT", RescaleSlope=1, RescaleIntercept=-1024)
+    for ds in objects:
+        for name, number in (("PixelPaddingValue", value), ("PixelPaddingRangeLimit", limit)):
+            if number is not None:
+                tag = ds.add_new(name, "US" if number > 32767 else "SS", number)
+                assert tag is None
+    dicoms.save(objects, tmp_path / "source")
+    cohort, _ = take(tmp_path / "source")
+    row = cohort.scans().iloc[0]
+    padding = cohort.padding(row["scan"])
+    expected = np.zeros(volume.shape, bool)
+    expected[:, :3] = True
+    np.testing.assert_array_equal(padding, expected[:, ::-1, ::-1])
+    array = cohort.array(row["scan"])
+    assert array.min() >= -1024 and row["percentiles"]["0.5"] >= -1024
+    np.testing.assert_array_equal(array[~padding], (volume[:, ::-1, ::-1] - 1024)[~padding])
+
+
+@pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless, RLELossless], ids=lambda s: s.keyword)
+@pytest.mark.parametrize("dtype", ["uint16", "int16"])
+def test_compressed_equals_uncompressed(tmp_path, take, syntax, dtype) -> None:
+    volume = dicoms.volume((4, 64, 72), dtype=dtype)
+    dicoms.save(dicoms.series(volume, dicoms.AXIAL), tmp_path / "plain")
+    dicoms.save(dicoms.series(volume, dicoms.AXIAL), tmp_path / "packed", compress=syntax)
+    plain, _ = take(tmp_path / "plain", "a")
+    packed, _ = take(tmp_path / "packed", "b")
+    assert list(plain.scans()["content_hash"]) == list(packed.scans()["content_hash"])
+    assert plain.hash == packed.hash
+
+
+def test_overlay_bits_are_dropped(tmp_path, take) -> None:
+    pixels = np.arange(12, dtype=np.uint16).reshape(3, 4) * 300
+    ds = dicoms.image(pixels | 0xF000, Modality="CR", BitsStored=12, HighBit=11)
+    dicoms.save([ds], tmp_path / "source")
+    cohort, _ = take(tmp_path / "source")
+    np.testing.assert_array_equal(cohort.array(cohort.scans()["scan"][0]), pixels)
+
+
+def test_colour(tmp_path, take) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (6, 5, 3)).astype(np.uint8)
+    gray = np.repeat(pixels[..., :1], 3, axis=2)
+    about = {"Modality": "US"}
+    dicoms.save([dicoms.image(pixels, **about), dicoms.image(gray, **about)], tmp_path / "source")
+    cohort, _ = take(tmp_path / "source")
+    shapes = cohort.scans().set_index("kind")["shape"].to_dict()
+    assert shapes == {"colour": [3, 6, 5], "image": [6, 5]}
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda s: s.pop(2), "missing_slices"),
+        (lambda s: setattr(s[3], "ImagePositionPatient", [-10.0, -20.0, -20.0]), "uneven_slices"),
+        (lambda s: setattr(s[3], "ImagePositionPatient", list(s[2].ImagePositionPatient)), "duplicate_slices"),
+        (lambda s: setattr(s[3], "ImagePositionPatient", [-10.0, -16.0, -21.0]), "shifted_slices"),
+        (lambda s: [setattr(d, "ImageOrientationPatient", [1, 0, 0, 1, 0, 0]) for d in s], "bad_geometry"),
+    ],
+    ids=["missing", "uneven", "duplicate", "shifted", "bad"],
+)
+def test_unsafe_geometry_is_refused(tmp_path, take, change, code) -> None:
+    dicoms.save(dicoms.series(dicoms.volume(), dicoms.AXIAL, SeriesInstanceUID="1.2.9"), tmp_path / "source" / "good")
+    broken = dicoms.series(dicoms.volume(seed=1), dicoms.AXIAL, SeriesInstanceUID="1.2.8")
+    change(broken)
+    dicoms.save(broken, tmp_path / "source" / "broken")
+    cohort, report = take(tmp_path / "source")
+    assert (report.scans, report.accepted, report.rejected) == (1, 6, len(broken))
+    assert set(cohort.files().query("status == 'rejected'")["code"]) == {code}
+
+
+def test_echoes_are_scans_of_their_own(tmp_path, take) -> None:
+    first = dicoms.series(dicoms.volume(), dicoms.AXIAL, EchoTime="12")
+    second = dicoms.series(dicoms.volume(seed=1), dicoms.AXIAL, EchoTime="80")
+    dicoms.save(first + second, tmp_path / "source")
+    cohort, report = take(tmp_path / "source")
+    scans = cohort.scans()
+    assert report.scans == 2 and scans["series"].nunique() == 1 and "split_series" in codes(cohort)
+
+
+def test_a_localizer_does_not_spoil_the_volume(tmp_path, take) -> None:
+    good = dicoms.series(dicoms.volume(), dicoms.AXIAL)
+    localizer = dicoms.series(dicoms.volume((1, 20, 24), 2), dicoms.oblique())
+    dicoms.save(good + localizer, tmp_path / "source")
+    cohort, report = take(tmp_path / "source")
+    assert (report.scans, report.accepted, report.ignored) == (1, 6, 1)
+    assert list(cohort.scans()["shape"]) == [[6, 20, 24]]
+
+
+def test_a_file_that_is_there_twice_counts_once(tmp_path, take) -> None:
+    paths = dicoms.save(dicoms.series(dicoms.volume(), dicoms.AXIAL), tmp_path / "source")
+    shutil.copy(paths[2], tmp_path / "source" / "copy.dcm")
+    cohort, report = take(tmp_path / "source")
+    assert (report.scans, report.accepted, report.ignored) == (1, 6, 1)
+
+
+def test_single_slice_of_a_ct_keeps_units_and_geometry(tmp_path, take) -> None:
+    about = {"Modality": "CT", "RescaleSlope": 1, "RescaleIntercept": -1024}
+    dicoms.save(dicoms.series(dicoms.volume((1, 20, 24)), dicoms.AXIAL, **about), tmp_path / "source")
+    cohort, _ = take(tmp_path / "source")
+    row = cohort.scans().iloc[0]
+    assert (row["kind"], row["unit"], row["shape"]) == ("image", "HU", [20, 24])
+    assert row["spacing"] == [0.9, 0.8] and row["affine"] is not None
+
+
+def test_files_that_are_no_images_are_ignored(tmp_path, take) -> None:
+    source = tmp_path / "source"
+    dicoms.save(dicoms.series(dicoms.volume(), dicoms.AXIAL), source)
+    report = dicoms.image(np.zeros((2, 2), np.uint8), SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11")
+    for name in ("PixelData", "Rows", "Columns"):
+        delattr(report, name)
+    index = dicoms.image(np.zeros((2, 2), np.uint8), SOPClassUID="1.2.840.10008.1.3.10")
+    dicoms.save([report, index], source, ["report", "DICOMDIR"])
+    (source / "README.txt").write_text("hello")
+    (source / ".DS_Store").write_text("x")
+    _, counts = take(source)
+    assert counts.ignored_as == {"no_pixels": 1, "dicomdir": 1, "not_a_scan": 1, "hidden": 1}
+
+
+def test_a_data_set_without_preamble_is_found(tmp_path, take) -> None:
+    paths = dicoms.save(dicoms.series(dicoms.volume(), dicoms.AXIAL), tmp_path / "source")
+    for path in paths:
+        raw = path.read_bytes()
+        meta = 132 + 12 + int.from_bytes(raw[140:144], "little")  # prefix, group length element, the group itself
+        path.write_bytes(raw[meta:])
+    _, report = take(tmp_path / "source")
+    assert (report.scans, report.accepted) == (1, 6)
+
+
+def test_a_truncated_file_is_refused_and_the_rest_goes_on(tmp_path, take) -> None:
+    source = tmp_path / "source"
+    dicoms.save(dicoms.series(dicoms.volume(), dicoms.AXIAL, SeriesInstanceUID="1.2.9"), source / "good")
+    bad = dicoms.save([dicoms.image(dicoms.volume()[0], Modality="CR", SeriesInstanceUID="1.2.8")], source / "bad")
+    bad[0].write_bytes(bad[0].read_bytes()[:-200])
+    cohort, report = take(source)
+    assert (report.scans, report.accepted, report.rejected) == (1, 6, 1)
+    assert list(cohort.findings()["code"]) == ["truncated"]
+
+
+@pytest.mark.parametrize("patient_id", ["", "ANONYMOUS", "0000"])
+def test_a_generic_patient_id_falls_back_to_the_exam(tmp_path, take, patient_id) -> None:
+    for exam in ("1.1", "1.2"):
+        about = {"PatientID": patient_id, "StudyInstanceUID": exam, "SeriesInstanceUID": f"{exam}.1"}
+        dicoms.save(dicoms.series(dicoms.volume(seed=len(exam)), dicoms.AXIAL, **about), tmp_path / "source" / exam)
+    cohort, report = take(tmp_path / "source")
+    assert report.patients == 2 and "generic_patient_id" in codes(cohort)
+
+
+def test_patients_of_two_sites_are_kept_apart(tmp_path, take) -> None:
+    for i, site in enumerate(("North", "South", "south ")):
+        about = {"InstitutionName": site, "StudyInstanceUID": f"1.{i}", "SeriesInstanceUID": f"1.{i}.1"}
+        dicoms.save(dicoms.series(dicoms.volume(seed=i), dicoms.AXIAL, **about), tmp_path / "source" / str(i))
+    _, report = take(tmp_path / "source")
+    assert (report.scans, report.patients) == (3, 2)
+
+
+def test_vendor_and_body_part_come_from_a_vocabulary(tmp_path, take) -> None:
+    about = {"Manufacturer": "SIEMENS HEALTHINEERS of Dr Miller", "BodyPartExamined": "CHEST of Jane"}
+    dicoms.save(dicoms.series(dicoms.volume(), dicoms.AXIAL, **about), tmp_path / "source")
+    cohort, _ = take(tmp_path / "source")
+    row = cohort.scans().iloc[0]
+    assert (row["vendor"], row["body_part"], row["modality"]) == ("Siemens", "chest", "MR")
+
+
+def test_nothing_identifying_is_written(tmp_path, take, capsys) -> None:
+    canary = "Zxqvtname"
+    about = {
+        "PatientName": f"{canary}^A", "PatientID": f"{canary}B", "InstitutionName": f"{canary}C",
+        "Manufacturer": f"{canary}D", "StudyDescription": f"{canary}E", "BodyPartExamined": f"{canary}F".upper()[:16],
+        "StudyInstanceUID": "1.2.987654321.1", "SeriesInstanceUID": "1.2.987654321.2", "StudyDate": "19870605",
+    }  # fmt: skip
+    source = tmp_path / "source"
+    dicoms.save(dicoms.series(dicoms.volume(), dicoms.AXIAL, **about), source / f"{canary}G", None)
+    (source / f"{canary}H.dcm").write_bytes(b"broken")
+    (source / "labels.csv").write_text(f"patient,lesion\n{canary}B,yes\n")
+    cohort, report = take(source, file="labels.csv", patient="patient")
+    assert cohort.units("lesion", "patient")["label"].tolist() == ["yes"]
+    texts = [p.read_bytes() for p in cohort.path.rglob("*") if p.is_file()]
+    texts += [" ".join(report.lines()).encode(), str(capsys.readouterr()).encode()]
+    for text in texts:
+        low = text.lower()
+        assert canary.lower().encode() not in low and b"987654321" not in low and b"19870605" not in low
+
+
+def test_a_source_of_nothing_but_broken_files_is_an_error(tmp_path, workspace) -> None:
+    from medssl.ingest import ingest
+
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "a.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\x01" * 50)
+    with pytest.raises(UserError, match=r"none of 1 files is a scan \(1 rejected"):
+        ingest([tmp_path / "source"], tmp_path / "cohort", workspace=workspace)

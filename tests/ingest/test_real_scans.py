@@ -1,0 +1,141 @@
+"""Real scans: geometry and voxels against ground truth, and the traps that the shared data hold."""
+
+from __future__ import annotations
+
+import tarfile
+import zipfile
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from medssl.cohort import View
+
+ZOO = (
+    "anatomical/001",
+    "anatomical/001_implicit",
+    "failing/slicecount/001",
+    "generic/anatomical/001",
+    "generic/anatomical/001_implicit",
+    "generic/anatomical/002_non_isotropic",
+    "generic/compressed/001",
+    "generic/compressed_j2k/001",
+    "generic/compressed_jpeg/001",
+    "generic/compressed_jpegls/001",
+    "generic/compressed_rle/001",
+    "hitachi/anatomical/001",
+    "hitachi/anatomical/001_implicit",
+)
+LOSSY = ("generic/compressed_jpeg/001",)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_vendor_zoo_equals_its_nifti(shared_data: Path, take, name: str) -> None:
+    zoo = shared_data / "dicom_series" / "vendor_zoo"
+    cohort, report = take(zoo / name)
+    assert report.scans == 1 and report.rejected == 0
+    row = cohort.scans().iloc[0]
+    truth = nib.as_closest_canonical(nib.load(zoo / f"{name}_ground_truth.nii.gz"))
+    np.testing.assert_allclose(np.array(row["affine"]), truth.affine, atol=1e-3)
+    ours, theirs = np.asarray(cohort.array(row["scan"])), np.asarray(truth.dataobj).transpose(2, 1, 0)
+    assert ours.shape == theirs.shape
+    if name in LOSSY:
+        assert np.abs(ours.astype(float) - theirs).max() <= 2
+    else:
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("failing/sliceincrement/001", "missing_slices"),
+        ("failing/sliceincrement/002", "missing_slices"),
+        ("failing/notavolume/001", "duplicate_slices"),
+    ],
+)
+def test_broken_series_are_refused_with_the_reason(shared_data: Path, workspace, tmp_path, name, code) -> None:
+    from medssl.cohort import Cohort
+    from medssl.errors import UserError
+    from medssl.ingest import ingest
+
+    source = shared_data / "dicom_series" / "vendor_zoo" / name
+    with pytest.raises(UserError, match="4 rejected"):
+        ingest([source], tmp_path / "cohort", workspace=workspace, jobs=1)
+    assert set(Cohort.open(tmp_path / "cohort").findings()["code"]) == {code}
+
+
+def test_gantry_tilt_is_kept_in_the_affine_and_two_volumes_are_told_apart(shared_data: Path, take, tmp_path) -> None:
+    with zipfile.ZipFile(shared_data / "dicom_series" / "GE_gantry_tilt_CT" / "slices.zip") as archive:
+        archive.extractall(tmp_path / "ge")
+    cohort, report = take(tmp_path / "ge")
+    assert (report.scans, report.accepted) == (2, 28)
+    scans = cohort.scans()
+    assert sorted(s[0] for s in scans["shape"]) == [14, 14]
+    for row in scans.to_dict("records"):
+        affine = np.array(row["affine"])
+        normal = np.cross(affine[:3, 0], affine[:3, 1])
+        step = affine[:3, 2]
+        cosine = abs(normal @ step) / np.linalg.norm(normal) / np.linalg.norm(step)
+        assert np.degrees(np.arccos(cosine)) == pytest.approx(18.5, abs=0.1)
+        assert abs(cosine * np.linalg.norm(step)) == pytest.approx(min((4.0, 7.0), key=lambda t: abs(t - row["spacing"][0])), abs=0.01)
+        assert row["percentiles"]["0.5"] > -1500, "PixelPaddingValue must not be an intensity"
+        padding = cohort.padding(row["scan"])
+        assert padding is not None and 0 < padding.mean() < 0.6
+
+
+def test_defaced_t1_is_one_volume(shared_data: Path, take, tmp_path) -> None:
+    with tarfile.open(shared_data / "dicom_series" / "datalad_T1" / "dicoms.tar.gz") as archive:
+        archive.extractall(tmp_path / "t1", filter="data")
+    cohort, report = take(tmp_path / "t1")
+    assert (report.scans, report.accepted) == (1, 192)
+    assert sorted(cohort.scans()["shape"][0]) == [192, 274, 384]
+
+
+def test_siim_ct(shared_data: Path, take) -> None:
+    cohort, report = take(shared_data / "siim_ct_dicom")
+    assert (report.scans, report.patients, report.rejected) == (41, 32, 0)
+    scans = cohort.scans()
+    assert set(scans["unit"]) == {"HU"} and scans["vendor"].value_counts().to_dict() == {"Siemens": 25, "GE": 16}
+    padded = [s for s in scans["scan"] if cohort.padding(s) is not None]
+    assert len(padded) == 5, "five of the files that name a padding value hold it"
+    for scan in scans["scan"]:
+        array, padding = cohort.array(scan), cohort.padding(scan)
+        measured = array if padding is None else array[~padding]
+        assert -2100 <= measured.min() and 500 < measured.max() < 33000
+        if padding is not None:
+            assert array.min() == measured.min(), "padding holds no value of its own"
+
+
+def test_hippocampus_with_masks(shared_data: Path, take, tmp_path) -> None:
+    source = tmp_path / "hippocampus"
+    for part in ("images", "labels"):
+        (source / part).mkdir(parents=True)
+        for file in sorted((shared_data / "hippocampus" / part).glob("*.nii.gz"))[:6]:
+            (source / part / file.name).write_bytes(file.read_bytes())
+    cohort, report = take(source)
+    assert (report.scans, report.accepted, report.rejected) == (6, 12, 0)
+    for row in cohort.scans().to_dict("records"):
+        mask = cohort.mask(row["scan"])
+        assert mask is not None and list(mask.shape) == row["shape"] and set(np.unique(mask)) == {0, 1, 2}
+
+
+def test_kermany_chest_x_rays(shared_data: Path, tmp_path, workspace) -> None:
+    from medssl.cohort import Cohort
+    from medssl.config import LabelColumns
+    from medssl.ingest import ingest
+
+    labels = LabelColumns(file="labels.csv", scan="file", patient="patient_id")
+    report = ingest([shared_data / "kermany_cxr"], tmp_path / "kermany", workspace=workspace, labels=labels)
+    assert (report.scans, report.patients, report.accepted, report.ignored) == (2050, 1177, 2050, 1)
+    cohort = Cohort.open(tmp_path / "kermany")
+    assert cohort.targets() == ["label2", "label3"]
+    assert cohort.units("label3")["label"].value_counts().to_dict() == {"bacteria": 703, "normal": 700, "virus": 647}
+    samples = cohort.samples(View(size=64))
+    assert samples.images.shape == (2050, 1, 64, 64) and 60 < samples.images.mean() < 180
+
+
+def test_busi_is_grouped(shared_data: Path, take, tmp_path) -> None:
+    cohort, report = take(shared_data / "busi", file="labels.csv", group="dup_group")
+    assert (report.scans, report.patients) == (780, 703)
+    assert cohort.scans()["group"].nunique() == 703
