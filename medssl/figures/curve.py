@@ -41,7 +41,7 @@ def label_efficiency(
         per: what a budget counts, `class` or `total`.
         unit: what is labelled: `image`, `exam` or `patient`.
         title, subtitle: default: what is drawn, and what band and marker mean.
-        width, height: of the plot in pixels; `container` fills the page and keeps room for the names at the right.
+        width, height: of the plot in pixels; `container` fills the page.
 
     Raises:
         UserError: nothing to draw for this metric and these arms.
@@ -96,10 +96,7 @@ def label_efficiency(
         subtitle=_lines(subtitle) if subtitle is not None else _subtitle(frame, test),
     )
     chart = alt.layer(*layers).properties(width=width, height=height, title=heading)
-    beside = 36 + int(
-        max(text_width(n, 12.5) for n in names)
-    )  # a fixed width grows by what stands outside; a page's can't
-    return configure(chart, theme, right=beside if width == "container" else 12)
+    return configure(chart, theme, fill=width == "container")
 
 
 def y_domain(frame: pd.DataFrame, metric: str) -> tuple[float, float]:

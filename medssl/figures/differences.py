@@ -116,7 +116,7 @@ def differences(
     )
     heading = alt.TitleParams(text=title or f"Difference in {short} to {baseline}", subtitle=lines)
     chart = alt.layer(zero.encode(y=alt.Y("zero:Q").scale(scale).title("")), bars, points)
-    return configure(chart.properties(width=width, height=height, title=heading), theme)
+    return configure(chart.properties(width=width, height=height, title=heading), theme, fill=width == "container")
 
 
 def _worded(frame: pd.DataFrame, per: str) -> pd.DataFrame:

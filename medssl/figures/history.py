@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import altair as alt
 import numpy as np
@@ -18,33 +19,39 @@ def history(
     histories: Mapping[str, pd.DataFrame],
     metric: str = "loss",
     *,
+    only: str | None = None,
     columns: int = 3,
-    width: int = 240,
+    width: int | Literal["container"] = 240,
     height: int = 150,
     title: str = "",
     theme: Theme = "light",
-) -> alt.ConcatChart:
+) -> alt.ConcatChart | alt.Chart:
     """One chart a run, each with its own explicit scales.
 
     Args:
         histories: run -> DataFrame with `step` and the metric's column, as `Results.histories()` gives them.
         metric: the column to draw; runs without it are left out.
+        only: draw this run alone, in the colour that it has among all (a page lays the charts out itself).
         columns: charts in a row.
 
     Raises:
         UserError: no run has this column.
     """
     drawn = {name: _thin(frame, metric) for name, frame in histories.items() if metric in frame and "step" in frame}
-    drawn = {name: frame for name, frame in drawn.items() if len(frame)}
+    drawn = {name: frame for name, frame in drawn.items() if len(frame) and only in (None, name)}
     if not drawn:
         raise UserError(f"no pretraining run has recorded '{metric}'", "", "Run an experiment with a pretrained arm.")
     colours = arm_colours(histories)
     charts = [_run(name, frame, metric, colours[name], width, height) for name, frame in drawn.items()]
+    if only is not None:
+        return configure(charts[0], theme, fill=width == "container")
     chart = alt.concat(*charts, columns=min(columns, len(charts)), spacing=28)
     return configure(chart.properties(title=title) if title else chart, theme)
 
 
-def _run(name: str, frame: pd.DataFrame, metric: str, colour: str, width: int, height: int) -> alt.Chart:
+def _run(
+    name: str, frame: pd.DataFrame, metric: str, colour: str, width: int | Literal["container"], height: int
+) -> alt.Chart:
     low, high = float(frame["value"].min()), float(frame["value"].max())
     room = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
     span = [float(frame["step"].min()), float(frame["step"].max())]
@@ -52,9 +59,9 @@ def _run(name: str, frame: pd.DataFrame, metric: str, colour: str, width: int, h
     y = alt.Y("value:Q").scale(domain=[low - room, high + room], nice=False, zero=False)
     tips = [alt.Tooltip("step:Q", title="Step", format=",.0f"), alt.Tooltip("value:Q", title=metric, format=".4~g")]
     lines = alt.Chart(frame).mark_line(color=colour, strokeWidth=1.75, point=len(frame) == 1)
-    return lines.encode(x=x, y=y.axis(title=metric.capitalize(), tickCount=4), tooltip=tips).properties(
-        width=width, height=height, title=alt.TitleParams(name, fontSize=13, offset=8)
-    )
+    return lines.encode(
+        x=x, y=y.axis(title=metric.replace("_", " ").capitalize(), tickCount=4), tooltip=tips
+    ).properties(width=width, height=height, title=alt.TitleParams(name, fontSize=13, offset=8))
 
 
 def _thin(frame: pd.DataFrame, metric: str) -> pd.DataFrame:

@@ -34,7 +34,7 @@ SHAPES = {
 }
 _NAMES = list(PALETTE)
 
-FONT = "'Source Sans 3', 'Source Sans Pro', 'Helvetica Neue', Helvetica, Arial, 'Liberation Sans', sans-serif"
+FONT = "'Source Sans', 'Source Sans 3', 'Helvetica Neue', Helvetica, Arial, 'Liberation Sans', sans-serif"
 
 
 @dataclass(frozen=True)
@@ -83,11 +83,17 @@ def _slots(names: Iterable[str]) -> dict[str, str]:
     return {name: taken[name] for name in unique}
 
 
-def configure(chart: Any, theme: Theme, right: int = 12) -> Any:
-    """The house's typography on a top-level chart; `right` is the room in pixels for labels beside the plot."""
+def configure(chart: Any, theme: Theme, fill: bool = False) -> Any:
+    """The house's typography on a top-level chart.
+
+    Args:
+        fill: the chart takes the width of the page; its height stays that of the plot, whatever title and axes need.
+    """
     ink = INK[theme]
+    if fill:
+        chart = chart.properties(autosize={"type": "fit-x", "contains": "padding"})
     return (
-        chart.properties(background=ink.paper, padding={"left": 8, "top": 10, "right": right, "bottom": 8})
+        chart.properties(background=ink.paper, padding={"left": 8, "top": 10, "right": 12, "bottom": 8})
         .configure(font=FONT)
         .configure_view(stroke=None)
         .configure_axis(
@@ -128,4 +134,4 @@ def configure(chart: Any, theme: Theme, right: int = 12) -> Any:
 
 def text_width(text: str, size: float = 12) -> float:
     """Pixels that a line of text takes, roughly and rather too many."""
-    return 0.58 * size * len(text)
+    return 0.53 * size * len(text)

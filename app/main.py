@@ -1,0 +1,35 @@
+"""The dashboard: `streamlit run main.py -- --workspace DIR`, or simply `medssl app --workspace DIR`.
+
+Pages lie in views/, one file a page; what they share is in state.py (workspace, experiments, choices in the URL) and
+parts.py (tables, verdicts, empty states). No statistics and no training here: pages show what `Results` holds.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import streamlit as st
+
+HERE = str(Path(__file__).resolve().parent)
+if HERE not in sys.path:  # the pages lie beside this file, in a checkout and in an installed package alike
+    sys.path.insert(0, HERE)
+
+import parts  # noqa: E402
+import state  # noqa: E402
+from views import home, label_efficiency, pretraining  # noqa: E402
+
+st.set_page_config(page_title="medssl", layout="wide", initial_sidebar_state=240)
+st.logo(str(Path(HERE) / "logo.svg"))
+parts.style()
+
+pages = {  # no icons: Streamlit would fetch them from the internet
+    "home": st.Page(home.show, title="Experiments", default=True),
+    "curve": st.Page(label_efficiency.show, title="Label efficiency", url_path="label-efficiency"),
+    "pretraining": st.Page(pretraining.show, title="Pretraining", url_path="pretraining"),
+}
+st.session_state["pages"] = pages
+page = st.navigation(list(pages.values()))
+with st.sidebar:
+    state.choose_experiment()
+page.run()

@@ -1,0 +1,176 @@
+"""Pieces of pages: typography, verdicts, tables, empty states."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any, Literal
+
+import state
+import streamlit as st
+
+from medssl.experiment import Results
+from medssl.report import content
+
+# Colours are translucent over the theme's own, so that one sheet serves light and dark.
+CSS = """
+<style>
+.stMainBlockContainer { max-width: 1180px; padding: 2.6rem 3rem 4rem; }
+.m-meta { color: color-mix(in srgb, currentColor 66%, transparent); margin: -.4rem 0 .6rem; font-size: .95rem; }
+.m-meta span + span::before { content: "·"; margin: 0 .5em; }
+.m-verdicts { list-style: none; margin: 0 !important; padding: 0 !important; }
+.m-verdicts li { margin: 0 0 .4rem 0 !important; padding: .5rem .85rem; border-left: 4px solid #8a949f;
+  border-radius: 0 5px 5px 0; background: rgba(128, 140, 152, .12); font-size: .97rem; line-height: 1.45; }
+.m-verdicts li.helps { border-color: #0f8f62; background: rgba(15, 143, 98, .13); }
+.m-verdicts li.hurts { border-color: #c23a55; background: rgba(194, 58, 85, .13); }
+.m-table { overflow-x: auto; }
+.m-table table { border-collapse: collapse; width: 100%; font-size: .9rem; line-height: 1.35;
+  font-variant-numeric: tabular-nums; }
+.m-table th, .m-table td { text-align: right; padding: .42rem .6rem; vertical-align: top; white-space: nowrap;
+  border: 0; border-bottom: 1px solid rgba(128, 140, 152, .25); }
+.m-table thead th { font-weight: 600; vertical-align: bottom; border-bottom: 1.5px solid rgba(128, 140, 152, .6); }
+.m-table tbody th { font-weight: 500; }
+.m-table th:first-child, .m-table td:first-child { text-align: left; padding-left: 0; }
+.m-table th.words, .m-table td.words { text-align: left; }
+.m-table small { display: block; font-weight: 400; font-size: .8rem;
+  color: color-mix(in srgb, currentColor 66%, transparent); }
+.m-swatch { display: inline-block; width: .68em; height: .68em; border-radius: 2px; margin-right: .5em; }
+.m-v { display: inline-block; font-size: .78rem; padding: 0 .42em; border-radius: 3px;
+  background: rgba(128, 140, 152, .16); }
+.m-v.helps { background: rgba(15, 143, 98, .2); }
+.m-v.hurts { background: rgba(194, 58, 85, .2); }
+.m-empty { border: 1px dashed rgba(128, 140, 152, .6); border-radius: 8px; padding: 1.6rem 1.8rem; max-width: 46rem; }
+.m-empty p { margin: 0 0 .5rem; }
+.m-empty p:last-child { margin: 0; color: color-mix(in srgb, currentColor 75%, transparent); }
+</style>
+"""
+
+
+def style() -> None:
+    st.html(CSS)
+
+
+def theme() -> Literal["light", "dark"]:
+    """What the browser shows now; charts carry their own colours."""
+    return "dark" if st.context.theme.type == "dark" else "light"
+
+
+def empty(problem: state.Problem) -> None:
+    """A place with nothing to show: one sentence, and what to do next."""
+    todo = f"<p>{_code(problem.todo)}</p>" if problem.todo else ""
+    st.html(f'<div class="m-empty" role="status"><p><strong>{_code(problem.what)}</strong></p>{todo}</div>')
+
+
+def chosen_results() -> Results | None:
+    """The chosen experiment, or None after saying why there is none."""
+    place = state.workspace()
+    if isinstance(place, state.Problem):
+        empty(place)
+        return None
+    name = state.chosen()
+    if name is None:
+        no_experiments()
+        return None
+    found = state.results(name)
+    if isinstance(found, state.Problem):
+        st.title(name)
+        empty(found)
+        return None
+    return found
+
+
+def no_experiments() -> None:
+    empty(
+        state.Problem(
+            "This workspace has no experiments yet.",
+            "Start one in a terminal: `medssl demo` makes virtual patients and runs the whole way in minutes, "
+            "`medssl run CONFIG` runs your own. Name this workspace with `--workspace`, then reload this page.",
+        )
+    )
+
+
+def heading(found: Results) -> None:
+    """Title, what the experiment is about, and how far it is."""
+    config, jobs = found.settings, found.jobs()
+    done = int((jobs["status"] == "done").sum())
+    state_now = "finished" if found.complete else f"{done} of {len(jobs)} jobs done"
+    draws = f"{config.draws} draw{'' if config.draws == 1 else 's'}"
+    facts = [f"cohort {config.cohort.name}", f"predicts {config.target.name}", draws, state_now]
+    st.title(plain(found.title), anchor=False)
+    st.html('<p class="m-meta">' + "".join(f"<span>{escape(f)}</span>" for f in facts) + "</p>")
+
+
+def notes(found: Results) -> None:
+    """The experiment's own note stands open; the others one click away."""
+    own, others = found.settings.note, [n for n in found.notes if n != found.settings.note]
+    if own:
+        st.info(plain(own))
+    if others:
+        with st.expander(f"Before you read: {len(others)} note{'' if len(others) == 1 else 's'}"):
+            st.markdown("\n".join(f"- {plain(n)}" for n in others))
+
+
+def verdicts(rows: list[dict[str, str]]) -> None:
+    """Sentences coloured by what they say."""
+    items = "".join(f'<li class="{escape(r["kind"])}">{escape(r["sentence"])}</li>' for r in rows)
+    st.html(f'<ul class="m-verdicts">{items}</ul>')
+
+
+def main_verdict(found: Results) -> list[dict[str, str]]:
+    """The sentence for the claim's budget, else for the smallest; none before a comparison is finished."""
+    table, claim = found.verdicts().reset_index(drop=True), found.settings.claim
+    at = table.index[table["budget"].map(str) == str(claim.budget)] if claim else table.index
+    return [content.verdicts(found)[i] for i in list(at)[:1]]
+
+
+def score_table(found: Results, metric: str, arms: list[str]) -> None:
+    rows = content.score_table(found, found.scores(), arms, metric)
+    _grid(found, rows, lambda c: f"{c['value']}<small>{escape(c['interval'])}</small>")
+
+
+def difference_table(found: Results, metric: str, baseline: str, arms: list[str]) -> None:
+    rows = content.difference_table(found, found.differences(), arms, metric, baseline)
+
+    def cell(c: dict[str, Any]) -> str:
+        interval = "" if c["verdict"] == "not estimable" else f"<small>{escape(c['interval'])}</small>"
+        return f'{c["value"]}{interval}<span class="m-v {escape(c["kind"])}">{escape(c["verdict"])}</span>'
+
+    _grid(found, rows, cell)
+
+
+def table(heads: list[str], rows: list[list[str]], words: int = 1) -> None:
+    """Plain cells; the first `words` columns are text and stand at the left."""
+    top = "".join(f'<th{_words(i, words)} scope="col">{escape(h)}</th>' for i, h in enumerate(heads))
+    body = "".join(
+        "<tr>" + "".join(f"<td{_words(i, words)}>{escape(c)}</td>" for i, c in enumerate(row)) + "</tr>" for row in rows
+    )
+    st.html(f'<div class="m-table"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>')
+
+
+def _grid(found: Results, rows: list[dict[str, Any]], cell: Any) -> None:
+    heads = "".join(
+        f'<th scope="col">{h["budget"]}<small>{escape(h["total"])}</small></th>' for h in content.budget_heads(found)
+    )
+    body = ""
+    for row in rows:
+        mark = " †" if row.get("across") else ""
+        name = f'<span class="m-swatch" style="background: {row["colour"]}"></span>{escape(row["arm"])}{mark}'
+        cells = "".join(f"<td>{cell(c) if c else '–'}</td>" for c in row["cells"])
+        body += f'<tr><th scope="row">{name}</th>{cells}</tr>'
+    per = "Labels a class" if found.settings.per == "class" else "Labels"
+    head = f'<tr><th scope="col">Arm<small>{per}, and in total</small></th>{heads}</tr>'
+    st.html(f'<div class="m-table"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>')
+
+
+def _words(column: int, words: int) -> str:
+    return ' class="words"' if column < words else ""
+
+
+def _code(text: str) -> str:
+    """Escaped, with `code` between backticks."""
+    pieces = escape(text).split("`")
+    return "".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(pieces))
+
+
+def plain(text: str) -> str:
+    """Text from a config, so that Markdown shows it as it is."""
+    return "".join("\\" + c if c in "\\`*_{}[]<>()#+-!|~$:" else c for c in text)
