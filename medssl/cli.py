@@ -163,9 +163,10 @@ def pretrain(
 @command
 def tasks(as_json: JsonOption = False) -> None:
     """List the pretext tasks: paper, what they take, what they do."""
-    from medssl.pretext import describe
+    from medssl.pretext import tasks as all_tasks
 
-    rows = describe()
+    about = ("paper", "sampling", "dims", "channels", "line")
+    rows = [{"name": name, **{key: getattr(task, key) for key in about}} for name, task in all_tasks().items()]
     lines = [f"{row['name']:<12} {row['line']} ({row['paper']})" for row in rows]
     _answer(rows, as_json, "\n".join(lines))
 

@@ -22,14 +22,14 @@ def draw_budgets(units: pd.DataFrame, budgets: Sequence[Budget], per: str, draws
     """Draw the labeled units.
 
     Args:
-        units: the pool; columns `unit`, `patient`, `label`.
+        units: the pool; columns `unit`, `patient`, `label`. The order of rows decides what is drawn, not the keys.
         budgets: numbers of units (per class, or in total), or `all`.
         per: `class` or `total`.
         draws: how many independent draws. At `all` each draw holds every unit, and stands for a new training seed.
         seed: of the draws.
 
     Returns:
-        `{draw: {budget: [unit, ...]}}`; every list is sorted by the order of drawing.
+        `{draw: {budget: [unit, ...]}}`; every list is in the order of drawing.
 
     Raises:
         UserError: a class with fewer patients than the budget, or a total below the number of classes.
@@ -44,7 +44,7 @@ def draw_budgets(units: pd.DataFrame, budgets: Sequence[Budget], per: str, draws
         plan[draw] = {}
         for budget in budgets:
             if budget == "all":
-                plan[draw][budget] = sorted(units["unit"])
+                plan[draw][budget] = units["unit"].tolist()
             else:
                 plan[draw][budget] = order[: int(budget) * (len(classes) if per == "class" else 1)]
     return plan

@@ -56,7 +56,8 @@ def split_patients(patients: pd.DataFrame, fractions: Fractions) -> Split:
 
     Args:
         patients: one row per (patient, label); columns `patient`, `label` (missing for unlabeled), and `ties`, a list of
-            keys (group, content hashes): patients who share any key stay together.
+            keys (group, content hashes): patients who share any key stay together. The order of rows decides what is
+            drawn, and the keys do not: in the cohort's own order, the same scans give the same split under any secret.
         fractions: shares of test and validation among labeled patients. Unlabeled patients go to the pool, where
             pretraining can use them: in the test part they would be of no use to anybody.
     """
@@ -70,7 +71,7 @@ def split_patients(patients: pd.DataFrame, fractions: Fractions) -> Split:
     strata: dict[str, list[list[str]]] = {}
     for group in members.values():
         signature = "|".join(sorted({labels[p] for p in group if p in labels.index}))
-        strata.setdefault(signature, []).append(sorted(group))
+        strata.setdefault(signature, []).append(group)
     rng = np.random.default_rng(fractions.seed)
     parts: dict[str, list[str]] = {part: [] for part in PARTS}
     parts["pool"] += [p for group in strata.pop("", []) for p in group]
@@ -79,8 +80,7 @@ def split_patients(patients: pd.DataFrame, fractions: Fractions) -> Split:
         "validation": 0.0,
     }  # carries the rounding from stratum to stratum, so that small strata add up
     for signature in sorted(strata):
-        groups = sorted(strata[signature])
-        rng.shuffle(groups)
+        groups = [strata[signature][i] for i in rng.permutation(len(strata[signature]))]
         for part, share in (("test", fractions.test), ("validation", fractions.validation)):
             owed[part] += share * sum(map(len, strata[signature]))
             while groups and owed[part] >= len(groups[-1]) / 2:
@@ -130,7 +130,7 @@ def components(patients: pd.DataFrame) -> dict[str, int]:
             parent[root(f"patient {row.patient}")] = root(f"tie {tie}")
         root(f"patient {row.patient}")
     numbers: dict[str, int] = {}
-    names = sorted(set(patients["patient"]))
+    names = patients["patient"].unique()
     return {p: numbers.setdefault(root(f"patient {p}"), len(numbers)) for p in names}
 
 

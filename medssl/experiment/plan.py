@@ -60,7 +60,7 @@ def make_plan(config: Experiment, cohort: Cohort) -> Plan:
         strategy(arm.strategy_name, arm.strategy_settings, f"arms.{name}.strategy")
     units = cohort.units(config.target.name, config.target.unit)
     split = cohort_split(cohort.path, patients_with_ties(cohort, units), config.split)
-    units = units.assign(part=units["patient"].map(split.part_of())).sort_values("unit", ignore_index=True)
+    units = units.assign(part=units["patient"].map(split.part_of()))
     pool = units[units["part"] == "pool"]
     budgets = draw_budgets(pool, config.budgets, config.per, config.draws, config.seed)
     return Plan(config, cohort, split, units[["unit", "patient", "label", "part"]], budgets)
@@ -69,10 +69,9 @@ def make_plan(config: Experiment, cohort: Cohort) -> Plan:
 def patients_with_ties(cohort: Cohort, units: pd.DataFrame) -> pd.DataFrame:
     """What `split_patients` needs: patients, labels, and keys that tie patients (group, identical images)."""
     scans = cohort.scans()[["patient", "group", "content_hash"]]
-    ties = scans.melt(id_vars="patient").dropna().groupby("patient")["value"].agg(lambda v: sorted(set(v)))
+    ties = scans.melt(id_vars="patient").dropna().groupby("patient", sort=False)["value"].agg(lambda v: sorted(set(v)))
     frame = units[["patient", "label"]].drop_duplicates()
-    frame = ties.rename("ties").reset_index().merge(frame, on="patient", how="left")
-    return frame.sort_values(["patient", "label"], ignore_index=True)
+    return ties.rename("ties").reset_index().merge(frame, on="patient", how="left")
 
 
 def list_jobs(plan: Plan, encoder_keys: Mapping[str, str], samples_keys: Mapping[str, str]) -> list[Job]:

@@ -31,18 +31,20 @@ class Evidence:
 
 
 def read_evidence(rows: pd.DataFrame) -> Evidence:
-    """Arrange the rows of all jobs of one target on one split.
+    """Arrange the rows of all jobs of one target on one split. Units keep the order that they have in the first job,
+    which is the cohort's own: the resampling then does not depend on the keys.
 
     Raises:
         MedsslError: jobs that were scored on different test units, or disagree on the truth.
     """
-    rows = rows.sort_values(["arm", "budget", "draw", "unit", "cls"], kind="stable")
     classes = sorted(rows["cls"].unique())
+    units = rows.loc[rows["job"] == rows["job"].iloc[0], "unit"].unique()
+    rank = pd.Series(range(len(units)), index=units)
+    rows = rows.assign(rank=rows["unit"].map(rank)).sort_values(["arm", "budget", "draw", "rank", "cls"], kind="stable")
     first = rows[rows["job"] == rows["job"].iloc[0]]
-    units = first["unit"].unique()
     shape = (len(units), len(classes))
     truth = _square(first["truth"], shape).argmax(1)
-    patients = pd.factorize(first["patient"].to_numpy()[:: len(classes)], sort=True)[0]
+    patients = pd.factorize(first["patient"].to_numpy()[:: len(classes)])[0]
     scores: dict[tuple[str, Budget], np.ndarray] = {}
     draws: dict[tuple[str, Budget], np.ndarray] = {}
     expected = (first["unit"].to_numpy(), first["truth"].to_numpy())

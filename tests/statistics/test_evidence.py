@@ -10,8 +10,10 @@ def test_arrays_follow_the_rows(evidence_rows):
     evidence = read_evidence(rows)
     assert evidence.classes == ["no", "yes"] and set(evidence.scores) == {(a, b) for a in "ab" for b in (5, "all")}
     some = rows[(rows.arm == "b") & (rows.budget == "5") & (rows.draw == 3) & (rows.unit == "u017")].set_index("cls")
-    assert evidence.scores["b", 5][3, 17].tolist() == [some.score["no"], some.score["yes"]]
-    assert evidence.truth[17] == int(some.truth["yes"]) and evidence.patients[17] == 8
+    place = evidence.units.tolist().index("u017")
+    assert evidence.scores["b", 5][3, place].tolist() == [some.score["no"], some.score["yes"]]
+    assert evidence.truth[place] == int(some.truth["yes"])
+    assert evidence.patients[place] == evidence.patients[evidence.units.tolist().index("u016")]
     assert len(np.unique(evidence.patients)) == 60
 
 

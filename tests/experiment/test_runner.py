@@ -1,0 +1,143 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from medssl.config import load_experiment
+from medssl.errors import MedsslError, UserError
+from medssl.experiment import Results, run
+from medssl.experiment.ledger import looks
+
+
+def test_every_arm_budget_and_draw_leaves_evidence(finished):
+    results, _ = finished
+    evidence = results.evidence()
+    assert results.complete and evidence["job"].nunique() == 4 * 3 * 3
+    assert set(evidence["split"]) == {"test"} and set(evidence["cls"]) == {"calm", "rough"}
+    columns = "job cohort arm budget draw seed split unit patient target cls truth score".split()
+    assert set(evidence.columns) == set(columns)
+    per_unit = evidence.groupby(["job", "unit"])
+    assert (per_unit["score"].sum() - 1).abs().max() < 1e-5 and (per_unit["truth"].sum() == 1).all()
+
+
+def test_test_patients_are_in_no_training_set(finished):
+    results, workspace = finished
+    split = json.loads((results.path / "split.json").read_text())
+    evidence = results.evidence()
+    assert set(evidence["patient"]) == set(split["test"])
+    assert not set(split["test"]) & (set(split["pool"]) | set(split["validation"]))
+    budgets = json.loads((results.path / "budgets.json").read_text())
+    trained = {unit for draw in budgets.values() for units in draw.values() for unit in units}
+    assert trained and not trained & set(evidence["unit"])
+
+
+def test_arms_share_draws_and_seeds(finished):
+    evidence = finished[0].evidence()
+    seeds = evidence.groupby(["budget", "draw"])["seed"].nunique()
+    assert (seeds == 1).all()
+
+
+def test_tables_have_the_keys_that_scripts_rely_on(finished):
+    answer = finished[0].as_json()
+    assert set(answer["scores"][0]) == set("arm budget metric score low high draws units patients".split())
+    assert set(answer["differences"][0]) == set(
+        "arm baseline budget metric difference low high verdict same_encoder".split()
+    )
+    assert {row["budget"] for row in answer["scores"]} == {2, 5, "all"}
+    assert {row["metric"] for row in answer["scores"]} == {"auc", "accuracy"}
+    json.dumps(answer, allow_nan=False)
+    same = {(row["arm"], row["baseline"]): row["same_encoder"] for row in answer["differences"]}
+    assert same["simclr", "scratch"] and not same["simclr", "pixels"]
+
+
+def test_a_rerun_computes_nothing_and_says_the_same(finished):
+    results, workspace = finished
+    files = {f: f.stat().st_mtime_ns for f in (results.path / "results").iterdir()}
+    again = run(results.settings, workspace, processes=1)
+    assert {f: f.stat().st_mtime_ns for f in (results.path / "results").iterdir()} == files
+    pd.testing.assert_frame_equal(again.scores(), results.scores())
+    assert len(looks(workspace.cohort("tiny"))) == 1
+
+
+def test_another_number_of_draws_reuses_the_old_ones(finished, tiny_config, tmp_path):
+    results, workspace = finished
+    before = {f.name for f in (results.path / "results").iterdir()}
+    config = results.settings.model_copy(update={"draws": 4})
+    more = run(config, workspace, processes=1)
+    new = {f.name for f in (more.path / "results").iterdir()} - before
+    assert len(new) == 4 * 3 and more.scores()["draws"].eq(4).all()
+    run(results.settings, workspace, processes=1)  # and back, for the other tests
+    assert Results.open(results.path).scores()["draws"].eq(3).all()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("target.name=lable", "Did you mean 'label'"),
+        ("budgets=[5, 500]", "patients in the pool, fewer than the budget of 500"),
+        ("arms.random.strategy=prob", "Did you mean 'probe'"),
+        ("pretraining.simclr.task=simclt", "Did you mean 'simclr'"),
+        ("cohort.source=nowhere", "does not exist"),
+        ("arms.random.encoder=resnt18", "unknown encoder 'resnt18'"),
+    ],
+)
+def test_bad_input_is_one_clear_message(tiny_config, workspace, override, message):
+    config = load_experiment(tiny_config(), [override])
+    with pytest.raises(UserError, match=message):
+        run(config, workspace, processes=1)
+
+
+def test_failed_jobs_are_named_and_the_others_kept(tiny_config, workspace, monkeypatch):
+    import medssl.experiment.runner as runner
+
+    real = runner.run_job
+
+    def breaks(job):
+        if job.arm_name == "pixels" and job.draw == 1:
+            raise RuntimeError("out of luck")
+        return real(job)
+
+    monkeypatch.setattr(runner, "run_job", breaks)
+    arms = {"pixels": {"encoder": "pixels"}, "random": {"encoder": "small"}}
+    config = load_experiment(tiny_config(arms=arms, pretraining={}, baseline="pixels", claim=None))
+    with pytest.raises(MedsslError, match=r"3 of 18 jobs failed.*pixels.*out of luck"):
+        run(config, workspace, processes=1)
+    monkeypatch.undo()
+    partial = Results.open(workspace.experiment("tiny"))
+    assert not partial.complete and "not finished" in " ".join(partial.notes)
+    assert partial.scores()["score"].notna().all()
+    assert run(config, workspace, processes=1).complete
+
+
+def test_a_killed_run_goes_on_to_the_same_table(finished, tiny_config, tmp_path):
+    """SIGKILL at three moments, each later than the last, then to the end."""
+    config = tiny_config()
+    place = tmp_path / "killed"
+    command = [sys.executable, "-m", "medssl", "run", str(config), "--workspace", str(place), "--json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MEDSSL_WORKSPACE": ""}
+    experiment = place / "experiments" / "tiny"
+    moments = (
+        lambda: (place / "cohorts" / "tiny" / "catalog.sqlite").exists(),
+        lambda: any((place / "encoders").glob("*/run.json")),
+        lambda: len(list((experiment / "results").glob("*.parquet"))) >= 5,
+    )
+    for reached in moments:
+        process = subprocess.Popen(
+            command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 120
+        while not reached() and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    expected = finished[0].as_json()
+    assert answer["scores"] == expected["scores"] and answer["differences"] == expected["differences"]
