@@ -1,0 +1,5 @@
+"""Virtual patients: the embedded default, which needs no scans and no network."""
+
+from medssl.demo.patients import make_virtual_patients
+
+__all__ = ["make_virtual_patients"]
