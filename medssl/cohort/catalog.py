@@ -50,7 +50,9 @@ def create(folder: Path) -> None:
     """Make an empty catalog in `folder`, or leave the one that is there as it is."""
     folder.mkdir(parents=True, exist_ok=True)
     with writing(folder) as db:
-        db.execute("INSERT OR IGNORE INTO meta VALUES('schema', ?)", (SCHEMA_VERSION,))
+        db.executescript(f"BEGIN; {SCHEMA} INSERT OR IGNORE INTO meta VALUES('schema', '{SCHEMA_VERSION}'); COMMIT;")
+    with reading(folder):  # says so where another version made it
+        pass
 
 
 def exists(folder: Path) -> bool:
@@ -80,10 +82,13 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[sqlite3.Connection]:
-    """A connection whose `with db:` blocks are transactions; the schema is made where it is missing."""
+    """A connection and one transaction on it, committed when the block ends well.
+
+    Raises:
+        MedsslError: the disk is full, or another process holds the catalog for a minute.
+    """
     db = sqlite3.connect(folder / FILE_NAME, timeout=60)
     try:
-        db.executescript(SCHEMA)
         with db:
             yield db
     except sqlite3.OperationalError as error:

@@ -78,8 +78,9 @@ def grids(shape: tuple[int, ...], spacing: list[float], view: View) -> list[Grid
     fields = [n * s for n, s in zip(shape, spacing, strict=True)]
     size, plans = view.size, []
     for n, step, field in zip(shape, spacing, fields, strict=True):
-        if view.spacing is not None:
-            shown, pixel = min(field, size * view.spacing), view.spacing
+        if view.spacing is not None:  # whole pixels of exactly that many mm
+            pixel = view.spacing
+            shown = pixel * max(1, min(size, int(field / pixel + 1e-6)))
         elif view.fit == "crop":
             shown, pixel = min(fields), min(fields) / size
         elif view.fit == "pad":

@@ -18,8 +18,7 @@ from medssl.errors import UserError, unknown
 from medssl.ingest.identity import Keys, without_ending
 from medssl.workspace import Workspace
 
-SCAN_KINDS = ("path", "name", "uid", "folder")  # what a scan column may hold, the surest first
-PATIENT_KINDS = ("patient", "name", "folder")  # what a patient column may hold
+SCAN_KINDS = ("path", "name", "uid", "folder")  # what a scan column may name, the surest first
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none"})
 
 
@@ -84,8 +83,8 @@ def read_table(columns: LabelColumns, folders: list[Path]) -> Table:
 def apply(cohort: Cohort, table: Table, keys: Keys) -> dict[str, Any]:
     """Match rows to scans, and store labels, patients and groups in one transaction."""
     with catalog.reading(cohort.path) as db:
-        index = _Index(db)
-    how, matches = _match(table, index, keys)
+        index = _Index(db, keys)
+    how, matches = _match(table, index)
     if not table.named_targets:  # all columns that are left, and the one with the names of scans is not left
         table.targets = [t for t in table.targets if t != how]
     values, patients, groups = _collect(table, matches)
@@ -113,35 +112,42 @@ def apply(cohort: Cohort, table: Table, keys: Keys) -> dict[str, Any]:
 class _Index:
     """Keyed names of all scans."""
 
-    def __init__(self, db: Any) -> None:
+    def __init__(self, db: Any, keys: Keys) -> None:
+        self.keys = keys
         self.scans_of: dict[str, list[str]] = defaultdict(list)
         for key, scan in db.execute("SELECT key, scan FROM names"):
             self.scans_of[key].append(scan)
         self.owner = {s: (p, origin) for s, p, origin in db.execute("SELECT scan, patient, patient_from FROM scans")}
 
-    def find(self, text: str, kinds: tuple[str, ...], keys: Keys) -> tuple[str, list[str]]:
-        """(kind, scans) of the first kind of name under which any scan is known by `text`."""
+    def find_scan(self, text: str) -> tuple[str, list[str]]:
+        """(kind, scans) of the surest kind of name under which any scan is known by `text`."""
         if text in self.owner:
             return "id", [text]
         for form in dict.fromkeys((text, without_ending(text), text.rpartition("/")[2])):
-            for kind in kinds:
-                scans = self.scans_of.get(keys.name(kind, form))
-                if scans:
+            for kind in SCAN_KINDS:
+                if scans := self.scans_of.get(self.keys.name(kind, form)):
                     return kind, scans
         return "", []
 
+    def find_patient(self, text: str) -> tuple[str, list[str]]:
+        """All scans with this PatientID, and those without one of their own whose file or folder is called so."""
+        scans = list(self.scans_of.get(self.keys.name("patient", text), []))
+        for form in dict.fromkeys((text, without_ending(text))):
+            for kind in ("name", "folder"):
+                scans += [s for s in self.scans_of.get(self.keys.name(kind, form), []) if self.owner[s][1] != "id"]
+        return "patient", list(dict.fromkeys(scans))
 
-def _match(table: Table, index: _Index, keys: Keys) -> tuple[str, list[list[str]]]:
-    """The column by which rows were matched, and the scans of every row."""
-    candidates: list[tuple[str, tuple[str, ...]]]
+
+def _match(table: Table, index: _Index) -> tuple[str, list[list[str]]]:
+    """The column by which rows were matched (the one that fits most scans, if none is named), and each row's scans."""
     if table.scan is not None:
-        candidates = [(table.scan, SCAN_KINDS)]
+        candidates = [(table.scan, index.find_scan)]
     else:
-        candidates = [] if table.patient is None else [(table.patient, PATIENT_KINDS)]
-        candidates += [(c, SCAN_KINDS) for c in table.rows[0] if c not in (table.patient, table.group)]
+        candidates = [] if table.patient is None else [(table.patient, index.find_patient)]
+        candidates += [(c, index.find_scan) for c in table.rows[0] if c not in (table.patient, table.group)]
     best: tuple[int, str | None, list[list[str]], int] = (0, None, [], 0)
-    for column, kinds in candidates:
-        found = [_find(row.get(column, ""), kinds, index, keys) for row in table.rows]
+    for column, find in candidates:
+        found = [find(_plain(row.get(column, ""))) for row in table.rows]
         ambiguous = sum(kind in ("path", "name") and len(scans) > 1 for kind, scans in found)
         matches = [scans for _, scans in found]
         count = len({scan for scans in matches for scan in scans})
@@ -165,9 +171,8 @@ def _match(table: Table, index: _Index, keys: Keys) -> tuple[str, list[list[str]
     return winner, matches
 
 
-def _find(text: str, kinds: tuple[str, ...], index: _Index, keys: Keys) -> tuple[str, list[str]]:
-    text = text.replace("\\", "/").removeprefix("./").strip("/")
-    return ("", []) if not text else index.find(text, kinds, keys)
+def _plain(text: str) -> str:
+    return text.replace("\\", "/").removeprefix("./").strip("/")
 
 
 def _collect(table: Table, matches: list[list[str]]) -> tuple[list, dict[str, str], dict[str, str]]:

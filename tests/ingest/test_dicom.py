@@ -57,7 +57,9 @@ def test_ct_is_in_hounsfield_units_with_rescale_of_each_slice(tmp_path, take) ->
 
 def test_fractions_are_kept(tmp_path, take) -> None:
     volume = dicoms.volume()
-    dicoms.save(dicoms.series(volume, dicoms.AXIAL, RescaleSlope="1.0002", RescaleIntercept="-3.5"), tmp_path / "source")
+    dicoms.save(
+        dicoms.series(volume, dicoms.AXIAL, RescaleSlope="1.0002", RescaleIntercept="-3.5"), tmp_path / "source"
+    )
     cohort, _ = take(tmp_path / "source")
     row = cohort.scans().iloc[0]
     assert row["dtype"] == "float32"
@@ -91,9 +93,7 @@ def test_monochrome1_does_not_turn_hounsfield_units_round(tmp_path, take) -> Non
     np.testing.assert_array_equal(cohort.array(cohort.scans()["scan"][0]), volume[:, ::-1, ::-1] - 1024)
 
 
-@pytest.mark.parametrize(
-    ("value", "limit"), [(-2000, None), (63536, None), (-2000, -1990), (63546, 63536)], ids=str
-)
+@pytest.mark.parametrize(("value", "limit"), [(-2000, None), (63536, None), (-2000, -1990), (63546, 63536)], ids=str)
 def test_padding_is_masked_and_no_intensity(tmp_path, take, value, limit) -> None:
     volume = dicoms.volume()
     volume[:, :3] = -2000 if limit is None else np.random.default_rng(0).integers(-2000, -1989, volume[:, :3].shape)
@@ -187,7 +187,7 @@ def test_a_localizer_does_not_spoil_the_volume(tmp_path, take) -> None:
 def test_a_file_that_is_there_twice_counts_once(tmp_path, take) -> None:
     paths = dicoms.save(dicoms.series(dicoms.volume(), dicoms.AXIAL), tmp_path / "source")
     shutil.copy(paths[2], tmp_path / "source" / "copy.dcm")
-    cohort, report = take(tmp_path / "source")
+    _, report = take(tmp_path / "source")
     assert (report.scans, report.accepted, report.ignored) == (1, 6, 1)
 
 
