@@ -79,9 +79,7 @@ def test_gantry_tilt_is_kept_in_the_affine_and_two_volumes_are_told_apart(shared
         step = affine[:3, 2]
         cosine = abs(normal @ step) / np.linalg.norm(normal) / np.linalg.norm(step)
         assert np.degrees(np.arccos(cosine)) == pytest.approx(18.5, abs=0.1)
-        assert abs(cosine * np.linalg.norm(step)) == pytest.approx(
-            min((4.0, 7.0), key=lambda t: abs(t - row["spacing"][0])), abs=0.01
-        )
+        steps.append(cosine * np.linalg.norm(step))
         assert row["percentiles"]["0.5"] > -1500, "PixelPaddingValue must not be an intensity"
         padding = cohort.padding(row["scan"])
         assert padding is not None and 0 < padding.mean() < 0.6
