@@ -16,7 +16,7 @@ from medssl.transfer.problem import Problem
 class Settings(Strict):
     """penalty: of the squared weights, per feature dimension (the sum over units of the loss is not averaged)."""
 
-    penalty: float = Field(0.05, gt=0)
+    penalty: float = Field(0.2, gt=0)
 
 
 class Probe:
