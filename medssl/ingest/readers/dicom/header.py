@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -98,7 +99,8 @@ def probe(path: str) -> Header:
             raise Reject("unreadable") from None
         syntax = str(getattr(data.file_meta, "TransferSyntaxUID", "")) or _bare_syntax(data)
         media = str(getattr(data.file_meta, "MediaStorageSOPClassUID", ""))
-        kind = str(data.get("SOPClassUID", media) or "")
+        values = _values(data)
+        kind = str(values.get("SOPClassUID", media) or "")
         if DICOMDIR in (media, kind):
             raise Ignore("dicomdir")
         name = pydicom.uid.UID(kind).name
@@ -106,16 +108,16 @@ def probe(path: str) -> Header:
         file.seek(128)
         claims = file.read(4) == b"DICM"
     if offset is None:
-        if "Image Storage" in name and "Rows" in data:
+        if "Image Storage" in name and "Rows" in values:
             raise Reject("truncated")
         if "Image Storage" in name or (claims and not kind):
             raise Reject("unreadable")
         raise Ignore("no_pixels" if kind else "not_a_scan")
     if any(word in name for word in NOT_SCANS):
         raise Ignore("derived_object")
-    if (_number(data.get("NumberOfFrames")) or 1) > 1:
+    if (_number(values.get("NumberOfFrames")) or 1) > 1:
         raise Reject("multi_frame")
-    header = _header(data, offset if syntax in UNCOMPRESSED else 0)
+    header = _header(values, offset if syntax in UNCOMPRESSED else 0)
     if header.offset:
         needed = header.rows * header.columns * header.samples * header.allocated // 8
         if Path(path).stat().st_size < header.offset + needed:
@@ -138,13 +140,33 @@ def _pixel_offset(file: BinaryIO, syntax: str) -> int | None:
     return place + UNCOMPRESSED[syntax] if syntax in UNCOMPRESSED else 0
 
 
-def _header(data: Any, offset: int) -> Header:
+def _values(data: Any) -> dict[str, Any]:
+    """What the file says of TAGS; an element that cannot be read counts as missing."""
+    names = _tag_names()
+    values = {}
+    for tag in list(data.keys()):  # by tag and not by keyword, which takes pydicom twice as long
+        if (name := names.get(int(tag))) is not None:
+            try:
+                values[name] = data[tag].value
+            except Exception:  # pydicom raises whatever the bytes make it raise
+                continue
+    return values
+
+
+@lru_cache(maxsize=1)
+def _tag_names() -> dict[int, str]:
+    from pydicom.datadict import tag_for_keyword
+
+    return {tag: name for name in TAGS if (tag := tag_for_keyword(name)) is not None}
+
+
+def _header(values: dict[str, Any], offset: int) -> Header:
     def text(tag: str) -> str:
-        value = data.get(tag)
+        value = values.get(tag)
         return "" if value is None else str(value).strip().strip("\0")
 
     def whole(tag: str, default: int) -> int:
-        value = _number(data.get(tag))
+        value = _number(values.get(tag))
         return default if value is None else int(value)
 
     rows, columns, samples = whole("Rows", 0), whole("Columns", 0), whole("SamplesPerPixel", 1)
@@ -154,15 +176,15 @@ def _header(data: Any, offset: int) -> Header:
         raise Reject("unsupported_pixels")
     if rows * columns > MAX_PIXELS:
         raise Reject("too_large")
-    imager = _numbers(data.get("ImagerPixelSpacing"), 2)
-    spacing = _numbers(data.get("PixelSpacing"), 2) or imager
+    imager = _numbers(values.get("ImagerPixelSpacing"), 2)
+    spacing = _numbers(values.get("PixelSpacing"), 2) or imager
     if spacing is not None and min(spacing) <= 0:
         spacing = None
-    slope, intercept = _number(data.get("RescaleSlope")), _number(data.get("RescaleIntercept"))
+    slope, intercept = _number(values.get("RescaleSlope")), _number(values.get("RescaleIntercept"))
     if slope == 0:
         raise Reject("bad_rescale")
-    padding = _number(data.get("PixelPaddingValue"))
-    limit = _number(data.get("PixelPaddingRangeLimit"))
+    padding = _number(values.get("PixelPaddingValue"))
+    limit = _number(values.get("PixelPaddingRangeLimit"))
     return Header(
         sop=text("SOPInstanceUID"),
         series=text("SeriesInstanceUID"),
@@ -180,11 +202,11 @@ def _header(data: Any, offset: int) -> Header:
         stored=stored,
         high_bit=whole("HighBit", stored - 1),
         signed=whole("PixelRepresentation", 0) == 1,
-        position=_numbers(data.get("ImagePositionPatient"), 3),
-        orientation=_numbers(data.get("ImageOrientationPatient"), 6),
+        position=_numbers(values.get("ImagePositionPatient"), 3),
+        orientation=_numbers(values.get("ImageOrientationPatient"), 6),
         spacing=spacing,
-        detector_spacing=spacing is not None and _numbers(data.get("PixelSpacing"), 2) is None,
-        thickness=_number(data.get("SliceThickness")),
+        detector_spacing=spacing is not None and _numbers(values.get("PixelSpacing"), 2) is None,
+        thickness=_number(values.get("SliceThickness")),
         slope=1.0 if slope is None else slope,
         intercept=0.0 if intercept is None else intercept,
         rescaled=slope is not None or intercept is not None,
