@@ -120,7 +120,7 @@ def pretrain(
     steps: Annotated[
         int | None, typer.Option(help="Optimizer steps. Default, with no --epochs and --minutes: 1000.")
     ] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the images, instead of steps.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the images, instead of steps.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Turned into steps once, before step 1.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, views and order.")] = 0,
     workspace: WorkspaceOption = None,
@@ -259,3 +259,7 @@ def _show(results: Any, files: dict[str, Path], as_json: bool) -> None:
 
 def _answer(value: Any, as_json: bool, text: str) -> None:
     print(json.dumps(value) if as_json else text)
+
+
+if __name__ == "__main__":
+    main()

@@ -37,7 +37,7 @@ def test_help_is_quick_and_loads_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
     started = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "medssl", "--help"], capture_output=True, check=True)
+    subprocess.run([sys.executable, "-m", "medssl.cli", "--help"], capture_output=True, check=True)
     assert time.perf_counter() - started < 5  # 0.5 s on an idle machine; the list above is the real guard
 
 

@@ -87,13 +87,13 @@ def _check(units: pd.DataFrame, numbers: list[int], per: str, classes: list[str]
         return
     if per == "class":
         patients = units.groupby("label")["patient"].nunique()
-        smallest = patients.idxmin()
-        if patients[smallest] < numbers[-1]:
+        fewest = int(patients.min())
+        if fewest < numbers[-1]:
             raise UserError(
-                f"class '{smallest}' has {patients[smallest]} patients in the pool, "
+                f"class '{patients.idxmin()}' has {fewest} patients in the pool, "
                 f"fewer than the budget of {numbers[-1]} a class",
                 "budgets",
-                f"Use budgets of at most {patients[smallest]}, or 'all'.",
+                f"Use budgets of at most {fewest}, or 'all'.",
             )
         return
     if numbers[0] < len(classes):

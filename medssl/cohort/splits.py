@@ -42,10 +42,15 @@ class Split:
         write_json(path, {**parts, "hash": self.hash, "fractions": self.fractions.model_dump()})
 
     @classmethod
+    def of(cls, parts: dict[str, list[str]], fractions: Fractions) -> Split:
+        pool, validation, test = (tuple(sorted(parts[part])) for part in PARTS)
+        return cls(pool, validation, test, fractions)
+
+    @classmethod
     def load(cls, path: Path) -> Split:
         """Raises UserError where the file was edited: its hash no longer fits its patients."""
         raw = json.loads(path.read_text())
-        split = cls(*(tuple(raw[part]) for part in PARTS), fractions=Fractions(**raw["fractions"]))
+        split = cls.of({part: raw[part] for part in PARTS}, Fractions(**raw["fractions"]))
         if split.hash != raw["hash"]:
             raise UserError("the split does not fit its hash: it was changed by hand", path.name, "Restore the file.")
         return split
@@ -88,7 +93,7 @@ def split_patients(patients: pd.DataFrame, fractions: Fractions) -> Split:
                 parts[part] += chosen
                 owed[part] -= len(chosen)
         parts["pool"] += [p for group in groups for p in group]
-    return Split(*(tuple(sorted(parts[part])) for part in PARTS), fractions=fractions)
+    return Split.of(parts, fractions)
 
 
 def grow(split: Split, patients: pd.DataFrame) -> Split:
@@ -112,7 +117,7 @@ def grow(split: Split, patients: pd.DataFrame) -> Split:
     parts: dict[str, list[str]] = {p: [] for p in PARTS}
     for patient, number in component.items():
         parts[next(iter(where.get(number, {"pool"})))].append(patient)
-    return Split(*(tuple(sorted(parts[p])) for p in PARTS), fractions=split.fractions)
+    return Split.of(parts, split.fractions)
 
 
 def components(patients: pd.DataFrame) -> dict[str, int]:
@@ -125,10 +130,9 @@ def components(patients: pd.DataFrame) -> dict[str, int]:
             key = parent[key]
         return key
 
-    for row in patients.itertuples():
-        for tie in row.ties:
-            parent[root(f"patient {row.patient}")] = root(f"tie {tie}")
-        root(f"patient {row.patient}")
+    for patient, ties in zip(patients["patient"], patients["ties"], strict=True):
+        for tie in ties:
+            parent[root(f"patient {patient}")] = root(f"tie {tie}")
     numbers: dict[str, int] = {}
     names = patients["patient"].unique()
     return {p: numbers.setdefault(root(f"patient {p}"), len(numbers)) for p in names}

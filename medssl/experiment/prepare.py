@@ -100,7 +100,8 @@ def prepare_arm(
     if strategy(arm.strategy_name, arm.strategy_settings).frozen:
         features = _features(source, key, samples, unit_of, len(plan.units), workspace, plan.config.seed)
     modality = str(plan.cohort.scans()["modality"].mode()[0])
-    return ArmInputs(arm, source, Path(str(samples.images.filename)), unit_of, features, modality), key
+    images = Path(str(samples.images.filename))  # type: ignore[attr-defined]  # a memory map knows its file
+    return ArmInputs(arm, source, images, unit_of, features, modality), key
 
 
 def unit_numbers(table: pd.DataFrame, units: pd.Series, unit: str) -> np.ndarray:

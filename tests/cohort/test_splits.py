@@ -58,7 +58,9 @@ def test_other_keys_for_the_same_patients_give_the_same_split():
     patients = frame([(i % 23, "ab"[i % 2], i % 31) for i in range(60)])
     other = {p: f"q{hash(p) % 9973}" for p in patients["patient"]}
     renamed = patients.assign(patient=patients["patient"].map(other))
-    assert {other[p] for p in split_patients(patients, Fractions()).test} == set(split_patients(renamed, Fractions()).test)
+    assert {other[p] for p in split_patients(patients, Fractions()).test} == set(
+        split_patients(renamed, Fractions()).test
+    )
 
 
 @settings(max_examples=40, deadline=None)

@@ -118,7 +118,7 @@ def test_a_killed_run_goes_on_to_the_same_table(finished, tiny_config, tmp_path)
     """SIGKILL at three moments, each later than the last, then to the end."""
     config = tiny_config()
     place = tmp_path / "killed"
-    command = [sys.executable, "-m", "medssl", "run", str(config), "--workspace", str(place), "--json"]
+    command = [sys.executable, "-m", "medssl.cli", "run", str(config), "--workspace", str(place), "--json"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MEDSSL_WORKSPACE": ""}
     experiment = place / "experiments" / "tiny"
     moments = (

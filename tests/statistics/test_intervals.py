@@ -39,7 +39,9 @@ def test_coverage_where_patients_and_draws_both_matter():
         total = np.sqrt(1 + 0.5**2 + 0.3**2)
         cut = -0.6744898 * total  # a unit is right with probability .75 over draws and patients
         right = (z + patient + draw) > cut
-        scores = np.where(right[..., None], signal[truth][None, :, None] * [-1, 1], signal[truth][None, :, None] * [1, -1])
+        scores = np.where(
+            right[..., None], signal[truth][None, :, None] * [-1, 1], signal[truth][None, :, None] * [1, -1]
+        )
         _, boot = crossed_bootstrap(accuracy, truth, scores, np.arange(100), 400, seed=run)
         low, high = percentile_interval(boot)
         hits += low <= expected <= high

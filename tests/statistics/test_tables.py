@@ -56,5 +56,7 @@ def test_sentences_say_what_the_interval_says():
     )
     none = verdict_sentence({**row, "low": -0.01, "high": 0.1, "verdict": "no evidence"}, "total", False)
     assert none.startswith("With 5 labels: no evidence of a difference between simclr and scratch")
-    across = verdict_sentence({**row, "low": np.nan, "high": np.nan, "verdict": "not estimable", "same_encoder": False}, "class", True)
+    across = verdict_sentence(
+        {**row, "low": np.nan, "high": np.nan, "verdict": "not estimable", "same_encoder": False}, "class", True
+    )
     assert "not estimable" in across and "nan" not in across and "Different encoders" in across

@@ -1,3 +1,0 @@
-from medssl.cli import main
-
-main()

@@ -1,0 +1,43 @@
+"""What a YAML in `configs/` may say: pydantic models, and errors that name the nearest key.
+
+Tasks, strategies and targets own their part of the schema: each registers its settings model with `register`, and
+`settings_for` looks it up by name.
+"""
+
+from medssl.config.models import (
+    Arm,
+    Budget,
+    Claim,
+    Experiment,
+    Fractions,
+    LabelColumns,
+    Pretraining,
+    Source,
+    Strict,
+    Target,
+    View,
+)
+from medssl.config.reading import apply_overrides, find_config, load_experiment, shipped_configs, validate
+from medssl.config.registry import register, registered, settings_for
+
+__all__ = [
+    "Arm",
+    "Budget",
+    "Claim",
+    "Experiment",
+    "Fractions",
+    "LabelColumns",
+    "Pretraining",
+    "Source",
+    "Strict",
+    "Target",
+    "View",
+    "apply_overrides",
+    "find_config",
+    "load_experiment",
+    "register",
+    "registered",
+    "settings_for",
+    "shipped_configs",
+    "validate",
+]
