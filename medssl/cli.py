@@ -129,8 +129,8 @@ def pretrain(
     """Pretrain an encoder without labels. Interrupted, the same command goes on where it was.
 
     Settings are the task's own (see `medssl tasks`), fields of the View (plane=coronal, fit=stretch), and weights,
-    batch, precision, learning_rate, checkpoint_every. The default View is the cohort's middle way: 64 pixels, the centre
-    square, a soft-tissue window for CT, the full range of 8-bit images and percentiles .5 to 99.5 otherwise.
+    batch, precision, learning_rate, checkpoint_every. The default View is the cohort's middle way: 64 pixels, the
+    centre square, a soft-tissue window for CT, the full range of 8-bit images and percentiles .5 to 99.5 otherwise.
     """
     from medssl.cohort import Cohort
     from medssl.config import View, apply_overrides, validate

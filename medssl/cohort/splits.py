@@ -60,9 +60,10 @@ def split_patients(patients: pd.DataFrame, fractions: Fractions) -> Split:
     """Draw a split, stratified by label.
 
     Args:
-        patients: one row per (patient, label); columns `patient`, `label` (missing for unlabeled), and `ties`, a list of
-            keys (group, content hashes): patients who share any key stay together. The order of rows decides what is
-            drawn, and the keys do not: in the cohort's own order, the same scans give the same split under any secret.
+        patients: one row per (patient, label); columns `patient`, `label` (missing for unlabeled), and `ties`, a
+            list of keys (group, content hashes): patients who share any key stay together. The order of rows decides
+            what is drawn, and the keys do not: in the cohort's own order, the same scans give the same split under any
+            secret.
         fractions: shares of test and validation among labeled patients. Unlabeled patients go to the pool, where
             pretraining can use them: in the test part they would be of no use to anybody.
     """

@@ -1,4 +1,4 @@
-"""Settings that tasks, strategies and targets own: each registers its model, so that adding one touches no other file."""
+"""Settings that tasks, strategies and targets own: each registers its model, and adding one touches no other file."""
 
 from __future__ import annotations
 
