@@ -17,16 +17,15 @@ if HERE not in sys.path:  # the pages lie beside this file, in a checkout and in
 
 import parts  # noqa: E402
 import state  # noqa: E402
-from views import home, label_efficiency, pretraining  # noqa: E402
 
 st.set_page_config(page_title="medssl", layout="wide", initial_sidebar_state=240)
 st.logo(str(Path(HERE) / "logo.svg"))
 parts.style()
 
 pages = {  # no icons: Streamlit would fetch them from the internet
-    "home": st.Page(home.show, title="Experiments", default=True),
-    "curve": st.Page(label_efficiency.show, title="Label efficiency", url_path="label-efficiency"),
-    "pretraining": st.Page(pretraining.show, title="Pretraining", url_path="pretraining"),
+    "home": st.Page("views/home.py", title="Experiments", default=True),
+    "curve": st.Page("views/label_efficiency.py", title="Label efficiency", url_path="label-efficiency"),
+    "pretraining": st.Page("views/pretraining.py", title="Pretraining", url_path="pretraining"),
 }
 st.session_state["pages"] = pages
 page = st.navigation(list(pages.values()))

@@ -76,7 +76,9 @@ def results(name: str) -> Results | Problem:
         return place
     folder = place.experiment(name)
     try:
-        return _open(str(folder), _signature(folder))
+        found = _open(str(folder), _signature(folder))
+        found.jobs(), found.notes  # what every page shows: a damaged index is noticed here
+        return found
     except MedsslError as error:
         return Problem(_sentence(error), error.fix)
     except Exception:  # a damaged file can fail in any way, and a page must still say so in a sentence

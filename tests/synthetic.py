@@ -79,8 +79,8 @@ CONFIG: dict[str, Any] = {
     "budgets": [2, 5, "all"],
     "draws": 4,
     "pretraining": {
-        "rotation": {"task": "rotation", "steps": 200},
-        "simclr": {"task": "simclr", "steps": 200},
+        "rotation": {"task": "rotation", "steps": 800},
+        "simclr": {"task": "simclr", "steps": 800},
     },
     "arms": {
         "pixels": {"encoder": "pixels"},

@@ -55,3 +55,6 @@ def _progress(found: Results) -> str:
     failed = int((jobs["status"] == "failed").sum())
     done = f"{int((jobs['status'] == 'done').sum())} of {len(jobs)} jobs done"
     return f"{done}, {failed} failed" if failed else done
+
+
+show()

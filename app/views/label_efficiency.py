@@ -130,3 +130,6 @@ def _downloads(found: Results, metric: str, arms: list[str]) -> None:
     with st.container(horizontal=True):
         for label, file, mime, make in files:
             st.download_button(label, make, file, mime, key=f"download {label}", on_click="ignore")
+
+
+show()

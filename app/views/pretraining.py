@@ -77,3 +77,6 @@ def _runs(found: Results, logs: dict[str, pd.DataFrame]) -> None:
         loss = f"{losses.iloc[0]:.4g} → {losses.iloc[-1]:.4g}" if len(losses) else "–"
         rows.append([run, spec.task, spec.encoder, spec.weights, arms, steps, loss])
     parts.table(["Run", "Task", "Encoder", "Started from", "Used by", "Steps", "Loss, first → last"], rows, words=5)
+
+
+show()

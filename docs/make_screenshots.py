@@ -1,0 +1,130 @@
+"""Screenshots of the app for README and docs, made from a workspace with a finished experiment.
+
+    python docs/make_screenshots.py --workspace medssl_workspace [--experiment demo] [--all]
+
+Writes docs/images/app.png (1440 x 900); with --all each page at 1440 and 1024 pixels, light and dark, to look at.
+Needs playwright (in the `test` extra) and a Chromium or Chrome on the PATH, or named by CHROMIUM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+ROOT = Path(__file__).resolve().parents[1]
+IMAGES = ROOT / "docs" / "images"
+PAGES = {"experiments": "", "app": "label-efficiency", "pretraining": "pretraining"}
+FLAGS = [  # a browser for tests: no sandbox (containers), no graphics card, nothing that it asks the internet for
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workspace", type=Path, required=True)
+    parser.add_argument("--experiment", help="default: the one that changed last")
+    parser.add_argument("--out", type=Path, default=IMAGES)
+    parser.add_argument("--all", action="store_true", help="every page, 1440 and 1024 pixels, light and dark")
+    options = parser.parse_args()
+    program = chromium()
+    if program is None:
+        print("No Chromium: install one, or name it with CHROMIUM.", file=sys.stderr)
+        return 2
+    sizes = [(1440, 900), (1024, 768)] if options.all else [(1440, 900)]
+    options.out.mkdir(parents=True, exist_ok=True)
+    from playwright.sync_api import sync_playwright
+
+    with serve(options.workspace) as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        for scheme in ("light", "dark") if options.all else ("light",):
+            for width, height in sizes:
+                page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+                for name, path in PAGES.items() if options.all else [("app", PAGES["app"])]:
+                    query = f"?experiment={quote(options.experiment)}" if options.experiment else ""
+                    page.goto(f"{address}/{path}{query}")
+                    page.wait_for_selector(".stMain h1")
+                    if path:
+                        page.wait_for_selector(".stVegaLiteChart canvas, .stVegaLiteChart svg, .m-empty")
+                    page.wait_for_timeout(800)  # fonts, and the chart's first layout
+                    file = options.out / (f"{name}-{width}-{scheme}.png" if options.all else f"{name}.png")
+                    page.screenshot(path=file, full_page=options.all)
+                    print(file)
+                page.close()
+        browser.close()
+    return 0
+
+
+def chromium() -> str | None:
+    """A Chromium or Chrome: `CHROMIUM`, else the first on the PATH."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+
+
+def main_page() -> Path:
+    """The app's entry: inside the installed package, or beside it in a checkout."""
+    import medssl
+
+    package = Path(medssl.__file__).parent
+    return next(p for p in (package / "_app" / "main.py", package.parent / "app" / "main.py") if p.exists())
+
+
+@contextmanager
+def serve(workspace: Path) -> Iterator[str]:
+    """The app on a free port of localhost, as `medssl app` starts it; yields its address."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    flags = {
+        "server.address": "localhost",
+        "server.port": str(port),
+        "server.headless": "true",
+        "browser.gatherUsageStats": "false",
+    }
+    arguments = [part for name, value in flags.items() for part in (f"--{name}", value)]
+    command = [
+        sys.executable,
+        "-m",
+        "streamlit",
+        "run",
+        str(main_page()),
+        *arguments,
+        "--",
+        str(workspace),
+    ]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    address = f"http://localhost:{port}"
+    try:
+        for _ in range(300):
+            try:
+                with urllib.request.urlopen(f"{address}/_stcore/health", timeout=2):
+                    break
+            except OSError:
+                if server.poll() is not None:
+                    raise RuntimeError(f"the app did not start: {server.communicate()[1][-2000:]}") from None
+                time.sleep(0.1)
+        else:
+            raise RuntimeError("the app did not start within 30 s")
+        yield address
+    finally:
+        server.terminate()
+        server.wait(timeout=10)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
