@@ -11,13 +11,13 @@ GENERIC_IDS = frozenset(  # what de-identifiers and consoles write for everybody
     0 00 000 0000 00000 000000 0000000 00000000 none null nan na n/a unknown unk anon anonym anonymous anonymized
     anonymised anonymize noname no_name noid no_id test patient patientid deidentified de-identified removed redacted
     xxx xxxx x
-    """.split()  # noqa: SIM905
+    """.split()
 )
 
 MODALITIES = frozenset(  # defined terms of Modality (PS3.3 C.7.3.1.1.1) that stand for images
     """
     CT MR PT NM US IVUS CR DX RF XA MG IO PX OP OPT OPM ES XC GM SM EC SC OT BMD IVOCT RTIMAGE
-    """.split()  # noqa: SIM905
+    """.split()
 )
 
 VENDORS = {  # what the manufacturer's name contains -> the name in the catalog; the first that fits

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -24,13 +27,26 @@ def map_chunks(
     """
     chunks = [items[i : i + size] for i in range(0, len(items), size)]
     jobs = min(jobs or usable_cpus(), len(chunks))
+    quiet = partial(_quietly, work)
     if jobs <= 1 or len(items) <= SMALL:
-        yield from map(work, chunks)
+        yield from map(quiet, chunks)
         return
     from joblib import Parallel, delayed
 
     parallel = Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch="3*n_jobs", batch_size=1)
-    yield from parallel(delayed(work)(chunk) for chunk in chunks)
+    yield from parallel(delayed(quiet)(chunk) for chunk in chunks)
+
+
+def _quietly(work: Callable[[Sequence[Item]], Result], chunk: Sequence[Item]) -> Result:
+    """Libraries warn with the values that they stumble over, and those may name a patient: not on our error stream."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return work(chunk)
+    finally:
+        logging.disable(disabled)
 
 
 def usable_cpus() -> int:

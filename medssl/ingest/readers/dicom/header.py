@@ -23,7 +23,7 @@ TAGS = """
     PixelSpacing ImagerPixelSpacing SliceThickness RescaleSlope RescaleIntercept RescaleType PixelPaddingValue
     PixelPaddingRangeLimit InstanceNumber AcquisitionNumber EchoTime TemporalPositionIdentifier DiffusionBValue
     TriggerTime
-    """.split()  # noqa: SIM905
+    """.split()
 
 # In a series whose slices repeat positions, the first of these that tells the repetitions apart (a time point, echo or
 # b-value is a scan of its own).
