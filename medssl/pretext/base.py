@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -18,21 +17,34 @@ from medssl.encoders import Encoder
 from medssl.errors import UserError
 
 
-@dataclass
 class Batch:
     """One batch on the device; ids are whole numbers, equal where scan, exam or patient is the same.
 
     With `image` sampling every field has N rows. With `stack` (K slices of one scan, in order) and `exam` (K images of
     one exam) images are (N, K, C, H, W), and index, scan and position are (N, K).
+
+    Not a dataclass or a tuple: Fabric looks into those and would round images and millimetres to bf16.
+
+    Attributes:
+        images: (N, C, H, W) or (N, C, D, H, W) float32 in [0, 1].
+        index: (N,) int64, place among the samples.
+        scan, exam, patient: (N,) int64.
+        position: (N,) float32, mm along the stack; NaN where unknown.
+        rows: (N,) int64, place in the global batch: what random draws are keyed by.
     """
 
-    images: Tensor  # (N, C, H, W) or (N, C, D, H, W), float32 in [0, 1]
-    index: Tensor  # (N,) int64, place among the samples
-    scan: Tensor  # (N,) int64
-    exam: Tensor  # (N,) int64
-    patient: Tensor  # (N,) int64
-    position: Tensor  # (N,) float32, mm along the stack; NaN where unknown
-    rows: Tensor  # (N,) int64, place in the global batch: what random draws are keyed by
+    def __init__(
+        self,
+        images: Tensor,
+        index: Tensor,
+        scan: Tensor,
+        exam: Tensor,
+        patient: Tensor,
+        position: Tensor,
+        rows: Tensor,
+    ) -> None:
+        self.images, self.index, self.position, self.rows = images, index, position, rows
+        self.scan, self.exam, self.patient = scan, exam, patient
 
 
 class TaskSettings(Strict):
@@ -171,6 +183,20 @@ def gather(x: Tensor) -> tuple[Tensor, int]:
     """The rows of all processes in the order of the global batch, with gradients, and the place of this one's first."""
     if process_count() == 1:
         return x, 0
-    from torch.distributed.nn.functional import all_gather
+    return _Gather.apply(x), distributed.get_rank() * len(x)
 
-    return torch.cat(all_gather(x)), distributed.get_rank() * len(x)
+
+class _Gather(torch.autograd.Function):
+    """All processes' rows; each row's gradient is the sum of what all processes found for it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(process_count())]
+        distributed.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total.chunk(process_count())[distributed.get_rank()]

@@ -251,7 +251,7 @@ def make_fabric(precision: str) -> Fabric:
         accelerator=device.type,
         devices=local,
         num_nodes=max(1, world // local),
-        strategy="ddp" if world > 1 else "auto",
+        strategy="ddp_find_unused_parameters_true" if world > 1 else "auto",
         precision=kind,  # type: ignore[arg-type]
     )
     fabric.launch()

@@ -85,7 +85,7 @@ def test_two_processes_equal_one_with_the_whole_batch(tmp_path):
     a, b = torch.randn(6, 4).requires_grad_(), torch.randn(6, 4).requires_grad_()
     loss, _ = nt_xent(a, b, 0.3)
     loss.backward()
-    assert float(sum(p[0] for p in parts)) / 2 == pytest.approx(float(loss), abs=1e-6)
+    assert sum(p[0].item() for p in parts) / 2 == pytest.approx(loss.item(), abs=1e-6)
     for place, whole in ((1, a.grad), (2, b.grad)):
         # each process differentiates its own mean; averaging over processes, as DDP does, gives the whole gradient
         assert torch.allclose(torch.cat([p[place] for p in parts]) / 2, whole, atol=1e-6)

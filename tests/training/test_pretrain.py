@@ -205,3 +205,18 @@ def test_pretraining_goes_on_from_weights(tmp_path):
     second = run(tmp_path / "b", task="rotation", steps=1, weights=str(first.checkpoint), learning_rate=1e-9)
     stem = "encoder.stem.0.weight"
     assert torch.allclose(weights(first)[stem], weights(second)[stem], atol=1e-6)
+
+
+def test_bf16_trains_with_images_that_were_not_rounded(tmp_path, monkeypatch):
+    kinds = set()
+    views = SimCLR.both_views
+
+    def spy(self, batch, generator):
+        kinds.update((batch.images.dtype, batch.position.dtype))
+        return views(self, batch, generator)
+
+    monkeypatch.setattr(SimCLR, "both_views", spy)
+    half, full = (run(tmp_path / p, steps=3, precision=p) for p in ("bf16", "32"))
+    assert kinds == {torch.float32} and not equal(weights(half), weights(full))
+    assert half.history["loss"].to_numpy() == pytest.approx(full.history["loss"].to_numpy(), rel=0.05)
+    assert weights(half)["encoder.stem.0.weight"].dtype == torch.float32
