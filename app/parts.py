@@ -33,6 +33,12 @@ CSS = """
 .m-table th.words, .m-table td.words { text-align: left; }
 .m-table small { display: block; font-weight: 400; font-size: .8rem;
   color: color-mix(in srgb, currentColor 66%, transparent); }
+@media (max-width: 1280px) {
+  .m-table table { font-size: .84rem; }
+  .m-table th, .m-table td { padding-left: .25rem; padding-right: .25rem; }
+  .m-table small { font-size: .735rem; }
+}
+.m-table thead th:first-child small { white-space: normal; }
 .m-swatch { display: inline-block; width: .68em; height: .68em; border-radius: 2px; margin-right: .5em; }
 .m-v { display: inline-block; font-size: .78rem; padding: 0 .42em; border-radius: 3px;
   background: rgba(128, 140, 152, .16); }
@@ -90,13 +96,23 @@ def no_experiments() -> None:
 
 def heading(found: Results) -> None:
     """Title, what the experiment is about, and how far it is."""
-    config, jobs = found.settings, found.jobs()
-    done = int((jobs["status"] == "done").sum())
-    state_now = "finished" if found.complete else f"{done} of {len(jobs)} jobs done"
+    config = found.settings
     draws = f"{config.draws} draw{'' if config.draws == 1 else 's'}"
-    facts = [f"cohort {config.cohort.name}", f"predicts {config.target.name}", draws, state_now]
+    facts = [f"cohort {config.cohort.name}", f"predicts {config.target.name}", draws, progress(found)]
     st.title(plain(found.title), anchor=False)
     st.html('<p class="m-meta">' + "".join(f"<span>{escape(f)}</span>" for f in facts) + "</p>")
+
+
+def progress(found: Results) -> str:
+    """How far the experiment is, in a few words."""
+    jobs = found.jobs()
+    if found.complete:
+        return "finished"
+    if jobs.empty:
+        return "not started"
+    failed = int((jobs["status"] == "failed").sum())
+    done = f"{int((jobs['status'] == 'done').sum())} of {len(jobs)} jobs done"
+    return f"{done}, {failed} failed" if failed else done
 
 
 def notes(found: Results) -> None:

@@ -6,8 +6,6 @@ import parts
 import state
 import streamlit as st
 
-from medssl.experiment import Results
-
 
 def show() -> None:
     st.title("Experiments", anchor=False)
@@ -35,7 +33,7 @@ def _card(name: str) -> None:
                     st.caption(found.todo)
                 return
             st.subheader(parts.plain(found.title), anchor=False)
-            st.caption(f"`{name}` · {_progress(found)}")
+            st.caption(f"`{name}` · {parts.progress(found)}")
             problem = state.tables(found)
             if problem:
                 st.markdown(problem.what)
@@ -44,17 +42,6 @@ def _card(name: str) -> None:
         with button:
             if st.button("Open", key=f"open {name}", on_click=state.choose, args=(name,), width="stretch"):
                 st.switch_page(st.session_state["pages"]["curve"])
-
-
-def _progress(found: Results) -> str:
-    jobs = found.jobs()
-    if found.complete:
-        return "finished"
-    if jobs.empty:
-        return "not started"
-    failed = int((jobs["status"] == "failed").sum())
-    done = f"{int((jobs['status'] == 'done').sum())} of {len(jobs)} jobs done"
-    return f"{done}, {failed} failed" if failed else done
 
 
 show()

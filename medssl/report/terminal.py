@@ -33,7 +33,7 @@ def terminal_table(results: Results) -> str:
     ]
     for at in lines:
         text.insert(at, "-" * len(text[0]))
-    heading = f"{metric_name(metric, long=True)}, mean over draws [95 % interval]; n/e: not estimable"
+    heading = f"{metric_name(metric, long=True)}, mean over draws, 95 % interval below (n/e: not estimable)"
     return "\n".join([heading, *(line.rstrip() for line in text)])
 
 
@@ -44,7 +44,7 @@ def _cell(table: pd.DataFrame, arm: str, budget: Any) -> tuple[str, str]:
     row = found.iloc[0]
     if pd.isna(row["low"]) or pd.isna(row["high"]):
         return f"{row['score']:.3f}", "n/e"
-    return f"{row['score']:.3f}", f"[{_short(row['low'])} {_short(row['high'])}]"
+    return f"{row['score']:.3f}", f"{_short(row['low'])}-{_short(row['high'])}"
 
 
 def _short(value: float) -> str:
