@@ -1,4 +1,4 @@
-"""One average head: the MNI152 brain that the nilearn wheel carries, in a skull and scalp of our own, warped per patient.
+"""One average head: the MNI152 brain that the nilearn wheel carries, in skull and scalp of our own, warped per patient.
 
 The template is the ICBM 152 nonlinear symmetric 2009a T1 average (Fonov 2011), brain only. A clinical slice shows the
 rest of the head as well, so a layer of fluid, bone with marrow, and scalp fat is laid round it by distance.
@@ -47,9 +47,9 @@ def template() -> Template:
     import nibabel
     from scipy import ndimage
 
-    image = nibabel.load(_file())
+    image = nibabel.Nifti1Image.from_filename(_file())
     affine = image.affine
-    low, high = (int(round(mm - affine[2, 3])) for mm in (LOW_MM, HIGH_MM))
+    low, high = (round(mm - float(affine[2, 3])) for mm in (LOW_MM, HIGH_MM))
     brain = np.asanyarray(image.dataobj)[:, :, low:high].astype(np.float32) / WHITE
     coarse = ndimage.binary_closing(np.pad(brain[::2, ::2, ::2] > 0.2, 8, mode="edge"), iterations=6)[8:-8, 8:-8, 8:-8]
     depth = ndimage.distance_transform_edt(coarse) - ndimage.distance_transform_edt(~coarse)
@@ -68,7 +68,8 @@ def warped(
         rng: decides size, residual turn, warp, and how thick bone and scalp are.
 
     Returns:
-        (head, depth), both (Z, Y, X) float32: tissue as a share of white matter (air 0), and mm below the brain's surface.
+        (head, depth), both (Z, Y, X) float32: tissue as a share of white matter (air 0), and mm below the surface of
+        the brain.
     """
     from scipy import ndimage
 
@@ -78,12 +79,12 @@ def warped(
     turn = rotation(rng.normal(0, 3.0, 3)) @ np.diag(1 / rng.normal(1, 0.045, 3).clip(0.9, 1.1))
     z, y, x = (p.astype(np.float32) for p in points_mm)
     axes = [x[None, None, :] - centre[0], y[None, :, None] - centre[1], z[:, None, None] - centre[2]]
-    warp = smooth_field(points_mm, 45.0, rng, 3) * 4.0 + smooth_field(points_mm, 24.0, rng, 3) * 1.7
-    place = [
+    warp = smooth_field(points_mm, 45.0, rng, 3) * 3.0 + smooth_field(points_mm, 24.0, rng, 3) * 1.7
+    rows = [
         sum(turn[row, column] * axes[column] for column in range(3)) + centre[row] + warp[row] - whole.origin[row]
         for row in range(3)
     ]
-    place = np.stack([np.broadcast_to(p, shape) for p in place]).astype(np.float32)
+    place = np.stack([np.broadcast_to(row, shape) for row in rows]).astype(np.float32)
     brain = ndimage.map_coordinates(whole.brain, place, order=1, mode="nearest", output=np.float32)
     depth = ndimage.map_coordinates(whole.depth, place / COARSE_MM, order=1, mode="nearest", output=np.float32)
     return _with_skull(brain, depth, *rng.uniform((5.0, 4.0), (7.5, 7.5))), depth
@@ -122,7 +123,7 @@ def _with_skull(brain: np.ndarray, depth: np.ndarray, bone_mm: float, scalp_mm: 
 
 
 def _bsplines(points: np.ndarray, knots_mm: float) -> np.ndarray:
-    """Cubic B-spline basis (points, knots), knots every `knots_mm` from just before the first point to just after the last."""
+    """Cubic B-spline basis (points, knots), with knots every `knots_mm` and one beyond either end."""
     at = (points - points.min()) / knots_mm
     knots = np.arange(-1, int(np.floor(at.max())) + 3)
     t = np.abs(at[:, None] - knots[None, :])

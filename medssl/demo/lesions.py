@@ -1,9 +1,9 @@
 """Lesions of two kinds that differ in how light and dark lie inside them, and in nothing else.
 
-`ring`: a dark core in a bright rim. `solid`: a bright core in a dark rim. Each lesion is one and the same shape with one
-and the same profile, which the kind turns inside out: p(u) against p(1 - u), where u is the share of the lesion's volume
-that lies deeper. So size, number, place, mean, spread and the local average of brightness are the same by construction,
-and only texture, a few pixels wide, tells the kinds apart.
+`ring`: a dark core in a bright rim. `solid`: a bright core in a dark rim. Each lesion has one and the same shape and
+profile, which the kind turns inside out: p(u) against p(1 - u), where u is the share of the lesion's volume that lies
+deeper. So size, number, place, mean and spread of brightness are the same by construction, and only texture, a few
+pixels wide, tells the kinds apart.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 KINDS = ("ring", "solid")
-RADIUS_MM = (6.5, 11.5)
-CONTRAST = (0.22, 0.42)  # of white matter over fluid
-CORE = 0.5  # share of the volume that the core has
+RADIUS_MM = (8.5, 13.0)
+CONTRAST = (0.45, 0.75)  # of white matter over fluid
+CORE = 0.38  # share of the volume that the core has
 ATYPICAL = 0.0  # share of a patient's lesions that are of the other kind
 
 
@@ -65,7 +65,7 @@ def place(
         at = np.array([p[i] for p, i in zip(points_mm, np.unravel_index(spot, head.shape), strict=True)])
         radius = rng.uniform(*RADIUS_MM)
         radii = radius * rng.uniform(0.85, 1.18, 3)
-        waves = np.column_stack([rng.normal(0, 2.2, (5, 3)), rng.normal(0, 0.05, 5)])
+        waves = np.column_stack([rng.normal(0, 2.2, (5, 3)), rng.normal(0, 0.07, 5)])
         contrast = rng.uniform(*CONTRAST)
         typical = rng.random() >= ATYPICAL
         if any(np.linalg.norm(at - o.centre) < radius + r + 2.0 for o, r in zip(lesions, reach, strict=True)):

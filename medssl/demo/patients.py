@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,15 +29,15 @@ PARTIAL = ".partial"
 README = """\
 VIRTUAL PATIENTS. No person was scanned for this.
 
-{patients} patients made by medssl (recipe {recipe}, seed {seed}) from one average brain, the ICBM 152 T1 template in the
-nilearn package. Skull and scalp, warp, contrast, coil, noise, grid and lesions are drawn by chance. The scanners
+{patients} patients made by medssl (recipe {recipe}, seed {seed}) from one average brain, the ICBM 152 T1 template in
+the nilearn package. Skull and scalp, warp, contrast, coil, noise, grid and lesions are drawn by chance. The scanners
 "Virtual Alpha", "Virtual Beta" and "Virtual Gamma" do not exist; names, dates, ages and sexes mean nothing.
 
 dicom/PATIENT/        MR series of Virtual Alpha (uncompressed) and Virtual Beta (JPEG-LS, lossless)
 nifti/PATIENT.nii.gz  MR volumes of Virtual Gamma
 masks/PATIENT.nii.gz  1 inside a lesion, on the grid of the scan
-labels.csv            patient (PatientID, or the file name without .nii.gz) and lesion: "ring" (dark core, bright rim) or
-                      "solid" (bright core, dark rim)
+labels.csv            patient (PatientID, or the file name without .nii.gz) and lesion:
+                      "ring" (dark core, bright rim) or "solid" (bright core, dark rim)
 
 They are there to show and test software. What a method scores here is no evidence of what it does for people.
 """
@@ -82,13 +83,13 @@ def make_virtual_patients(folder: Path, patients: int = 240, seed: int = 0, jobs
     folder = Path(folder)
     readme = README.format(patients=patients, recipe=RECIPE, seed=seed)
     _claim(folder, readme)
-    todo_of = plan(patients, seed)
-    todo = [p for p in todo_of if not (p.scan_path(folder).exists() and p.mask_path(folder).exists())]
+    everyone = plan(patients, seed)
+    todo = [p for p in everyone if not (p.scan_path(folder).exists() and p.mask_path(folder).exists())]
     with bar("making virtual patients", patients, done=patients - len(todo)) as progress:
         for _ in _each(todo, folder, seed, jobs or os.cpu_count() or 1):
             progress.advance()
     shutil.rmtree(folder / PARTIAL, ignore_errors=True)
-    write_text(folder / "labels.csv", "patient,lesion\n" + "".join(f"{p.name},{p.kind}\n" for p in todo_of))
+    write_text(folder / "labels.csv", "patient,lesion\n" + "".join(f"{p.name},{p.kind}\n" for p in everyone))
     return folder
 
 
@@ -134,10 +135,11 @@ def _claim(folder: Path, readme: str) -> None:
     write_text(note, readme)
 
 
-def _each(todo: list[Patient], folder: Path, seed: int, jobs: int):
+def _each(todo: list[Patient], folder: Path, seed: int, jobs: int) -> Iterator[None]:
     if jobs == 1 or len(todo) < 8:  # starting processes takes longer
         for patient in todo:
-            yield make_patient(patient, folder, seed)
+            make_patient(patient, folder, seed)
+            yield
         return
     from joblib import Parallel, delayed
 

@@ -14,6 +14,7 @@ from medssl.demo.scanners import Scan, Scanner
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+    from pydicom.uid import UID
 
 NOTICE = "VIRTUAL PATIENT: made by medssl from an average brain, not a person"
 MR_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.4"
@@ -67,23 +68,25 @@ def write_dicom(folder: Path, scan: Scan, scanner: Scanner, patient: str, seed: 
         image.save_as(folder / f"{_hash(seed, patient, 'file', number)[:10]}{suffix}", enforce_file_format=True)
 
 
-def uid(seed: int, *parts: str | int) -> str:
+def uid(seed: int, *parts: str | int) -> UID:
     """A UID under 2.25, the root that belongs to nobody (PS3.5 B.2), made from a hash instead of a UUID."""
-    return f"2.25.{int(_hash(seed, *parts)[:32], 16)}"
+    from pydicom.uid import UID
+
+    return UID(f"2.25.{int(_hash(seed, *parts)[:32], 16)}")
 
 
 def _header(scanner: Scanner, patient: str, seed: int, rng: np.random.Generator) -> Dataset:
     """What all images of a series share."""
     from pydicom import Dataset
     from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian
+    from pydicom.uid import UID, ExplicitVRLittleEndian
 
     age = int(rng.integers(25, 86))
     year, month, day = int(rng.integers(2016, 2025)), int(rng.integers(1, 13)), int(rng.integers(1, 29))
     clock = f"{int(rng.integers(7, 19)):02d}{int(rng.integers(60)):02d}{int(rng.integers(60)):02d}"
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
-    ds.file_meta.MediaStorageSOPClassUID = MR_IMAGE_STORAGE
+    ds.file_meta.MediaStorageSOPClassUID = UID(MR_IMAGE_STORAGE)
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds.file_meta.ImplementationClassUID = uid(0, "medssl", "implementation")
     ds.file_meta.ImplementationVersionName = "MEDSSL_DEMO"
