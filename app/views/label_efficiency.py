@@ -56,7 +56,7 @@ def _controls(found: Results) -> tuple[str, list[str]]:
         metric = st.segmented_control("Metric", metrics, key=key, format_func=metric_name, required=True)
     with right:
         key = state.choice(name, "arms", arms, arms)
-        shown = st.pills("Arms", arms, key=key, selection_mode="multi")
+        shown = st.pills("Arms", arms, key=key, selection_mode="multi", wrap=True)
     shown = [a for a in arms if a in shown]  # in the experiment's order, not in the order of clicks
     state.keep(name, "metric", metric, first)
     state.keep(name, "arms", shown, arms)

@@ -69,11 +69,11 @@ def label_efficiency(
     shape = alt.Shape("arm:N").scale(domain=names, range=[shapes[a] for a in names]).legend(None)
 
     base = alt.Chart(frame).encode(x=x, color=colour)
-    band = (
-        alt.Chart(frame[frame["run"].notna()])
-        .mark_area(opacity=0.13, interpolate="linear")
-        .encode(x=x, y=alt.Y("low:Q").scale(scale).title(""), y2="high:Q", color=colour, detail="run:N")
-    )
+    banded = alt.Chart(frame[frame["run"].notna()]).encode(x=x, color=colour, detail="run:N")
+    lower, upper = alt.Y("low:Q").scale(scale).title(""), alt.Y("high:Q").scale(scale).title("")
+    band = banded.mark_area(opacity=min(0.14, 0.45 / len(names))).encode(y=lower, y2="high:Q")
+    rim = banded.mark_line(strokeWidth=0.75, opacity=0.45)  # a band can be followed where several lie on each other
+    rims = [rim.encode(y=lower), rim.encode(y=upper)]
     alone = (  # an interval whose neighbours have none: a band needs two points
         alt.Chart(frame[frame["alone"]])
         .mark_rule(strokeWidth=2, opacity=0.45)
@@ -89,7 +89,7 @@ def label_efficiency(
     target = base.mark_point(size=420, opacity=0, filled=True).encode(y=y, tooltip=_tooltip(metric))
     ends = _ends(frame, names, low, high, height)
     leader, *name = _names(ends, colour, shape, x, scale, ink.text)
-    layers = [band, alone, leader, line, points, *name, target]
+    layers = [band, *rims, alone, leader, line, points, *name, target]
     test = frame.iloc[0]
     heading = alt.TitleParams(
         text=title or f"{metric_name(metric)} against number of labels",

@@ -55,7 +55,11 @@ def _run(
     low, high = float(frame["value"].min()), float(frame["value"].max())
     room = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
     span = [float(frame["step"].min()), float(frame["step"].max())]
-    x = alt.X("step:Q").scale(domain=span, nice=False).axis(title="Step", tickCount=4, format="~s", grid=False)
+    x = (
+        alt.X("step:Q")
+        .scale(domain=span, nice=False)
+        .axis(title="Step", tickCount=4, tickMinStep=1, format="~s", grid=False)
+    )
     y = alt.Y("value:Q").scale(domain=[low - room, high + room], nice=False, zero=False)
     tips = [alt.Tooltip("step:Q", title="Step", format=",.0f"), alt.Tooltip("value:Q", title=metric, format=".4~g")]
     lines = alt.Chart(frame).mark_line(color=colour, strokeWidth=1.75, point=len(frame) == 1)

@@ -26,7 +26,7 @@ def rows(chart, layer: dict) -> list[dict]:
 
 def drawn(chart) -> pd.DataFrame:
     """Rows behind the lines."""
-    line = layers(chart, "line")[0]
+    line = layers(chart, "line")[-1]
     spec = chart.to_dict()
     return pd.DataFrame(spec["datasets"][(line.get("data") or spec["data"])["name"]])
 
@@ -63,7 +63,7 @@ def test_markers_are_open_where_nothing_is_estimable():
 
 def test_domains_are_explicit_and_hold_everything():
     chart = figures.label_efficiency(scores(), LABEL_COUNTS)
-    line = layers(chart, "line")[0]["encoding"]
+    line = layers(chart, "line")[-1]["encoding"]
     assert line["x"]["scale"]["type"] == "log"
     low, high = line["x"]["scale"]["domain"]
     assert low < 6 and high > 612
@@ -80,7 +80,7 @@ def test_arms_switched_off_leave_the_others_their_colours():
     some = figures.label_efficiency(scores(), LABEL_COUNTS, arms=["simclr", "scratch"])
 
     def colours(chart):
-        scale = layers(chart, "line")[0]["encoding"]["color"]["scale"]
+        scale = layers(chart, "line")[-1]["encoding"]["color"]["scale"]
         return dict(zip(scale["domain"], scale["range"], strict=True))
 
     assert set(colours(some)) == {"simclr", "scratch"}
@@ -92,7 +92,7 @@ def test_names_at_the_line_ends_never_touch():
     table["score"] = 0.9  # all lines end in one point
     chart = figures.label_efficiency(table, LABEL_COUNTS, height=380)
     (text,) = layers(chart, "text")
-    low, high = layers(chart, "line")[0]["encoding"]["y"]["scale"]["domain"]
+    low, high = layers(chart, "line")[-1]["encoding"]["y"]["scale"]["domain"]
     pixels = sorted(380 * (high - r["name_at"]) / (high - low) for r in rows(chart, text))
     assert len(pixels) == len(ARMS)
     assert min(np.diff(pixels)) > 16
