@@ -58,7 +58,7 @@ def _run(
     x = (
         alt.X("step:Q")
         .scale(domain=span, nice=False)
-        .axis(title="Step", tickCount=4, tickMinStep=1, format="~s", grid=False)
+        .axis(title="Step", tickCount=min(4, max(1, int(span[1] - span[0]))), format="~s", grid=False)
     )
     y = alt.Y("value:Q").scale(domain=[low - room, high + room], nice=False, zero=False)
     tips = [alt.Tooltip("step:Q", title="Step", format=",.0f"), alt.Tooltip("value:Q", title=metric, format=".4~g")]

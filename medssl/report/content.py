@@ -16,6 +16,7 @@ from medssl.statistics import MIN_DRAWS, MIN_UNITS_A_CLASS
 if TYPE_CHECKING:
     from medssl.experiment import Results
 
+ORDER = {"pool": 0, "validation": 1, "test": 2}
 PACKAGES = (
     "medssl",
     "torch",
@@ -122,7 +123,7 @@ def cohort(results: Results) -> dict[str, Any]:
             "units": sizes.get("units", 0),
             "classes": [int(classes.get(part, {}).get(c, 0)) for c in names],
         }
-        for part, sizes in parts.items()
+        for part, sizes in sorted(parts.items(), key=lambda p: ORDER.get(p[0], 3))
     ]
     config = results.settings
     return {
