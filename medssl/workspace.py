@@ -119,6 +119,17 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON-lines file, oldest first; a last line that a crash cut off is left out."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
 def digest(value: Any, length: int = 16) -> str:
     """Hash of any JSON-able value, the same for the same content whatever the order of its keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)

@@ -7,6 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from medssl.workspace import read_lines
+
 
 def enter(cohort: Path, experiment: str, config: str, jobs: int) -> None:
     """Add a look to the cohort's ledger: one line is appended, so that experiments cannot undo each other's."""
@@ -22,5 +24,4 @@ def enter(cohort: Path, experiment: str, config: str, jobs: int) -> None:
 
 def looks(cohort: Path) -> list[dict[str, Any]]:
     """All looks at this cohort's test split, oldest first."""
-    path = cohort / "test_ledger.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return read_lines(cohort / "test_ledger.jsonl")

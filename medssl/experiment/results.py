@@ -16,7 +16,7 @@ from medssl.experiment.index import Index
 from medssl.experiment.ledger import looks
 from medssl.experiment.plan import encoder_label
 from medssl.statistics import Replicates, differences, read_evidence, scores, verdict_sentence
-from medssl.workspace import atomic, code_revision, digest
+from medssl.workspace import atomic, code_revision, digest, read_lines
 
 
 class Results:
@@ -126,7 +126,7 @@ class Results:
         keys = json.loads(path.read_text()) if path.exists() else {}
         encoders = self.path.parent.parent / "encoders"
         logs = {name: encoders / key / "history.jsonl" for name, key in keys.items()}
-        return {name: pd.read_json(log, lines=True) for name, log in logs.items() if log.exists()}
+        return {name: pd.DataFrame(read_lines(log)) for name, log in logs.items() if log.exists()}
 
     def label_counts(self) -> dict[Budget, int]:
         """Budget -> labeled units in total, in one draw."""

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medssl.workspace import read_lines
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -28,17 +30,6 @@ class History:
 
     def close(self) -> None:
         self._file.close()
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a history; a last line that was cut off by a crash is left out."""
-    lines = []
-    for text in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
-    return lines
 
 
 def read_history(path: Path) -> pd.DataFrame:
