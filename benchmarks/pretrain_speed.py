@@ -46,7 +46,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
     options = parser.parse_args()
-    rounds, steps = (3, 6) if options.quick else (9, 10)
+    rounds, steps = (3, 6) if options.quick else (7, 8)
     with tempfile.TemporaryDirectory() as folder:
         samples = load_samples(Path(folder))
         rows = [compare("small", samples, Path(folder), rounds, steps)]

@@ -15,9 +15,7 @@ from medssl.errors import UserError
 
 def test_encoder_heads_and_metadata_come_back(tmp_path):
     encoder, head = create_encoder("small", seed=3), nn.Linear(256, 4)
-    path = save_checkpoint(
-        tmp_path / "c.safetensors", encoder, {"head": head}, {"task": "rotation", "steps": 7}
-    )
+    path = save_checkpoint(tmp_path / "c.safetensors", encoder, {"head": head}, {"task": "rotation", "steps": 7})
     loaded, metadata, report, heads = load_checkpoint(path)
     assert encoder_hash(loaded) == encoder_hash(encoder)
     assert (metadata["task"], metadata["steps"]) == ("rotation", 7)
@@ -32,9 +30,7 @@ def test_imagenet_encoder_survives_its_own_checkpoint(tmp_path):
     encoder = create_encoder("tf_efficientnet_lite0", weights="imagenet")
     again = load_checkpoint(save_checkpoint(tmp_path / "c.safetensors", encoder)).encoder
     assert encoder_hash(again) == encoder_hash(encoder)
-    assert create_encoder("tf_efficientnet_lite0", weights=str(tmp_path / "c.safetensors")).mean.tolist() == [
-        0.5
-    ]
+    assert create_encoder("tf_efficientnet_lite0", weights=str(tmp_path / "c.safetensors")).mean.tolist() == [0.5]
 
 
 def test_half_a_checkpoint_is_refused(tmp_path):

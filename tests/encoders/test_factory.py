@@ -49,9 +49,7 @@ def test_imagenet_loads_every_tensor_and_recognises_nothing_less():
 
 
 def test_imagenet_gray_equals_gray_repeated_to_rgb():
-    gray, colour = (
-        create_encoder("tf_efficientnet_lite0", in_channels=c, weights="imagenet") for c in (1, 3)
-    )
+    gray, colour = (create_encoder("tf_efficientnet_lite0", in_channels=c, weights="imagenet") for c in (1, 3))
     x = torch.rand(2, 1, 96, 96, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.allclose(gray.embed(x), colour.embed(x.expand(-1, 3, -1, -1)), atol=1e-4)

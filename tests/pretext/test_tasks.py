@@ -48,7 +48,7 @@ def train(task, steps, images):
         optimizers[0].zero_grad()
         loss.backward()
         optimizers[0].step()
-        values.append({"loss": float(loss), **{k: float(v) for k, v in metrics.items()}})
+        values.append({"loss": loss.item(), **{k: v.item() for k, v in metrics.items()}})
     return {k: sum(v[k] for v in values[-5:]) / 5 for k in values[0]}
 
 
