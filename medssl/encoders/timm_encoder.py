@@ -184,9 +184,10 @@ def _levels(network: nn.Module, name: str) -> list[dict[str, Any]]:
 
 
 def _hub_answers() -> bool:
-    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    from huggingface_hub.constants import ENDPOINT
+
     try:
-        urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=HUB_ANSWERS_WITHIN_S)
+        urllib.request.urlopen(urllib.request.Request(ENDPOINT, method="HEAD"), timeout=HUB_ANSWERS_WITHIN_S)
     except urllib.error.HTTPError:
         return True  # it answered
     except (OSError, ValueError):
