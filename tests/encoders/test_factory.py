@@ -90,7 +90,7 @@ def test_a_missing_network_is_said_at_once(monkeypatch, tmp_path):
     import huggingface_hub.constants as hub
 
     monkeypatch.setattr(hub, "HF_HUB_OFFLINE", False)
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(hub, "HF_HUB_CACHE", str(tmp_path))
     start = time.monotonic()
     with pytest.raises(UserError, match="no network"):
