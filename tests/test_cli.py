@@ -1,8 +1,8 @@
 import json
-import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -56,7 +56,7 @@ def test_ingest_label_and_pretrain_speak_json(medssl, scans, tmp_path):
     assert done.exit_code == 0, done.output
     first = json.loads(done.stdout)
     assert {"checkpoint", "steps", "images_per_second", "resumed_from"} <= set(first) and first["steps"] == 3
-    assert os.path.exists(first["checkpoint"])
+    assert Path(first["checkpoint"]).exists()
     again = json.loads(medssl(*arguments, "--json").stdout)
     assert again["checkpoint"] == first["checkpoint"]
 

@@ -19,6 +19,7 @@ FILE = "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
 WHITE = 225.0  # white matter in the template; all tissue below is a share of it
 FLUID, MARROW, BONE, FAT = 0.28, 0.45, 0.06, 1.25
 LOW_MM, HIGH_MM = -34.0, 84.0  # the part of the template that slabs, their tilt and warp included, reach
+WARP_MM = (3.0, 1.7)  # spread of the coarse and the fine part of the warp
 COARSE_MM = 2  # grid of the distance map
 
 
@@ -79,7 +80,7 @@ def warped(
     turn = rotation(rng.normal(0, 3.0, 3)) @ np.diag(1 / rng.normal(1, 0.045, 3).clip(0.9, 1.1))
     z, y, x = (p.astype(np.float32) for p in points_mm)
     axes = [x[None, None, :] - centre[0], y[None, :, None] - centre[1], z[:, None, None] - centre[2]]
-    warp = smooth_field(points_mm, 45.0, rng, 3) * 3.0 + smooth_field(points_mm, 24.0, rng, 3) * 1.7
+    warp = smooth_field(points_mm, 45.0, rng, 3) * WARP_MM[0] + smooth_field(points_mm, 24.0, rng, 3) * WARP_MM[1]
     rows = [
         sum(turn[row, column] * axes[column] for column in range(3)) + centre[row] + warp[row] - whole.origin[row]
         for row in range(3)

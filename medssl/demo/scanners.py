@@ -84,7 +84,7 @@ def scan(scanner: Scanner, kind: str, rng: np.random.Generator) -> Scan:
     tissue, depth = head.warped(points, rng)
     curve = np.array(scanner.curve) * (1 + rng.normal(0, 0.05, 5))
     image = np.interp(tissue, TISSUE, curve).astype(np.float32)
-    found = lesions.place(tissue, depth, points, kind, int(rng.integers(13, 19)), rng)
+    found = lesions.place(tissue, depth, points, kind, int(rng.integers(*lesions.COUNT)), rng)
     cover = lesions.paint(image, points, found, curve[3] - curve[1])
     image = image.reshape(slices, SUBSLICES, *image.shape[1:]).mean(1)
     cover = cover.reshape(slices, SUBSLICES, *cover.shape[1:]).mean(1)

@@ -26,7 +26,7 @@ def test_every_arm_budget_and_draw_leaves_evidence(finished):
 
 
 def test_test_patients_are_in_no_training_set(finished):
-    results, workspace = finished
+    results, _ = finished
     split = json.loads((results.path / "split.json").read_text())
     evidence = results.evidence()
     assert set(evidence["patient"]) == set(split["test"])

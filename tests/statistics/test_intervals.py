@@ -52,7 +52,10 @@ def test_a_pair_on_the_same_seed_is_tighter_than_two_single_intervals():
     rng = np.random.default_rng(3)
     truth, patients = np.arange(80) % 2, np.arange(80)
     hard = rng.normal(scale=2, size=80)
-    make = lambda gain: np.stack([np.zeros((8, 80)), (truth - 0.5) * gain + hard + rng.normal(size=(8, 80)) * 0.1], 2)
+
+    def make(gain):
+        return np.stack([np.zeros((8, 80)), (truth - 0.5) * gain + hard + rng.normal(size=(8, 80)) * 0.1], 2)
+
     _, a = crossed_bootstrap(macro_auc, truth, make(1.0), patients, 500, seed=0)
     _, b = crossed_bootstrap(macro_auc, truth, make(1.5), patients, 500, seed=0)
     assert np.std(b - a) < 0.5 * np.std(a)

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from medssl.statistics import Replicates, differences, read_evidence, scores, verdict_sentence
@@ -29,8 +30,6 @@ def test_verdicts_on_a_clear_gain_on_none_and_on_a_loss(evidence_rows):
 def test_an_arm_against_its_own_copy_shows_nothing(evidence_rows):
     rows = evidence_rows({"scratch": 1.0})
     copy = rows.assign(arm="copy", job="copy" + rows["job"])
-    import pandas as pd
-
     _, table = tables(pd.concat([rows, copy]))
     assert (table["difference"] == 0).all() and (table["verdict"] == "no evidence").all()
 
@@ -49,7 +48,14 @@ def test_a_run_that_is_not_finished_is_not_paired(evidence_rows):
 
 
 def test_sentences_say_what_the_interval_says():
-    row = dict(arm="simclr", baseline="scratch", budget=5, metric="auc", difference=0.05, same_encoder=True)
+    row = {
+        "arm": "simclr",
+        "baseline": "scratch",
+        "budget": 5,
+        "metric": "auc",
+        "difference": 0.05,
+        "same_encoder": True,
+    }
     helps = verdict_sentence({**row, "low": 0.02, "high": 0.08, "verdict": "helps"}, "class", True)
     assert helps == (
         "With 5 labels a class: simclr (this checkpoint) helps over scratch by AUC +0.050 [+0.020, +0.080]."
