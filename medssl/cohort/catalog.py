@@ -59,6 +59,17 @@ def exists(folder: Path) -> bool:
     return (folder / FILE_NAME).is_file()
 
 
+def noted(folder: Path, key: str) -> bool:
+    """Whether the catalog holds this entry of `meta`; no, where a killed process left a file without any table."""
+    db = sqlite3.connect(f"{(folder / FILE_NAME).resolve().as_uri()}?mode=ro", uri=True, timeout=60)
+    try:
+        return db.execute("SELECT 1 FROM meta WHERE key=?", (key,)).fetchone() is not None
+    except sqlite3.OperationalError:
+        return False
+    finally:
+        db.close()
+
+
 @contextmanager
 def reading(folder: Path) -> Iterator[sqlite3.Connection]:
     """A read-only connection.

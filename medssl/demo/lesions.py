@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 KINDS = ("ring", "solid")
-COUNT = (13, 19)  # of a patient, the last left out
-RADIUS_MM = (8.5, 13.0)
-CONTRAST = (0.45, 0.75)  # of white matter over fluid
+COUNT = (16, 22)  # of a patient, the last left out
+RADIUS_MM = (9.0, 14.0)
+CONTRAST = (0.8, 1.1)  # of white matter over fluid
 CORE = 0.38  # share of the volume that the core has
-SHADE = (0.0, 0.0)  # spread of brightness over the tissue around, of patients and of lesions: it hides the mean
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,6 @@ class Lesion:
         axes: (3, 3) that takes an offset in mm into the unit ball.
         waves: (n, 4) directions and strength of the bumps.
         contrast: of core against rim.
-        shade: of the whole against the tissue around.
         kind: one of KINDS.
     """
 
@@ -37,7 +35,6 @@ class Lesion:
     axes: np.ndarray
     waves: np.ndarray
     contrast: float
-    shade: float
     kind: str
 
 
@@ -60,7 +57,6 @@ def place(
         rng: decides the rest; it is asked the same questions whatever the kind.
     """
     inside = np.flatnonzero((depth > 7.0) & (head > 0.55))
-    shade = rng.normal(0, SHADE[0])
     lesions: list[Lesion] = []
     reach: list[float] = []
     for spot in rng.choice(inside, size=min(40 * count, len(inside)), replace=False):
@@ -74,7 +70,7 @@ def place(
         if any(np.linalg.norm(at - o.centre) < radius + r + 2.0 for o, r in zip(lesions, reach, strict=True)):
             continue
         turn = np.linalg.qr(rng.standard_normal((3, 3)))[0]
-        lesions.append(Lesion(at, turn / radii[:, None], waves, contrast, shade + rng.normal(0, SHADE[1]), kind))
+        lesions.append(Lesion(at, turn / radii[:, None], waves, contrast, kind))
         reach.append(radius)
     return lesions
 
@@ -112,7 +108,7 @@ def paint(
         profile = np.tanh((volume - CORE) * 6.0)
         here = image[box]
         around = float((here * share).sum() / max(share.sum(), 1e-6))
-        new = around + 0.45 * (here - around) + contrast * (lesion.shade + lesion.contrast * profile)
+        new = around + 0.45 * (here - around) + contrast * lesion.contrast * profile
         image[box] = here + share * (new - here)
         cover[box] = np.maximum(cover[box], share)
     return cover

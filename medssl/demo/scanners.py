@@ -47,11 +47,11 @@ class Scanner:
     flip_degrees: float
 
 
-ALPHA = Scanner("Virtual Alpha", "A-1 Imaginary", 1.5, "dicom", False, 104, 2.0, 5.0, 0.5,
+ALPHA = Scanner("Virtual Alpha", "A-1 Imaginary", 1.5, "dicom", False, 104, 1.88, 5.0, 0.5,
                 (0.0, 0.26, 0.62, 0.88, 1.30), 620.0, 26.0, 0.45, 520.0, 12.0, 90.0)  # fmt: skip
-BETA = Scanner("Virtual Beta", "B-3 Imaginary", 3.0, "dicom", True, 120, 1.75, 5.0, 0.0,
+BETA = Scanner("Virtual Beta", "B-3 Imaginary", 3.0, "dicom", True, 120, 1.63, 5.0, 0.0,
                (0.0, 0.16, 0.54, 0.92, 1.15), 1500.0, 34.0, 0.55, 650.0, 9.0, 80.0)  # fmt: skip
-GAMMA = Scanner("Virtual Gamma", "G-2 Imaginary", 1.5, "nifti", False, 96, 2.2, 5.0, 1.0,
+GAMMA = Scanner("Virtual Gamma", "G-2 Imaginary", 1.5, "nifti", False, 96, 2.04, 5.0, 1.0,
                 (0.0, 0.33, 0.68, 0.84, 1.10), 300.0, 22.0, 0.40, 450.0, 14.0, 75.0)  # fmt: skip
 
 

@@ -79,10 +79,7 @@ def ingest(
 
 def is_complete(cohort: Path) -> bool:
     """Whether an ingest into this folder has run to its end (one that was killed goes on when it is run again)."""
-    if not catalog.exists(cohort):
-        return False
-    with catalog.reading(cohort) as db:
-        return db.execute("SELECT 1 FROM meta WHERE key='complete'").fetchone() is not None
+    return catalog.exists(cohort) and catalog.noted(cohort, "complete")
 
 
 def _read(found: list[File], folder: Path, keys: Keys, table: label_tables.Table | None, jobs: int | None) -> Fates:

@@ -67,7 +67,7 @@ def test_volumes_have_an_sform_and_lie_on_the_grid_of_their_mask(folder):
         image, mask = nibabel.load(path), nibabel.load(folder / "masks" / path.name)
         assert int(image.header["sform_code"]) == 1 and image.shape == mask.shape
         np.testing.assert_allclose(image.affine, mask.affine, atol=1e-5)
-        np.testing.assert_allclose(image.header.get_zooms(), (2.2, 2.2, 6.0), atol=1e-4)
+        np.testing.assert_allclose(image.header.get_zooms(), (2.04, 2.04, 6.0), atol=1e-4)
 
 
 def test_lesions_are_inside_the_head_and_in_most_slices(folder):

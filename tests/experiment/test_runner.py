@@ -127,11 +127,11 @@ def test_a_killed_run_goes_on_to_the_same_table(finished, tiny_config, tmp_path)
         lambda: len(list((experiment / "results").glob("*.parquet"))) >= 5,
     )
     for reached in moments:
-        process = subprocess.Popen(
-            command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        log = (tmp_path / "log.txt").open("w")
+        process = subprocess.Popen(command, env=environment, start_new_session=True, stdout=log, stderr=log)
         deadline = time.monotonic() + 120
-        while not reached() and process.poll() is None:
+        while not reached():
+            assert process.poll() is None, (tmp_path / "log.txt").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.02)
         os.killpg(process.pid, signal.SIGKILL)

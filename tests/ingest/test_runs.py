@@ -176,3 +176,20 @@ def test_a_killed_run_goes_on_to_the_same_cohort(tmp_path, workspace) -> None:
     ingest([source], killed, workspace=workspace, jobs=1)
     assert contents(killed) == contents(whole) and dump(killed) == dump(whole)
     assert not list(killed.glob("arrays/*/.*"))
+
+
+def test_a_catalog_that_was_killed_at_its_birth_is_not_complete_and_is_ingested(workspace, tmp_path):
+    from PIL import Image
+
+    from medssl.ingest import is_complete
+
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for shade in (10, 200):
+        Image.new("L", (32, 32), shade).save(folder / f"{shade}.png")
+    cohort = tmp_path / "cohort"
+    cohort.mkdir()
+    (cohort / "catalog.sqlite").touch()  # what SIGKILL leaves between the file and its first table
+    assert not is_complete(cohort)
+    assert ingest([folder], cohort, workspace=workspace).scans == 2
+    assert is_complete(cohort)
