@@ -10,6 +10,7 @@ WORKSPACE/
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import json
@@ -91,6 +92,38 @@ def data_folder() -> Path | None:
     named = os.environ.get("MEDSSL_DATA")
     folder = Path(named) if named else Path("..") / "shared" / "data"
     return folder.resolve() if folder.is_dir() else None
+
+
+@contextmanager
+def lock(folder: Path, doing: str, fix: str) -> Iterator[None]:
+    """Hold the folder for this process; the lock goes with the process, however it ends.
+
+    Args:
+        folder: made where it is missing.
+        doing: what the holder does with it, for the error ("training into").
+        fix: what the second process can do.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise UserError(
+                f"process {file.read().strip() or '?'} is {doing} this folder",
+                str(folder),
+                fix,
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
 
 
 @contextmanager

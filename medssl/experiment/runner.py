@@ -17,7 +17,7 @@ from medssl.experiment.plan import Job, Plan, list_jobs, make_plan
 from medssl.experiment.prepare import ensure_cohort, prepare_arm, pretrain_encoder
 from medssl.experiment.results import Results
 from medssl.progress import bar, say
-from medssl.workspace import Workspace, digest, write_json, write_text
+from medssl.workspace import Workspace, digest, lock, write_json, write_text
 
 
 def run(config: Experiment, workspace: Workspace | None = None, processes: int | None = None) -> Results:
@@ -36,6 +36,12 @@ def run(config: Experiment, workspace: Workspace | None = None, processes: int |
     cohort = ensure_cohort(config.cohort, workspace)
     plan = make_plan(config, cohort)
     folder = workspace.experiment(config.name)
+    with lock(folder, "running the experiment of", "Wait for it, or give this run another name (name=...)."):
+        return _run(plan, folder, workspace, processes)
+
+
+def _run(plan: Plan, folder: Path, workspace: Workspace, processes: int | None) -> Results:
+    config, cohort = plan.config, plan.cohort
     write_plan(plan, folder)
     say(_summary(plan))
     used = {arm.pretrain for arm in config.arms.values() if arm.pretrain}

@@ -33,8 +33,7 @@ from medssl.training.feed import Feed
 from medssl.training.history import read_history
 from medssl.training.identity import outside, read_run, refuse_other_run, weights_key
 from medssl.training.loop import Loop
-from medssl.training.state import lock
-from medssl.workspace import digest, write_json
+from medssl.workspace import digest, lock, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -212,7 +211,8 @@ def fit(
         return Loop(fabric, module, feed, total, rate, seed)
 
     out = Path(out)
-    with lock(out) if fabric.is_global_zero else nullcontext():
+    fix = "Wait for it, stop it, or name another folder with --out."
+    with lock(out, "training into", fix) if fabric.is_global_zero else nullcontext():
         fabric.barrier()
         before = read_run(out)
         refuse_other_run(out, before, identity)

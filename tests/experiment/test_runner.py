@@ -92,6 +92,17 @@ def test_bad_input_is_one_clear_message(tiny_config, workspace, override, messag
         run(config, workspace, processes=1)
 
 
+def test_a_second_process_on_one_experiment_is_refused(finished):
+    from medssl.workspace import lock
+
+    results, workspace = finished
+    with (
+        lock(results.path, "running the experiment of", ""),
+        pytest.raises(UserError, match="is running the experiment"),
+    ):
+        run(results.settings, workspace, processes=1)
+
+
 def test_failed_jobs_are_named_and_the_others_kept(tiny_config, workspace, monkeypatch):
     import medssl.experiment.runner as runner
 

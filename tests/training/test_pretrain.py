@@ -21,7 +21,7 @@ from medssl.encoders import create_encoder, load_checkpoint, save_checkpoint
 from medssl.errors import MedsslError, UserError
 from medssl.pretext.simclr import SimCLR
 from medssl.training import fit
-from medssl.training.state import lock
+from medssl.workspace import lock
 
 
 def samples(n=48, size=16, channels=1, key="fake"):
@@ -137,7 +137,7 @@ def test_a_foreign_checkpoint_is_not_overwritten(tmp_path):
 
 
 def test_two_runs_never_share_a_folder(tmp_path):
-    with lock(tmp_path), pytest.raises(UserError, match=f"process {os.getpid()} is training"):
+    with lock(tmp_path, "training into", ""), pytest.raises(UserError, match=f"process {os.getpid()} is training"):
         run(tmp_path)
     run(tmp_path, steps=1)
 
