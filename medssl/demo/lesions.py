@@ -15,7 +15,7 @@ import numpy as np
 KINDS = ("ring", "solid")
 COUNT = (16, 22)  # of a patient, the last left out
 RADIUS_MM = (9.0, 14.0)
-CONTRAST = (0.8, 1.1)  # of white matter over fluid
+CONTRAST = (0.72, 1.0)  # of white matter over fluid
 CORE = 0.38  # share of the volume that the core has
 
 

@@ -23,7 +23,7 @@ from medssl.errors import UserError
 from medssl.progress import bar
 from medssl.workspace import write_text
 
-RECIPE = 2  # counts up when other pixels would be made
+RECIPE = 3  # counts up when other pixels would be made
 BLOCK = [(s, k) for s in (scanners.ALPHA, scanners.BETA, scanners.GAMMA, scanners.GAMMA) for k in KINDS]
 PARTIAL = ".partial"
 README = """\
