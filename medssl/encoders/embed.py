@@ -14,13 +14,13 @@ def embed_all(encoder: Encoder, images: np.ndarray, batch: int | None = None) ->
     Args:
         encoder: on the device to compute on; put into eval mode for the time of the call.
         images: (N, C, H, W) uint8 in [0, 255], in memory or memory-mapped; taken at the size that they have.
-        batch: images at once; default about two million pixels, which fills two cores and small GPUs alike.
+        batch: images at once; default about half a million pixels, which fills two cores and small GPUs alike.
 
     Returns:
         (N, D) float32.
     """
     pixels = int(np.prod(images.shape[2:]))
-    batch = batch or max(8, min(512, 2**21 // pixels))
+    batch = batch or max(8, min(512, 2**19 // pixels))
     device = encoder.mean.device
     layout = torch.channels_last if encoder.spatial_dims == 2 else torch.channels_last_3d
     training = encoder.training
