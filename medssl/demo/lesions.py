@@ -3,8 +3,8 @@
 `ring`: a dark core in a bright rim. `solid`: a bright core in a dark rim. Each lesion has one and the same shape and
 profile, which the kind turns inside out: p(u) against p(1 - u), where u is the share of the lesion's volume that lies
 deeper. So size, number, place, and the brightness that a lesion adds in all are the same, and before the scanner blurs
-them its spread as well. The scanner blurs a thin rim more than a core, so the full histogram of the finished slices still
-tells the kinds apart; coarse pixels and random features hardly do at ten labels a class.
+them its spread as well. The scanner blurs a thin rim more than a core, so the full histogram of the finished slices
+still tells the kinds apart; coarse pixels and random features hardly do at ten labels a class.
 """
 
 from __future__ import annotations
