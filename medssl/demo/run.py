@@ -13,13 +13,17 @@ QUICK = [
     "name=demo_quick",
     "cohort.name=demo_quick",
     "cohort.source=virtual_patients_quick",
-    "view.slices=4",
+    "view.slices=3",
     "budgets=[2, 5, 10, all]",
     "draws=3",
-    "arms.scratch.strategy.min_steps=15",
+    "arms.scratch.strategy.min_steps=6",
     "arms.scratch.strategy.epochs=1",
-    *(f"pretraining.{name}.steps=20" for name in ("rotation", "inpainting", "simclr")),
-    "pretraining.imagenet_simclr.steps=3",
+    *(
+        f"pretraining.{name}.{what}"
+        for name in ("rotation", "inpainting", "simclr")
+        for what in ("steps=10", "batch=64")
+    ),
+    "pretraining.imagenet_simclr.steps=2",
 ]
 
 
