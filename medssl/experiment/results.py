@@ -152,8 +152,8 @@ class Results:
                 "not that of another pretraining run. Test patients were kept out of pretraining."
             )
         notes.append(
-            "Recipes were fixed beforehand and are the same at every budget; no validation labels were used, "
-            "and nothing was chosen by looking at the test patients."
+            "Recipes are the config's own and the same at every budget; no validation labels were used in this run. "
+            "How the recipes were chosen is not recorded here: whoever reports these figures must say it."
         )
         table = self.arms()
         if table[["encoder", "size"]].drop_duplicates().shape[0] > 1:
