@@ -149,7 +149,10 @@ def _one_or_more(value: Any) -> Any:
 
 
 class Experiment(Strict):
-    """An experiment, complete in itself: which scans, which arms, which budgets, how often."""
+    """An experiment, complete in itself: which scans, which arms, which budgets, how often.
+
+    `evaluate: validation` scores on the validation patients: recipes are tuned that way, and the test split stays shut.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     title: str = ""
@@ -163,6 +166,7 @@ class Experiment(Strict):
     draws: int = Field(10, ge=1)
     seed: int = 0
     metrics: list[str] = ["auc", "accuracy"]
+    evaluate: Literal["test", "validation"] = "test"
     pretraining: dict[str, Pretraining] = {}
     arms: dict[str, Arm]
     baseline: Annotated[list[str], BeforeValidator(_one_or_more)] = ["scratch"]

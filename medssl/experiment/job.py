@@ -56,6 +56,7 @@ class JobInputs:
     budget: str
     draw: int
     seed: int
+    split: str
     target: Target
     units: pd.DataFrame
     train: tuple[str, ...]
@@ -76,7 +77,7 @@ def run_job(job: JobInputs) -> tuple[str, float]:
         train=train,
         truth=target.encode(units["label"].iloc[train].tolist()),
         pool=np.flatnonzero(units["part"] == "pool"),
-        test=np.flatnonzero(units["part"] == "test"),
+        test=np.flatnonzero(units["part"] == job.split),
         unit_of=shared.unit_of,
         images=open_array(shared.images),
         features=lambda: open_array(_named(shared.features)),
@@ -94,7 +95,7 @@ def run_job(job: JobInputs) -> tuple[str, float]:
         "budget": job.budget,
         "draw": job.draw,
         "seed": job.seed,
-        "split": "test",
+        "split": job.split,
         "target": job.target.name,
     }
     rows = rows.assign(**about)

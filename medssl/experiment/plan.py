@@ -83,11 +83,11 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, str], samples_keys: Mapping
         samples_keys: arm -> key of its samples.
     """
     config, revision = plan.config, code_revision(*JOB_ROOMS)
-    test = plan.units.loc[plan.units["part"] == "test"]
+    scored = plan.units.loc[plan.units["part"] == config.evaluate]
     common = {
         "target": config.target.model_dump(),
         "split": plan.split.hash,
-        "test": digest(test.to_dict("list")),
+        "test": digest(scored.to_dict("list")),
         "pool": digest(plan.units.loc[plan.units["part"] == "pool", ["unit", "label"]].to_dict("list")),
         "precision": "32",
         "threads": 1,

@@ -107,7 +107,8 @@ def _run_jobs(jobs: list[Job], plan: Plan, arms: dict[str, ArmInputs], folder: P
     index.plan(jobs, done)
     todo = [_inputs(job, plan, arms[job.arm], results) for job in jobs if job.key not in done]
     if todo:
-        enter(plan.cohort.path, plan.config.name, digest(plan.config.model_dump(mode="json")), len(todo))
+        if plan.config.evaluate == "test":
+            enter(plan.cohort.path, plan.config.name, digest(plan.config.model_dump(mode="json")), len(todo))
         failed: list[str] = []
         workers = Parallel(n_jobs=min(processes, len(todo)), return_as="generator_unordered", batch_size=1)
         with bar("Jobs", len(jobs), done=len(done)) as progress:
@@ -134,6 +135,7 @@ def _inputs(job: Job, plan: Plan, shared: ArmInputs, results: Path) -> JobInputs
         budget=str(job.budget),
         draw=job.draw,
         seed=job.seed,
+        split=plan.config.evaluate,
         target=plan.config.target,
         units=plan.units,
         train=job.train,
