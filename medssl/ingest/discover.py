@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from medssl.errors import UserError
 from medssl.ingest import readers
 from medssl.ingest.identity import Keys
+from medssl.ingest.opening import GZIP, open_file
 from medssl.ingest.records import File, Ignore, Probe, Reject
 
 HEAD = 400  # bytes: a NIfTI-1 header has 348, a DICOM preamble 132
@@ -81,7 +82,7 @@ def sniff(file: File) -> Probe:
     looks_like_scan = file.name.lower().endswith(SCAN_ENDINGS)
     if file.size == 0:
         raise Reject("empty_file") if looks_like_scan else Ignore("not_a_scan")
-    head = read_head(file.path)
+    head = read_head(file)
     name = readers.by_content(head, file.name)
     if name is not None:
         return Probe(file, name)
@@ -90,21 +91,18 @@ def sniff(file: File) -> Probe:
     raise Ignore("archive" if head.startswith(ARCHIVES) or head.startswith(b"\x1f\x8b") else "not_a_scan")
 
 
-def read_head(path: str) -> bytes:
+def read_head(file: File) -> bytes:
     """The first bytes; those of a gzip file decompressed, with its magic kept where that fails.
 
     Raises:
         Reject: the file cannot be opened.
         Ignore: a link that leads nowhere, a pipe or a device.
     """
-    if not Path(path).is_file():
+    if not Path(file.path).is_file():
         raise Ignore("unsafe_link")
-    try:
-        with Path(path).open("rb") as file:
-            head = file.read(4096 if path.lower().endswith(".gz") else HEAD)
-    except OSError:
-        raise Reject("unreadable") from None
-    if head[:2] != b"\x1f\x8b":
+    with open_file(file) as stream:
+        head = stream.read(4096 if file.name.lower().endswith(".gz") else HEAD)
+    if head[:2] != GZIP:
         return head
     try:
         return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, HEAD) or head

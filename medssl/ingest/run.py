@@ -130,7 +130,7 @@ def _probe_chunk(probes: Sequence[Probe]) -> list[tuple[Probe, str | None]]:
     out: list[tuple[Probe, str | None]] = []
     for probe in probes:
         try:
-            probe.header = readers.reader(probe.reader).probe(probe.file.path)
+            probe.header = readers.reader(probe.reader).probe(probe.file)
             out.append((probe, None))
         except Ignore as verdict:
             out.append((probe, f"ignore {verdict.code}"))

@@ -1,9 +1,11 @@
 """One file a format. A reader is a module with
 
     sniff(head, name) -> bool         is this file's format mine? `head` are its first bytes, gzip already undone
-    probe(path) -> header             first pass, headers only; only where the module has it; may raise Reject, Ignore
+    probe(file) -> header             first pass, headers only; only where the module has it; may raise Reject, Ignore
     plan(probes, keys) -> Plan        which files make which scans
     read(job) -> Scan                 second pass, in a process of its own; may raise Reject
+
+A reader opens files with `medssl.ingest.opening.open_file`, since they may lie inside an archive.
 
 To add a format, write such a module and name it in READERS.
 """

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from medssl.ingest.identity import Keys, file_names
-from medssl.ingest.records import Job, Plan, Probe, Reject, Scan
+from medssl.ingest.opening import open_file
+from medssl.ingest.records import File, Job, Plan, Probe, Reject, Scan
 
 MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 MAX_PIXELS = 400_000_000
@@ -42,7 +42,7 @@ def one_file_job(reader: str, probe: Probe, keys: Keys, *part: str) -> Job:
 
 def read(job: Job) -> Scan:
     """Gray (y, x) or RGB (3, y, x), turned upright by EXIF, in the file's own bit depth; transparency over black."""
-    pixels, findings = load(job.files[0].path)
+    pixels, findings = load(job.files[0])
     if pixels.ndim == 3:
         channels = [pixels[..., i].astype(np.int32) for i in range(3)]
         spread = max(int(np.abs(channels[0] - c).max()) for c in channels[1:])
@@ -52,7 +52,7 @@ def read(job: Job) -> Scan:
     return Scan(pixels, "image", findings=findings)
 
 
-def load(path: str) -> tuple[np.ndarray, list[str]]:
+def load(file: File) -> tuple[np.ndarray, list[str]]:
     """(H, W) or (H, W, 3), and codes of findings.
 
     Raises:
@@ -65,20 +65,20 @@ def load(path: str) -> tuple[np.ndarray, list[str]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=("PNG", "JPEG", "TIFF", "MPO")) as image:
+            with open_file(file) as stream, Image.open(stream, formats=("PNG", "JPEG", "TIFF", "MPO")) as image:
                 if image.format == "TIFF":
                     if getattr(image, "n_frames", 1) > 1:
                         raise Reject("several_pages")
                     if _needs_tifffile(image):
-                        return _load_tiff(path), findings
-                elif image.format == "PNG" and image.mode in ("RGB", "RGBA", "LA") and _png_bits(path) == 16:
+                        return _load_tiff(file), findings
+                elif image.format == "PNG" and image.mode in ("RGB", "RGBA", "LA") and _png_bits(stream) == 16:
                     findings.append("reduced_to_8_bit")
                 image.load()
                 return _to_array(ImageOps.exif_transpose(image)), findings
     except Image.DecompressionBombError:
         raise Reject("too_large") from None
     except UnidentifiedImageError:
-        return _load_tiff(path), findings  # a TIFF in a dialect that Pillow does not know, or a damaged file
+        return _load_tiff(file), findings  # a TIFF in a dialect that Pillow does not know, or a damaged file
     except (
         OSError,
         SyntaxError,
@@ -119,11 +119,11 @@ def _to_array(image: Any) -> np.ndarray:
     return array
 
 
-def _load_tiff(path: str) -> np.ndarray:
+def _load_tiff(file: File) -> np.ndarray:
     import tifffile
 
     try:
-        with tifffile.TiffFile(path) as tiff:
+        with open_file(file) as stream, tifffile.TiffFile(stream) as tiff:
             if len(tiff.pages) > 1:
                 raise Reject("several_pages")
             page: Any = tiff.pages[0]
@@ -146,6 +146,9 @@ def _load_tiff(path: str) -> np.ndarray:
     return array
 
 
-def _png_bits(path: str) -> int:
-    with Path(path).open("rb") as file:
-        return file.read(25)[24]
+def _png_bits(stream: BinaryIO) -> int:
+    place = stream.tell()
+    stream.seek(24)
+    bits = stream.read(1)[0]
+    stream.seek(place)
+    return bits

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from medssl.ingest.identity import Keys
+from medssl.ingest.opening import open_file
 from medssl.ingest.readers.image import one_file_job
-from medssl.ingest.records import Job, Plan, Probe, Reject, Scan
+from medssl.ingest.records import File, Job, Plan, Probe, Reject, Scan
 
 SPLITS = ("train", "val", "test")
 
@@ -28,7 +29,7 @@ def plan(probes: list[Probe], keys: Keys) -> Plan:
     out = Plan()
     for probe in probes:
         try:
-            labels = {split: _array(probe.file.path, f"{split}_labels", probe.file.mtime_ns) for split in SPLITS}
+            labels = {split: _array(probe.file, f"{split}_labels") for split in SPLITS}
         except Reject as verdict:
             out.rejected.append((probe.file, verdict.code))
             continue
@@ -47,7 +48,7 @@ def plan(probes: list[Probe], keys: Keys) -> Plan:
 def read(job: Job) -> Scan:
     """Gray (y, x), colour (3, y, x) or a volume (z, y, x) without geometry."""
     split, index = job.payload
-    images = _array(job.files[0].path, f"{split}_images", job.files[0].mtime_ns)
+    images = _array(job.files[0], f"{split}_images")
     image = images[index]
     if image.ndim == 2:
         return Scan(image, "image")
@@ -59,9 +60,9 @@ def read(job: Job) -> Scan:
 
 
 @lru_cache(maxsize=4)
-def _array(path: str, name: str, mtime_ns: int) -> Any:
+def _array(file: File, name: str) -> Any:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open_file(file) as stream, np.load(stream, allow_pickle=False) as archive:
             return archive[name]
     except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile, MemoryError):
         raise Reject("unreadable") from None

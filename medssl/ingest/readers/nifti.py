@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from medssl.ingest.identity import Keys
+from medssl.ingest.opening import open_unzipped
 from medssl.ingest.readers.image import one_file_job
-from medssl.ingest.records import Job, Plan, Probe, Reject, Scan
+from medssl.ingest.records import File, Job, Plan, Probe, Reject, Scan
 from medssl.ingest.reorient import spacing_of, to_ras
 
 MAX_VOXELS = 4_000_000_000
@@ -30,13 +30,13 @@ def sniff(head: bytes, name: str) -> bool:
     return head[344:348] in (b"n+1\0", b"ni1\0") or head[4:12] == b"n+2\0\r\n\x1a\n"
 
 
-def probe(path: str) -> Header:
+def probe(file: File) -> Header:
     """Shape of the file.
 
     Raises:
         Reject: unreadable, not 3-D or 4-D, or larger than can be real.
     """
-    image = _open(path)
+    image = _open(file)
     shape = tuple(int(n) for n in image.shape)
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
@@ -66,11 +66,11 @@ def plan(probes: list[Probe], keys: Keys) -> Plan:
 def read(job: Job) -> Scan:
     """A volume (z, y, x) in RAS+, without what is not finite."""
     header: Header = job.payload
-    path = job.files[0].path
-    image = _open(path)
+    file = job.files[0]
+    image = _open(file)
     affine, findings = _affine(image)
     try:
-        values = _values(path, job.files[0].mtime_ns)
+        values = _values(file)
     except (OSError, EOFError, ValueError, MemoryError) as error:
         raise Reject("truncated" if isinstance(error, OSError | EOFError) else "unreadable") from None
     if values.dtype.names is not None or values.dtype.kind not in "iufb":
@@ -89,36 +89,24 @@ def read(job: Job) -> Scan:
     return Scan(volume, "volume", spacing_of(affine), affine, modality="unknown", padding=padding, findings=findings)
 
 
-def _open(path: str) -> Any:
+def _open(file: File) -> Any:
     import nibabel as nib
 
     try:
-        with Path(path).open("rb") as file:
-            compressed = file.read(2) == b"\x1f\x8b"
-        kind = nib.Nifti1Image
-        stream = _stream(path, compressed)
-        with stream:
-            if stream.read(12)[4:8] == b"n+2\0":
-                kind = nib.Nifti2Image
-        if Path(path).name.lower().endswith((".nii.gz", ".nii")) and compressed == path.lower().endswith(".gz"):
-            return kind.from_filename(path)
-        return kind.from_stream(_stream(path, compressed))
+        with open_unzipped(file) as stream:
+            second = stream.read(12)[4:8] == b"n+2\0"
+        kind = nib.Nifti2Image if second else nib.Nifti1Image
+        return kind.from_stream(open_unzipped(file))
     except Reject:
         raise
     except Exception:  # nibabel raises whatever a damaged header makes of itself
         raise Reject("unreadable") from None
 
 
-def _stream(path: str, compressed: bool) -> Any:
-    import gzip
-
-    return gzip.open(path, "rb") if compressed else Path(path).open("rb")
-
-
 @lru_cache(maxsize=1)  # the time points of a 4-D file are read one after the other
-def _values(path: str, mtime_ns: int) -> np.ndarray:
+def _values(file: File) -> np.ndarray:
     """Scaled values as nibabel gives them: integers where there is no scaling."""
-    image = _open(path)
+    image = _open(file)
     values = np.asanyarray(image.dataobj)
     return values.astype(np.float64) if values.dtype == np.longdouble else values
 

@@ -6,10 +6,10 @@ import math
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, BinaryIO
 
-from medssl.ingest.records import Ignore, Reject
+from medssl.ingest.opening import open_file
+from medssl.ingest.records import File, Ignore, Reject
 
 DICOMDIR = "1.2.840.10008.1.3.10"
 UNCOMPRESSED = {"1.2.840.10008.1.2": 8, "1.2.840.10008.1.2.1": 12}  # syntax -> bytes from pixel tag to first pixel
@@ -82,7 +82,7 @@ def sniff(head: bytes, name: str) -> bool:
     return explicit or struct.unpack("<I", head[4:8])[0] <= 64
 
 
-def probe(path: str) -> Header:
+def probe(source: File) -> Header:
     """Read a file's header.
 
     Raises:
@@ -92,7 +92,7 @@ def probe(path: str) -> Header:
     import pydicom
     from pydicom.config import disable_value_validation
 
-    with Path(path).open("rb") as file, disable_value_validation():
+    with open_file(source) as file, disable_value_validation():
         try:
             data = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=TAGS)
         except Exception:  # pydicom raises whatever its parser stumbles over
@@ -120,7 +120,7 @@ def probe(path: str) -> Header:
     header = _header(values, offset if syntax in UNCOMPRESSED else 0)
     if header.offset:
         needed = header.rows * header.columns * header.samples * header.allocated // 8
-        if Path(path).stat().st_size < header.offset + needed:
+        if source.size < header.offset + needed:
             raise Reject("truncated")
     return header
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from medssl.ingest import identity
+from medssl.ingest.opening import open_file
 from medssl.ingest.readers.dicom.geometry import affine_ras, is_tilted
 from medssl.ingest.readers.dicom.header import Header
-from medssl.ingest.records import Job, Reject, Scan
+from medssl.ingest.records import File, Job, Reject, Scan
 from medssl.ingest.reorient import spacing_of, to_ras
 
 
@@ -23,7 +24,7 @@ def read(job: Job) -> Scan:
     volume: np.ndarray | None = None
     padding: np.ndarray | None = None
     for k, (file, header) in enumerate(zip(job.files, headers, strict=True)):
-        values, hidden = intensities(stored_values(file.path, header), header, hounsfield)
+        values, hidden = intensities(stored_values(file, header), header, hounsfield)
         if volume is None:
             volume = np.empty((len(headers), *values.shape), values.dtype)
         elif values.shape != volume.shape[1:]:
@@ -74,21 +75,25 @@ def is_hounsfield(header: Header) -> bool:
     return header.modality == "CT" and header.rescaled and header.rescale_type in ("", "HU")
 
 
-def stored_values(path: str, header: Header) -> np.ndarray:
+def stored_values(file: File, header: Header) -> np.ndarray:
     """(rows, columns) or (rows, columns, samples), as stored; straight from the file where it is not compressed."""
     shape = (header.rows, header.columns) + ((header.samples,) if header.samples > 1 else ())
     if header.offset and header.samples == 1 and header.allocated in (8, 16, 32):
         dtype = np.dtype(f"<{'i' if header.signed else 'u'}{header.allocated // 8}")
-        values = np.fromfile(path, dtype, header.rows * header.columns, offset=header.offset)
-        if values.size != header.rows * header.columns:
-            raise Reject("truncated")
-        return values.reshape(shape)
+        values = np.empty(shape, dtype)
+        with open_file(file) as stream:
+            stream.seek(header.offset)
+            if stream.readinto(values.data.cast("B")) != values.nbytes:  # type: ignore[attr-defined]
+                raise Reject("truncated")
+        return values
     from pydicom.config import disable_value_validation
     from pydicom.pixels import pixel_array
 
     try:
-        with disable_value_validation():
-            values = pixel_array(path)
+        with open_file(file) as stream, disable_value_validation():
+            values = pixel_array(stream)
+    except Reject:
+        raise
     except (RuntimeError, NotImplementedError) as error:
         text = str(error).lower()
         missing = "unable to decompress" in text or "not supported" in text or "plugins" in text
