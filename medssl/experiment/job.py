@@ -57,6 +57,7 @@ class JobInputs:
     draw: int
     seed: int
     split: str
+    precision: str
     target: Target
     units: pd.DataFrame
     train: tuple[str, ...]
@@ -84,6 +85,7 @@ def run_job(job: JobInputs) -> tuple[str, float]:
         encoder=lambda seed: _made(shared.source, seed),
         modality=shared.modality,
         seed=job.seed,
+        precision=job.precision,
     )
     method = strategy(shared.arm.strategy_name, shared.arm.strategy_settings)
     logits = method.predict(problem)

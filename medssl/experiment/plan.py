@@ -28,6 +28,7 @@ class Job:
     budget: Budget
     draw: int
     seed: int
+    precision: str
     train: tuple[str, ...]
 
 
@@ -82,14 +83,19 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, str], samples_keys: Mapping
         encoder_keys: arm -> key of its encoder (its pretraining run, or name and initialisation).
         samples_keys: arm -> key of its samples.
     """
+    import torch
+
+    from medssl.training.rules import resolve_precision
+
     config, revision = plan.config, code_revision(*JOB_ROOMS)
+    precision = resolve_precision("auto", torch.device("cpu"))
     scored = plan.units.loc[plan.units["part"] == config.evaluate]
     common = {
         "target": config.target.model_dump(),
         "split": plan.split.hash,
         "test": digest(scored.to_dict("list")),
         "pool": digest(plan.units.loc[plan.units["part"] == "pool", ["unit", "label"]].to_dict("list")),
-        "precision": "32",
+        "precision": precision,
         "threads": 1,
         "revision": revision,
     }
@@ -107,7 +113,7 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, str], samples_keys: Mapping
                 train = tuple(plan.budgets[draw][budget])
                 seed = job_seed(config.seed, draw)
                 key = digest({**fixed, "budget": budget, "draw": draw, "seed": seed, "train": digest(sorted(train))})
-                jobs.append(Job(key, name, budget, draw, seed, train))
+                jobs.append(Job(key, name, budget, draw, seed, precision, train))
     return jobs
 
 

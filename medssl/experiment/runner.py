@@ -136,6 +136,7 @@ def _inputs(job: Job, plan: Plan, shared: ArmInputs, results: Path) -> JobInputs
         draw=job.draw,
         seed=job.seed,
         split=plan.config.evaluate,
+        precision=job.precision,
         target=plan.config.target,
         units=plan.units,
         train=job.train,

@@ -53,6 +53,7 @@ class Problem:
         encoder: makes a fresh encoder as the arm initialises it; takes the seed of random parts.
         modality: of the scans, for augmentation.
         seed: of everything random in this job.
+        precision: `32` or `bf16`, of the training steps.
     """
 
     target: TargetKind
@@ -66,3 +67,4 @@ class Problem:
     encoder: Callable[[int], Any]
     modality: str
     seed: int
+    precision: str = "32"

@@ -88,7 +88,9 @@ def train(encoder, head, images, truth, problem: Problem, settings: Settings) ->
             group["lr"] = settings.learning_rate * schedule(step, steps)
         x = make_view(images[rows].float() / 255, views, RowGenerator(problem.seed, step, torch.arange(batch)))
         x = x.contiguous(memory_format=torch.channels_last)
-        loss = problem.target.loss(head(encoder.embed(x)), truth[rows])
+        with torch.autocast("cpu", torch.bfloat16, enabled=problem.precision == "bf16"):
+            features = encoder.embed(x)
+        loss = problem.target.loss(head(features.float()), truth[rows])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
