@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from medssl.transfer import strategy
+from medssl.transfer.strategies.propagate import Settings, neighbour_graph, spread_labels
+
+
+def moons(count=200, seed=0):
+    """Two interleaved half circles: neighbours belong together, and no straight line parts them."""
+    rng = np.random.default_rng(seed)
+    angle, side = rng.uniform(0, np.pi, count), np.arange(count) % 2
+    x = np.where(side == 0, np.cos(angle), 1 - np.cos(angle))
+    y = np.where(side == 0, np.sin(angle), 0.5 - np.sin(angle))
+    return np.stack([x, y, np.ones(count)], 1) + rng.normal(0, 0.04, (count, 3)), side
+
+
+def test_labels_follow_the_shape_of_the_data():
+    points, side = moons()
+    lifted = np.stack([np.exp(-((points - c) ** 2).sum(1) / 0.1) for c in points[::4]], 1)  # cosine of these is local
+    labels = np.zeros((len(points), 2))
+    labels[[0, 1], side[[0, 1]]] = 1
+    soft = spread_labels(lifted, labels, Settings(alpha=0.99))
+    assert (soft.argmax(1) == side).mean() > 0.95
+    assert np.allclose(soft.sum(1), 1)
+
+
+def test_it_solves_the_equation_of_zhou():
+    rng = np.random.default_rng(1)
+    features = rng.normal(size=(30, 5))
+    labels = np.zeros((30, 2))
+    labels[0, 0] = labels[1, 1] = 1
+    settings = Settings(neighbours=4)
+    graph = neighbour_graph(features, 4, settings.temperature).toarray()
+    assert np.allclose(graph, graph.T) and np.abs(np.linalg.eigvalsh(graph)).max() < 1 + 1e-9
+    mass = np.linalg.inv(np.eye(30) - settings.alpha * graph) @ labels
+    mass /= mass.sum(1, keepdims=True)
+    mass /= mass.mean(0)
+    assert np.allclose(spread_labels(features, labels, settings), mass / mass.sum(1, keepdims=True), atol=1e-5)
+
+
+def test_a_unit_that_no_label_reaches_is_undecided():
+    two_islands = np.repeat([[1.0, 0.0], [-1.0, 0.0]], 5, 0) + np.random.default_rng(0).normal(0, 0.01, (10, 2))
+    labels = np.zeros((10, 2))
+    labels[0, 0] = labels[1, 1] = 1
+    soft = spread_labels(two_islands, labels, Settings(neighbours=2))
+    assert soft[5:] == pytest.approx(0.5, abs=0.01)
+
+
+def test_unlabeled_units_help_where_a_probe_has_too_few_labels(problem):
+    rng = np.random.default_rng(2)
+    label = np.arange(60) % 2
+    # one informative direction among many that vary as much: clusters show it, two labels do not
+    features = rng.normal(size=(60, 20)) * 0.6
+    features[:, :4] += np.where(label[:, None] == 1, 1.5, -1.5)
+    few = problem(train=np.arange(2), truth=label[:2], features=lambda: features.astype(np.float32))
+    logits = strategy("propagate", {"neighbours": 5}).predict(few)
+    assert logits.shape == (30, 2)
+    assert (logits.argmax(1) == label[30:]).mean() > 0.9
+
+
+def test_test_units_take_no_part(problem):
+    base = problem()
+    features = base.features()
+    changed = features.copy()
+    changed[base.test[1:]] += 100
+    first = strategy("propagate").predict(base)[0]
+    assert np.allclose(first, strategy("propagate").predict(problem(features=lambda: changed))[0])
