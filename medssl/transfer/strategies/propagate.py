@@ -1,9 +1,9 @@
 """Label propagation: the encoder stays frozen; the few labels spread to the unlabeled pool along its features.
 
 "Learning with local and global consistency" (Zhou 2004): the pool's units are joined to their nearest neighbours by
-cosine, F = (I - alpha S)^-1 Y spreads the labels over that graph, each class is scaled to the same total mass (as Zhu
-2003 does, with no knowledge of how often the classes occur), and a ridge regression on all of the pool learns to predict
-what was spread, so that new units need no graph. Test units take no part in it.
+cosine, F = (I - alpha S)^-1 Y spreads the labels over that graph, each class is scaled to the same total mass (as in
+Zhu 2003, but with no knowledge of how often the classes occur), and a ridge regression on all of the pool learns what
+was spread, so that new units need no graph. Test units take no part in it.
 """
 
 from __future__ import annotations

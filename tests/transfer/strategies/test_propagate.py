@@ -5,22 +5,16 @@ from medssl.transfer import strategy
 from medssl.transfer.strategies.propagate import Settings, neighbour_graph, spread_labels
 
 
-def moons(count=200, seed=0):
-    """Two interleaved half circles: neighbours belong together, and no straight line parts them."""
-    rng = np.random.default_rng(seed)
-    angle, side = rng.uniform(0, np.pi, count), np.arange(count) % 2
-    x = np.where(side == 0, np.cos(angle), 1 - np.cos(angle))
-    y = np.where(side == 0, np.sin(angle), 0.5 - np.sin(angle))
-    return np.stack([x, y, np.ones(count)], 1) + rng.normal(0, 0.04, (count, 3)), side
-
-
-def test_labels_follow_the_shape_of_the_data():
-    points, side = moons()
-    lifted = np.stack([np.exp(-((points - c) ** 2).sum(1) / 0.1) for c in points[::4]], 1)  # cosine of these is local
-    labels = np.zeros((len(points), 2))
-    labels[[0, 1], side[[0, 1]]] = 1
-    soft = spread_labels(lifted, labels, Settings(alpha=0.99))
-    assert (soft.argmax(1) == side).mean() > 0.95
+def test_labels_follow_a_chain_where_the_nearest_label_is_the_wrong_one():
+    """Points along two arcs of a circle with a gap between them: one end of the long arc lies next to the short one."""
+    angle = np.concatenate([np.linspace(0, 3.9, 60), np.linspace(4.3, 5.9, 25)])
+    side = np.repeat([0, 1], [60, 25])
+    points = np.stack([np.cos(angle), np.sin(angle)], 1)
+    labels = np.zeros((85, 2))
+    labels[0, 0] = labels[60, 1] = 1  # the other end of the long arc, and the near end of the short one
+    soft = spread_labels(points, labels, Settings(neighbours=3, alpha=0.999))
+    assert (soft.argmax(1) == side).all()
+    assert points[59] @ points[60] > points[59] @ points[0]
     assert np.allclose(soft.sum(1), 1)
 
 
