@@ -6,7 +6,7 @@ divided by its local size, so that neither brightness nor contrast counts; two w
 what is coarse and not in detail. Thresholds are calibrated in docs/decisions.md. Turned, mirrored or strongly cropped
 copies are not found.
 
-Fingerprints lie in `fingerprints2d.npz` and `fingerprints3d.npz`, pairs in `near.json` of the cohort; they are made when
+Fingerprints lie in `fingerprints2d.npz` and `fingerprints3d.npz`, pairs in `near.json` of the cohort, made when
 they are first needed, and fingerprints of scans that are known are not made again.
 """
 
