@@ -12,6 +12,7 @@ import numpy as np
 
 from medssl.cohort import catalog
 from medssl.cohort.arrays import read_array
+from medssl.cohort.duplicates import near_duplicates
 from medssl.cohort.samples import Samples, make_samples
 from medssl.config import View
 from medssl.errors import UserError, unknown
@@ -148,6 +149,10 @@ class Cohort:
                 "Choose a smaller unit, or a target that is the same for all scans of a unit.",
             )
         return frame.drop_duplicates("unit")[["unit", "patient", "group", "label"]].reset_index(drop=True)
+
+    def near_duplicates(self) -> pd.DataFrame:
+        """first, second (scan ids), detail: pairs that show the same picture. See `medssl.cohort.duplicates`."""
+        return near_duplicates(self.path, self._scans)
 
     def samples(self, view: View | None = None) -> Samples:
         """Training samples of this View: made once, then memory-mapped. See `medssl.cohort.samples`."""

@@ -1,7 +1,8 @@
 """One split a cohort, by patient: pool, validation and test.
 
-Patients who are tied (one group, or an identical image under two keys) move together. The test part is frozen: a cohort
-that grows sends its new patients to the pool, and to another part only where they are tied to a patient there.
+Patients who are tied (one group, an identical image under two keys, near duplicates) move together. The test part is
+frozen: a cohort that grows sends its new patients to the pool, and to another part only where they are tied to a
+patient there.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pandas as pd
 
 from medssl.config import Fractions
 from medssl.errors import UserError
+from medssl.progress import say
 from medssl.workspace import digest, write_json
 
 PARTS = ("pool", "validation", "test")
@@ -61,9 +63,9 @@ def split_patients(patients: pd.DataFrame, fractions: Fractions) -> Split:
 
     Args:
         patients: one row per (patient, label); columns `patient`, `label` (missing for unlabeled), and `ties`, a
-            list of keys (group, content hashes): patients who share any key stay together. The order of rows decides
-            what is drawn, and the keys do not: in the cohort's own order, the same scans give the same split under any
-            secret.
+            list of keys (group, content hashes), and where it is there `near`, a list of keys of near duplicates:
+            patients who share any key stay together. The order of rows decides what is drawn, and the keys do not: in
+            the cohort's own order, the same scans give the same split under any secret.
         fractions: shares of test and validation among labeled patients. Unlabeled patients go to the pool, where
             pretraining can use them: in the test part they would be of no use to anybody.
     """
@@ -97,32 +99,66 @@ def split_patients(patients: pd.DataFrame, fractions: Fractions) -> Split:
     return Split.of(parts, fractions)
 
 
+def tied_patients(scans: pd.DataFrame, near: pd.DataFrame) -> pd.DataFrame:
+    """patient, ties, near: one row a patient in the order of `scans`, with the keys that tie it to others.
+
+    Args:
+        scans: as `Cohort.scans` gives them.
+        near: as `Cohort.near_duplicates` gives them.
+    """
+    keys = scans[["patient", "group", "content_hash"]].melt(id_vars="patient").dropna()
+    frame = keys.groupby("patient", sort=False)["value"].agg(lambda v: sorted(set(v))).rename("ties").reset_index()
+    owner = dict(zip(scans["scan"], scans["patient"], strict=True))
+    pairs: dict[str, list[str]] = {}
+    for number, (first, second) in enumerate(zip(near["first"], near["second"], strict=True)):
+        for scan in (first, second):
+            pairs.setdefault(owner[scan], []).append(f"near {number}")
+    return frame.assign(near=frame["patient"].map(lambda patient: pairs.get(patient, [])))
+
+
 def grow(split: Split, patients: pd.DataFrame) -> Split:
     """The same split for a cohort that changed: new patients join the pool, or the part that they are tied to.
 
+    A split that was drawn before near duplicates were known stays as it is; `torn` counts what it tears.
+
     Raises:
-        UserError: a new tie joins patients of different parts.
+        UserError: a new tie joins patients of different parts, or a new patient has near duplicates in two of them.
     """
-    component, part = components(patients), split.part_of()
-    where: dict[int, set[str]] = {}
-    for patient, number in component.items():
-        if patient in part:
-            where.setdefault(number, set()).add(part[patient])
-    torn = sum(len(parts) > 1 for parts in where.values())
-    if torn:
+    part = split.part_of()
+    new = set(patients["patient"]) - part.keys()
+    apart = [parts for parts, _ in _across(patients[["patient", "ties"]], part) if len(parts) > 1]
+    apart += [parts for parts, members in _across(patients, part) if len(parts) > 1 and members & new]
+    if apart:
         raise UserError(
-            f"{torn} group(s) of duplicates or tied patients now lie across pool, validation and test",
+            f"{len(apart)} group(s) of duplicates or tied patients now lie across pool, validation and test",
             "split.json",
             "Remove the duplicates from the source, or start a new cohort (its results will not be comparable).",
         )
     parts: dict[str, list[str]] = {p: [] for p in PARTS}
-    for patient, number in component.items():
-        parts[next(iter(where.get(number, {"pool"})))].append(patient)
+    for where, members in _across(patients, part):
+        home = next(iter(where), "pool")
+        for patient in members:
+            parts[part.get(patient, home)].append(patient)
     return Split.of(parts, split.fractions)
 
 
+def torn(split: Split, patients: pd.DataFrame) -> int:
+    """Groups of tied patients and near duplicates that lie across the parts of a split."""
+    return sum(len(parts) > 1 for parts, _ in _across(patients, split.part_of()))
+
+
+def _across(patients: pd.DataFrame, part: dict[str, str]) -> list[tuple[set[str], set[str]]]:
+    """(parts, patients) of each connected component; a patient without a part adds none."""
+    found: dict[int, tuple[set[str], set[str]]] = {}
+    for patient, number in components(patients).items():
+        parts, members = found.setdefault(number, (set(), set()))
+        members.add(patient)
+        parts |= {part[patient]} if patient in part else set()
+    return list(found.values())
+
+
 def components(patients: pd.DataFrame) -> dict[str, int]:
-    """Patient key -> number of its connected component, by shared `ties` (union-find)."""
+    """Patient key -> number of its connected component, by shared `ties` and `near` (union-find)."""
     parent: dict[str, str] = {}
 
     def root(key: str) -> str:
@@ -131,9 +167,11 @@ def components(patients: pd.DataFrame) -> dict[str, int]:
             key = parent[key]
         return key
 
-    for patient, ties in zip(patients["patient"], patients["ties"], strict=True):
-        for tie in ties:
-            parent[root(f"patient {patient}")] = root(f"tie {tie}")
+    for column in ("ties", "near"):
+        if column in patients:
+            for patient, ties in zip(patients["patient"], patients[column], strict=True):
+                for tie in ties:
+                    parent[root(f"patient {patient}")] = root(f"tie {tie}")
     numbers: dict[str, int] = {}
     names = patients["patient"].unique()
     return {p: numbers.setdefault(root(f"patient {p}"), len(numbers)) for p in names}
@@ -160,6 +198,11 @@ def cohort_split(folder: Path, patients: pd.DataFrame, fractions: Fractions) -> 
     grown = grow(stored, patients)
     if grown != stored:
         grown.save(path)
+    if count := torn(grown, patients):
+        say(
+            f"Note: {count} group(s) of near duplicates lie across this cohort's split, which was drawn before they "
+            "were known. A new cohort keeps them together."
+        )
     return grown
 
 

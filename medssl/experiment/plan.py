@@ -11,7 +11,7 @@ import pandas as pd
 
 from medssl.cohort import Cohort
 from medssl.cohort.budgets import Budgets, draw_budgets
-from medssl.cohort.splits import Split, cohort_split
+from medssl.cohort.splits import Split, cohort_split, tied_patients
 from medssl.config import Arm, Budget, Experiment, View
 from medssl.transfer import PIXELS, strategy
 from medssl.workspace import code_revision, digest
@@ -68,11 +68,9 @@ def make_plan(config: Experiment, cohort: Cohort) -> Plan:
 
 
 def patients_with_ties(cohort: Cohort, units: pd.DataFrame) -> pd.DataFrame:
-    """What `split_patients` needs: patients, labels, and keys that tie patients (group, identical images)."""
-    scans = cohort.scans()[["patient", "group", "content_hash"]]
-    ties = scans.melt(id_vars="patient").dropna().groupby("patient", sort=False)["value"].agg(lambda v: sorted(set(v)))
+    """What `split_patients` needs: patients, labels, and keys that tie patients (group, same or near images)."""
     frame = units[["patient", "label"]].drop_duplicates()
-    return ties.rename("ties").reset_index().merge(frame, on="patient", how="left")
+    return tied_patients(cohort.scans(), cohort.near_duplicates()).merge(frame, on="patient", how="left")
 
 
 def list_jobs(plan: Plan, encoder_keys: Mapping[str, str], samples_keys: Mapping[str, str]) -> list[Job]:
