@@ -113,13 +113,17 @@ def unit_numbers(table: pd.DataFrame, units: pd.Series, unit: str) -> np.ndarray
 def _encoder_source(
     arm: Arm, config: Experiment, pretrained: dict[str, tuple[str, Path]], samples: Samples
 ) -> tuple[EncoderSource | None, str]:
+    from medssl.training.identity import weights_key
+
     channels, dims = samples.images.shape[1], samples.view.spatial_dims
     if arm.pretrain:
         key, checkpoint = pretrained[arm.pretrain]
         return EncoderSource(config.pretraining[arm.pretrain].encoder, "checkpoint", channels, dims, checkpoint), key
     if arm.encoder == PIXELS:
         return None, PIXELS
-    return EncoderSource(arm.encoder, arm.init, channels, dims), f"{arm.encoder}-{arm.init}-{channels}-{config.seed}"
+    return EncoderSource(
+        arm.encoder, arm.init, channels, dims
+    ), f"{arm.encoder}-{weights_key(arm.init)}-{channels}-{config.seed}"
 
 
 def _features(

@@ -141,6 +141,11 @@ class Results:
         """What a reader must know before the figures, in plain sentences."""
         config = self.settings
         notes = [config.note] if config.note else []
+        if config.evaluate == "validation":
+            notes.append(
+                "Scored on the validation patients, to choose a recipe: wherever test patients are named below, these are "
+                "meant. Such figures are no result; the test patients were not looked at."
+            )
         if not self.complete:
             jobs = self.jobs()
             notes.append(
@@ -159,7 +164,7 @@ class Results:
         if table[["encoder", "size"]].drop_duplicates().shape[0] > 1:
             notes.append("Arms with different encoders or input sizes are compared across encoders, and marked so.")
         ledger = self.looks()
-        if ledger:
+        if ledger and config.evaluate == "test":
             notes.append(
                 f"The test patients of this cohort have been looked at {len(ledger)} time(s) (see its ledger)."
             )

@@ -8,6 +8,7 @@ import time
 import pandas as pd
 import pytest
 
+from medssl.cohort import Cohort
 from medssl.config import load_experiment
 from medssl.errors import MedsslError, UserError
 from medssl.experiment import Results, run
@@ -34,6 +35,35 @@ def test_test_patients_are_in_no_training_set(finished):
     budgets = json.loads((results.path / "budgets.json").read_text())
     trained = {unit for draw in budgets.values() for units in draw.values() for unit in units}
     assert trained and not trained & set(evidence["unit"])
+
+
+def test_recipes_are_scored_on_validation_patients_with_the_test_split_shut(finished):
+    results, workspace = finished
+    before = len(looks(workspace.cohort("tiny")))
+    arms = {name: results.settings.arms[name] for name in ("pixels", "random")}
+    changes = {"evaluate": "validation", "name": "tuning", "arms": arms, "baseline": ["pixels"], "claim": None}
+    tuned = run(results.settings.model_copy(update=changes), workspace, processes=1)
+    evidence, split = tuned.evidence(), json.loads((tuned.path / "split.json").read_text())
+    assert set(evidence["split"]) == {"validation"} and set(evidence["patient"]) == set(split["validation"])
+    assert len(looks(workspace.cohort("tiny"))) == before
+    assert any("validation patients" in note for note in tuned.notes)
+
+
+def test_an_encoder_from_a_file_is_known_by_its_content(finished, tmp_path):
+    from medssl.encoders import create_encoder, save_checkpoint
+    from medssl.experiment.plan import make_plan
+    from medssl.experiment.prepare import prepare_arm
+
+    results, workspace = finished
+    keys = []
+    for seed in (1, 2):
+        path = tmp_path / "weights.safetensors"
+        save_checkpoint(path, create_encoder("small", seed=seed), {}, {})
+        arm = results.settings.arms["random"].model_copy(update={"init": str(path)})
+        cohort = Cohort.open(workspace.cohort("tiny"))
+        plan = make_plan(results.settings.model_copy(update={"arms": {"file": arm}}), cohort)
+        keys.append(prepare_arm("file", plan, workspace, {}, cohort.samples(results.settings.view))[1])
+    assert keys[0] != keys[1] and not any(str(tmp_path) in key for key in keys)
 
 
 def test_arms_share_draws_and_seeds(finished):
