@@ -143,8 +143,8 @@ class Results:
         notes = [config.note] if config.note else []
         if config.evaluate == "validation":
             notes.append(
-                "Scored on the validation patients, to choose a recipe: wherever test patients are named below, these are "
-                "meant. Such figures are no result; the test patients were not looked at."
+                "Scored on the validation patients, to choose a recipe: wherever test patients are named below, "
+                "these are meant. Such figures are no result; the test patients were not looked at."
             )
         if not self.complete:
             jobs = self.jobs()
