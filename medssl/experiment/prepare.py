@@ -121,9 +121,8 @@ def _encoder_source(
         return EncoderSource(config.pretraining[arm.pretrain].encoder, "checkpoint", channels, dims, checkpoint), key
     if arm.encoder == PIXELS:
         return None, PIXELS
-    return EncoderSource(
-        arm.encoder, arm.init, channels, dims
-    ), f"{arm.encoder}-{weights_key(arm.init)}-{channels}-{config.seed}"
+    key = f"{arm.encoder}-{weights_key(arm.init)}-{channels}-{config.seed}"
+    return EncoderSource(arm.encoder, arm.init, channels, dims), key
 
 
 def _features(
