@@ -119,6 +119,8 @@ def tied_patients(scans: pd.DataFrame, near: pd.DataFrame) -> pd.DataFrame:
 def grow(split: Split, patients: pd.DataFrame) -> Split:
     """The same split for a cohort that changed: new patients join the pool, or the part that they are tied to.
 
+    Patients who are no longer in the cohort keep their place: a test patient who comes back is a test patient.
+
     A split that was drawn before near duplicates were known stays as it is; `torn` counts what it tears.
 
     Raises:
@@ -134,7 +136,8 @@ def grow(split: Split, patients: pd.DataFrame) -> Split:
             "split.json",
             "Remove the duplicates from the source, or start a new cohort (its results will not be comparable).",
         )
-    parts: dict[str, list[str]] = {p: [] for p in PARTS}
+    away = part.keys() - set(patients["patient"])  # they may come back, and not into another part
+    parts: dict[str, list[str]] = {p: [patient for patient in away if part[patient] == p] for p in PARTS}
     for where, members in _across(patients, part):
         home = next(iter(where), "pool")
         for patient in members:

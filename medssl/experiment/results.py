@@ -98,7 +98,8 @@ class Results:
         table = self.differences()
         table = table[(table["arm"] == arm) & (table["baseline"] == baseline) & (table["metric"] == metric)]
         once = bool(self.settings.arms[arm].pretrain)
-        sentences = [verdict_sentence(row, self.settings.per, once) for row in table.to_dict("records")]
+        how = tuple(self.settings.arms[name].strategy_name for name in (arm, baseline))
+        sentences = [verdict_sentence(row, self.settings.per, once, how) for row in table.to_dict("records")]
         return table[["budget", "arm", "baseline", "verdict"]].assign(sentence=sentences).reset_index(drop=True)
 
     @property

@@ -88,20 +88,23 @@ def sniff(file: File) -> Probe:
         return Probe(file, name)
     if looks_like_scan:
         raise Reject("wrong_content")
-    raise Ignore("archive" if head.startswith(ARCHIVES) or head.startswith(b"\x1f\x8b") else "not_a_scan")
+    raise Ignore("archive" if head.startswith((*ARCHIVES, GZIP)) else "not_a_scan")
 
 
 def read_head(file: File) -> bytes:
     """The first bytes; those of a gzip file decompressed, with its magic kept where that fails.
 
     Raises:
-        Reject: the file cannot be opened.
+        Reject: the file cannot be read.
         Ignore: a link that leads nowhere, a pipe or a device.
     """
     if not Path(file.path).is_file():
         raise Ignore("unsafe_link")
-    with open_file(file) as stream:
-        head = stream.read(4096 if file.name.lower().endswith(".gz") else HEAD)
+    try:
+        with open_file(file) as stream:
+            head = stream.read(4096 if file.name.lower().endswith(".gz") else HEAD)
+    except OSError:
+        raise Reject("unreadable") from None
     if head[:2] != GZIP:
         return head
     try:

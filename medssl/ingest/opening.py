@@ -1,4 +1,4 @@
-"""The one place where files of a source are opened, whether they lie on disk or inside an archive."""
+"""The one place where files of a source are opened."""
 
 from __future__ import annotations
 

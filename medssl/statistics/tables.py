@@ -88,13 +88,14 @@ def verdict(low: float, high: float) -> str:
     return "helps" if low > 0 else "hurts" if high < 0 else "no evidence"
 
 
-def verdict_sentence(row: Mapping, per: str, one_checkpoint: bool) -> str:
+def verdict_sentence(row: Mapping, per: str, one_checkpoint: bool, strategies: tuple[str, ...] = ()) -> str:
     """One sentence that a radiologist reads the same way as a statistician.
 
     Args:
         row: a row of `differences`.
         per: what a budget counts (`class` or `total`).
         one_checkpoint: the arm was pretrained once, so the interval does not hold the variance of pretraining.
+        strategies: of arm and baseline; where they differ, the gain is not the encoder's alone.
     """
     labels = (
         "all labels" if row["budget"] == "all" else f"{row['budget']} labels" + (" a class" if per == "class" else "")
@@ -103,6 +104,8 @@ def verdict_sentence(row: Mapping, per: str, one_checkpoint: bool) -> str:
     size = f"{metric} {row['difference']:+.3f}"
     who = row["arm"] + (" (this checkpoint)" if one_checkpoint else "")
     across = "" if row["same_encoder"] else " Different encoders or input sizes: the gain is not pretraining's alone."
+    if len(set(strategies)) > 1:
+        across += f" The strategies differ too ({' against '.join(strategies)})."
     if row["verdict"] == "not estimable":
         return f"With {labels}: {who} against {row['baseline']}: {size}, interval not estimable.{across}"
     interval = f"[{row['low']:+.3f}, {row['high']:+.3f}]"

@@ -30,6 +30,15 @@ def pixel_features(images: np.ndarray) -> np.ndarray:
     return out
 
 
+def standardise(features: np.ndarray, pool: np.ndarray) -> np.ndarray:
+    """(units, D) with mean 0 and spread 1 over the units `pool` (P,), whose labels that does not need.
+
+    With a handful of labels the labeled units alone would give a poor estimate of either.
+    """
+    known = features[pool]
+    return (features - known.mean(0)) / (known.std(0) + 1e-6)
+
+
 def unit_means(features: np.ndarray, unit_of: np.ndarray, units: int) -> np.ndarray:
     """Mean over the samples of each unit: (N, D) -> (units, D). Samples with unit -1 are left out."""
     used = unit_of >= 0

@@ -78,6 +78,14 @@ def test_a_growing_cohort_keeps_its_test_patients(old, new):
     assert {component[p] for p in fresh} <= {component[p] for p in split.test}
 
 
+def test_a_test_patient_who_was_away_comes_back_as_one(tmp_path):
+    patients = frame([(i, "ab"[i % 2], i) for i in range(30)])
+    first = cohort_split(tmp_path, patients, Fractions())
+    without = patients[patients["patient"] != first.test[0]]
+    assert first.test[0] in cohort_split(tmp_path, without, Fractions()).test
+    assert cohort_split(tmp_path, patients, Fractions()) == first
+
+
 def test_stored_split_is_reused_and_guarded(tmp_path):
     patients = frame([(i, "ab"[i % 2], i) for i in range(30)])
     first = cohort_split(tmp_path, patients, Fractions())

@@ -60,6 +60,11 @@ def test_sentences_say_what_the_interval_says():
     assert helps == (
         "With 5 labels a class: simclr (this checkpoint) helps over scratch by AUC +0.050 [+0.020, +0.080]."
     )
+    unlike = {**row, "low": 0.02, "high": 0.08, "verdict": "helps"}
+    assert "differ" not in verdict_sentence(unlike, "class", True, ("probe", "probe"))
+    assert verdict_sentence(unlike, "class", True, ("propagate", "finetune")).endswith(
+        "The strategies differ too (propagate against finetune)."
+    )
     none = verdict_sentence({**row, "low": -0.01, "high": 0.1, "verdict": "no evidence"}, "total", False)
     assert none.startswith("With 5 labels: no evidence of a difference between simclr and scratch")
     across = verdict_sentence(

@@ -3,6 +3,7 @@ import pytest
 
 from medssl.errors import UserError
 from medssl.transfer import pixel_features, unit_means
+from medssl.transfer.features import standardise
 
 
 def test_pixels_are_block_means():
@@ -19,3 +20,10 @@ def test_unit_means_leave_unlabeled_samples_out():
     assert unit_means(features, np.array([0, 0, -1, 1]), 2).tolist() == [[2.0], [5.0]]
     with pytest.raises(UserError, match="1 labeled unit"):
         unit_means(features, np.array([0, 0, -1, 0]), 2)
+
+
+def test_the_pool_sets_mean_and_spread_and_other_units_do_not():
+    features = np.array([[1.0, 4.0], [3.0, 8.0], [100.0, 0.0]])
+    scaled = standardise(features, np.array([0, 1]))
+    assert scaled[:2] == pytest.approx(np.array([[-1.0, -1.0], [1.0, 1.0]]), abs=1e-5)
+    assert scaled[2] == pytest.approx([98, -3], abs=1e-3)

@@ -5,7 +5,7 @@
     plan(probes, keys) -> Plan        which files make which scans
     read(job) -> Scan                 second pass, in a process of its own; may raise Reject
 
-A reader opens files with `medssl.ingest.opening.open_file`, since they may lie inside an archive.
+A reader opens files with `medssl.ingest.opening.open_file` and knows no paths.
 
 To add a format, write such a module and name it in READERS.
 """

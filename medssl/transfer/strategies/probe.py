@@ -1,8 +1,4 @@
-"""Linear probe: the encoder stays frozen, a linear model reads its features.
-
-The features are standardised with the mean and spread of the whole pool, whose labels it does not need: with a handful
-of labels the labeled units alone would give a poor estimate of either.
-"""
+"""Linear probe: the encoder stays frozen, a linear model reads its features, standardised with the whole pool."""
 
 from __future__ import annotations
 
@@ -10,6 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from medssl.config import Strict, register
+from medssl.transfer.features import standardise
 from medssl.transfer.problem import Problem
 
 
@@ -26,9 +23,7 @@ class Probe:
         self.settings = settings
 
     def predict(self, problem: Problem) -> np.ndarray:
-        features = problem.features()
-        pool = features[problem.pool]
-        scaled = (features - pool.mean(0)) / (pool.std(0) + 1e-6)
+        scaled = standardise(problem.features(), problem.pool)
         penalty = self.settings.penalty * scaled.shape[1]
         logits = problem.target.fit_linear(scaled[problem.train], problem.truth, penalty)
         return logits(scaled[problem.test])

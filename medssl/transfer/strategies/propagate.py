@@ -13,6 +13,7 @@ from pydantic import Field
 from scipy import sparse
 
 from medssl.config import Strict, register
+from medssl.transfer.features import standardise
 from medssl.transfer.problem import Problem
 
 SHARPNESS = 4.0  # of the softmax over the regression's values, which lie around 0 to 1; the order within a class stays
@@ -43,16 +44,14 @@ class Propagate:
     def predict(self, problem: Problem) -> np.ndarray:
         from sklearn.linear_model import Ridge
 
-        features = problem.features()
-        pool = features[problem.pool]
-        mean, spread = pool.mean(0), pool.std(0) + 1e-6
-        known = (pool - mean) / spread
+        scaled = standardise(problem.features(), problem.pool)
+        known = scaled[problem.pool]
         place = {unit: i for i, unit in enumerate(problem.pool.tolist())}
-        labels = np.zeros((len(pool), problem.target.outputs))
+        labels = np.zeros((len(known), problem.target.outputs))
         labels[[place[unit] for unit in problem.train.tolist()], problem.truth] = 1
         soft = spread_labels(known, labels, self.settings)
         model = Ridge(alpha=self.settings.penalty * known.shape[1]).fit(known, soft)
-        return SHARPNESS * model.predict((features[problem.test] - mean) / spread)
+        return SHARPNESS * model.predict(scaled[problem.test])
 
 
 def spread_labels(features: np.ndarray, labels: np.ndarray, settings: Settings) -> np.ndarray:
