@@ -136,7 +136,7 @@ def write_experiment(workspace: Path, name: str = "synthetic", draws: int = 4, t
     for arm, skill in SKILL.items():
         for k, budget in enumerate(config.budgets):
             for draw in range(draws):
-                job = Job(f"{arm}-{budget}-{draw}", arm, budget, draw, draw, ())
+                job = Job(f"{arm}-{budget}-{draw}", arm, budget, draw, draw, "32", ())
                 rows = _evidence(job, skill * (0.6 + 0.5 * k), test_units, rng)
                 rows.to_parquet(folder / "results" / f"{job.key}.parquet", index=False)
                 jobs.append(job)

@@ -10,7 +10,7 @@ import altair as alt
 import pandas as pd
 
 from medssl.errors import UserError
-from medssl.figures.style import INK, Theme, arm_colours, arm_shapes, configure, text_width
+from medssl.figures.style import INK, Theme, arm_colours, arm_dashes, arm_shapes, configure, text_width
 from medssl.figures.words import budget_key, budget_name, counts_by_budget, interval, metric_name
 
 LABEL_GAP = 17  # pixels between two arm names at the right edge
@@ -46,7 +46,7 @@ def label_efficiency(
     Raises:
         UserError: nothing to draw for this metric and these arms.
     """
-    colours, shapes = arm_colours(scores["arm"]), arm_shapes(scores["arm"])
+    colours, shapes, dashes = (of(scores["arm"]) for of in (arm_colours, arm_shapes, arm_dashes))
     counts = counts_by_budget(label_counts)
     frame = _frame(scores, counts, metric, arms, per, unit)
     names = [a for a in colours if a in set(frame["arm"])]
@@ -79,7 +79,8 @@ def label_efficiency(
         .mark_rule(strokeWidth=2, opacity=0.45)
         .encode(x=x, y=alt.Y("low:Q").scale(scale).title(""), y2="high:Q", color=colour)
     )
-    line = base.mark_line(strokeWidth=2.25).encode(y=y)
+    dash = alt.StrokeDash("arm:N").scale(domain=names, range=[dashes[a] for a in names]).legend(None)
+    line = base.mark_line(strokeWidth=2.25).encode(y=y, strokeDash=dash)
     points = base.mark_point(size=52, strokeWidth=1.75, opacity=1).encode(
         y=y,
         shape=shape,

@@ -33,6 +33,7 @@ SHAPES = {
     "pixels": "triangle-left",
 }
 _NAMES = list(PALETTE)
+DASHES = ([1, 0], [7, 4], [2, 3], [9, 3, 2, 3])
 
 FONT = "'Source Sans', 'Source Sans 3', 'Helvetica Neue', Helvetica, Arial, 'Liberation Sans', sans-serif"
 
@@ -59,27 +60,42 @@ def arm_colours(names: Iterable[str]) -> dict[str, str]:
 
     Args:
         names: all arms of the experiment, not only those shown: arms whose hashes point at one colour part ways here.
+            More than eight share colours, and are told apart by `arm_shapes` and `arm_dashes`.
     """
-    return {name: PALETTE[slot] for name, slot in _slots(names).items()}
+    return {name: PALETTE[slot] for name, (slot, _) in _slots(names).items()}
 
 
 def arm_shapes(names: Iterable[str]) -> dict[str, str]:
-    """A marker shape for each arm, so that arms can be told apart without colour."""
-    return {name: SHAPES[slot] for name, slot in _slots(names).items()}
+    """A marker shape for each arm, for those who see no colour; another one where a colour is shared."""
+    shift = {name: (_NAMES.index(slot) + 3 * turn) % len(_NAMES) for name, (slot, turn) in _slots(names).items()}
+    return {name: SHAPES[_NAMES[place]] for name, place in shift.items()}
 
 
-def _slots(names: Iterable[str]) -> dict[str, str]:
-    """Arm -> key of PALETTE: listed names their own, others by hash (by order of name where two want one)."""
+def arm_dashes(names: Iterable[str]) -> dict[str, list[int]]:
+    """A dash pattern (pixels drawn, pixels left out) for each arm: solid for the first of a colour."""
+    return {name: DASHES[turn % len(DASHES)] for name, (_, turn) in _slots(names).items()}
+
+
+def _slots(names: Iterable[str]) -> dict[str, tuple[str, int]]:
+    """Arm -> (key of PALETTE, how many arms had it before): listed names their own, others one that is free, by hash.
+
+    Where none is free, an arm shares the colour of the listed name that it begins with (`simclr_probe`: simclr).
+    """
     unique = sorted(set(names))
-    taken = {name: name for name in unique if name in PALETTE}
+    taken = {name: (name, 0) for name in unique if name in PALETTE}
     free = [slot for slot in _NAMES if slot not in taken]
+    turns = dict.fromkeys(_NAMES, 1)
     for name in (n for n in unique if n not in PALETTE):
-        pool = free or _NAMES
         first = int(hashlib.sha256(name.encode()).hexdigest(), 16) % len(_NAMES)
-        slot = next(s for s in _NAMES[first:] + _NAMES[:first] if s in pool)
-        taken[name] = slot
-        if slot in free:
+        around = _NAMES[first:] + _NAMES[:first]
+        if free:
+            slot = next(s for s in around if s in free)
             free.remove(slot)
+            taken[name] = (slot, 0)
+        else:
+            family = max((s for s in _NAMES if name.startswith(f"{s}_")), key=len, default=around[0])
+            taken[name] = (family, turns[family])
+            turns[family] += 1
     return {name: taken[name] for name in unique}
 
 

@@ -13,6 +13,7 @@ from synthetic import ARMS, LABEL_COUNTS, differences, histories, scores
 
 from medssl import figures
 from medssl.errors import UserError
+from medssl.figures import style
 from medssl.figures.style import PALETTE
 
 
@@ -193,3 +194,13 @@ def test_files_are_written_and_stand_alone(tmp_path):
 def test_dark_charts_have_light_text():
     background = figures.label_efficiency(scores(), LABEL_COUNTS, theme="dark").to_dict()["background"]
     assert background != figures.label_efficiency(scores(), LABEL_COUNTS).to_dict()["background"]
+
+
+def test_any_number_of_arms_can_be_told_apart():
+    arms = [*style.PALETTE, "pixels_propagate", "simclr_probe", "simclr_finetune", "imagenet_224", "new", "other"]
+    colours, shapes, dashes = style.arm_colours(arms), style.arm_shapes(arms), style.arm_dashes(arms)
+    assert len({(colours[a], shapes[a]) for a in arms}) == len(arms)
+    assert colours["simclr_probe"] == colours["simclr"] and dashes["simclr_probe"] != dashes["simclr"]
+    assert all(dashes[a] == style.DASHES[0] for a in style.PALETTE)
+    few = ["simclr", "simclr_probe", "new"]
+    assert len(set(style.arm_colours(few).values())) == 3  # while hues are free, nobody shares one
