@@ -16,7 +16,7 @@ from typing import Any
 
 from medssl.errors import MedsslError, UserError
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 FILE_NAME = "catalog.sqlite"
 
 SCHEMA = """
@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS scans(
     scan TEXT PRIMARY KEY, patient TEXT NOT NULL, grp TEXT, exam TEXT NOT NULL, series TEXT NOT NULL,
     modality TEXT, vendor TEXT, body_part TEXT, kind TEXT NOT NULL, shape TEXT NOT NULL, dtype TEXT NOT NULL,
     spacing TEXT, affine TEXT, unit TEXT NOT NULL, percentiles TEXT, content_hash TEXT NOT NULL, source TEXT,
-    patient_from TEXT NOT NULL);
+    patient_from TEXT NOT NULL, attributes TEXT);
 CREATE INDEX IF NOT EXISTS scans_by_content ON scans(content_hash, scan);
 CREATE INDEX IF NOT EXISTS scans_by_patient ON scans(patient);
 CREATE TABLE IF NOT EXISTS files(
@@ -41,9 +41,9 @@ CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT);
 
 SCAN_COLUMNS = (
     "scan", "patient", "grp", "exam", "series", "modality", "vendor", "body_part", "kind", "shape", "dtype",
-    "spacing", "affine", "unit", "percentiles", "content_hash", "source", "patient_from",
+    "spacing", "affine", "unit", "percentiles", "content_hash", "source", "patient_from", "attributes",
 )  # fmt: skip
-JSON_COLUMNS = ("shape", "spacing", "affine", "percentiles")
+JSON_COLUMNS = ("shape", "spacing", "affine", "percentiles", "attributes")
 
 
 def create(folder: Path) -> None:
@@ -144,6 +144,7 @@ def put_scan(
         labels: values that came with the scan itself, by target.
     """
     scan = row["scan"]
+    row = {"attributes": {}, **row}
     values = [json.dumps(row[c]) if c in JSON_COLUMNS and row[c] is not None else row[c] for c in SCAN_COLUMNS]
     marks = ",".join("?" * len(SCAN_COLUMNS))
     db.execute(f"INSERT OR REPLACE INTO scans({','.join(SCAN_COLUMNS)}) VALUES({marks})", values)

@@ -24,6 +24,7 @@ def row(code: str) -> tuple[str, str, str, str]:
     return (code, *FINDINGS[code])
 
 
+_RECODE = "Convert the files to an uncompressed or JPEG 2000 syntax."
 _RESEND = "Export the series again from the PACS, or leave it out."
 
 FINDINGS: dict[str, Finding] = {
@@ -43,8 +44,17 @@ FINDINGS: dict[str, Finding] = {
     "unsupported_pixels": Finding(
         "error", "The pixels have a layout that is not understood.", "Convert the file to gray values or RGB."
     ),
-    "multi_frame": Finding(
-        "error", "One DICOM object holds many frames, which is not read.", "Export as single-frame files."
+    "codec_video": Finding("error", "The object is a compressed video (MPEG).", "Export its frames as images."),
+    "codec_jpeg2000_part2": Finding(
+        "error", "The pixels are compressed with JPEG 2000 Part 2, which cannot be read here.", _RECODE
+    ),
+    "codec_jpeg_xl": Finding("error", "The pixels are compressed with JPEG XL, which cannot be read here.", _RECODE),
+    "codec_elsewhere": Finding("error", "The pixels are not in the file but on a server (JPIP).", _RESEND),
+    "codec_encapsulated": Finding("error", "The pixels are in fragments that cannot be read here.", _RECODE),
+    "codec_deflated_frames": Finding("error", "The frames are deflated one by one, which is not read here.", _RECODE),
+    "bad_frames": Finding("error", "The object's frames do not fit what is said of them.", _RESEND),
+    "bad_mosaic": Finding(
+        "error", "A Siemens mosaic without its private header: its slices cannot be placed.", _RESEND
     ),
     "several_pages": Finding("error", "The TIFF holds several pages.", "Save each page as a file of its own."),
     "missing_slices": Finding("error", "Slices are missing inside the series.", _RESEND),
@@ -56,7 +66,6 @@ FINDINGS: dict[str, Finding] = {
     ),
     "bad_rescale": Finding("error", "The numbers that turn stored values into intensities make no sense.", _RESEND),
     "mixed_series": Finding("error", "The images of the series do not belong to one volume.", _RESEND),
-    "colour_volume": Finding("error", "A stack of colour slices is not read.", "Leave it out."),
     "only_padding": Finding("error", "The scan holds no measured value.", "Leave it out."),
     "bad_dimensions": Finding("error", "The NIfTI has a number of dimensions that is not a scan.", "Save 3-D volumes."),
     "mask_without_image": Finding(
@@ -95,7 +104,36 @@ FINDINGS: dict[str, Finding] = {
     "gantry_tilt": Finding(
         "info", "The gantry was tilted: slices are stacked obliquely, as the affine says.", "Nothing."
     ),
-    "few_slices": Finding("info", "The volume has fewer than four slices.", "Check that the series is complete."),
+    "mixed_orientations": Finding(
+        "warning",
+        "The series holds stacks in different directions, as localizers do; each is a scan of its own.",
+        "Leave it out where it is a localizer.",
+    ),
+    "not_a_volume": Finding(
+        "warning",
+        "All images of the series show the same place (as in bolus tracking); each stands for itself as a 2-D image.",
+        "Leave it out where it is a monitoring series.",
+    ),
+    "step_changes": Finding(
+        "warning", "The distance between slices changes within the series; each part is a scan of its own.",
+        "Check that no slices are missing where the parts meet.",
+    ),
+    "ordered_by_time": Finding(
+        "info", "Time points were told apart by the order of acquisition times at each place.", "Nothing."
+    ),
+    "mixed_settings": Finding(
+        "warning", "Slices of one volume differ in thickness, kernel, echo, b-value or kind of image.", "Check them."
+    ),
+    "overlapping_slices": Finding("info", "Slices are thicker than their distance: they overlap.", "Nothing."),
+    "slice_gaps": Finding("info", "Slices are thinner than their distance: there are gaps between them.", "Nothing."),
+    "frames_left_out": Finding(
+        "warning", "Other frames of the same object could not be used.", "Export the object again."
+    ),
+    "film": Finding("info", "A film or multi-frame object: each frame is an image of its own.", "Nothing."),
+    "film_thinned": Finding(
+        "info", "A film of more than 64 frames: 64 of them, evenly spread, are images of their own.", "Nothing."
+    ),
+    "few_slices": Finding("warning", "The volume has fewer than four slices.", "Check that the series is complete."),
     "no_geometry": Finding(
         "warning", "The slice does not say where it lies, so it stands for itself as a 2-D image.", "Export it again."
     ),
@@ -103,6 +141,10 @@ FINDINGS: dict[str, Finding] = {
     "detector_spacing": Finding(
         "info", "The pixel spacing is the detector's, not the patient's: objects are magnified.", "Nothing."
     ),
+    "magnified_spacing": Finding(
+        "info", "The pixel spacing is the detector's, divided by the estimated magnification.", "Nothing."
+    ),
+    "not_hounsfield": Finding("warning", "A CT whose values are not in HU, as its rescale says.", "Check its origin."),
     "no_rescale": Finding("warning", "A CT without rescale values: intensities are not HU.", "Export it again."),
     "padding_masked": Finding("info", "Padding pixels outside the scan were masked.", "Nothing."),
     "not_finite": Finding("warning", "Voxels without a finite value were masked.", "Check what wrote them."),
@@ -120,8 +162,11 @@ FINDINGS: dict[str, Finding] = {
     "not_a_scan": Finding("info", "Files that are no scans (text, tables, documents).", ""),
     "archive": Finding("info", "Archives are not opened.", "Unpack them."),
     "dicomdir": Finding("info", "DICOMDIR indexes; the images themselves are read.", ""),
-    "no_pixels": Finding("info", "DICOM objects without an image (reports, plans, presentation states).", ""),
-    "derived_object": Finding("info", "DICOM segmentations, doses and other objects made from images.", ""),
+    "structured_report": Finding("info", "DICOM reports and key object selections.", ""),
+    "presentation_state": Finding("info", "DICOM presentation states (how an image was shown).", ""),
+    "radiotherapy_object": Finding("info", "Radiotherapy plans, doses and structure sets.", ""),
+    "no_pixels": Finding("info", "DICOM objects without an image (waveforms, documents, raw data).", ""),
+    "derived_object": Finding("info", "DICOM parametric maps, surfaces and other objects made from images.", ""),
     "unsafe_link": Finding("info", "Links that lead nowhere or in a circle.", ""),
     "inside_cohort": Finding("info", "Files of the cohort itself.", ""),
 }  # fmt: skip

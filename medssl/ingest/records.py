@@ -8,6 +8,17 @@ from typing import Any
 import numpy as np
 
 
+Value = str | int | float | bool
+
+# What a scan may carry besides the catalog's columns: numbers, and words of a closed vocabulary; never text of a file.
+ATTRIBUTES = frozenset(
+    """
+    time_point echo_time_ms b_value temporal_position trigger_time_ms acquisition frame image_type component
+    slice_thickness_mm gantry_tilt_degrees pixel_spacing_from magnification rescale_type forms_apart_mm mosaic
+    """.split()
+)
+
+
 class Reject(Exception):
     """The file or series should have been a scan and cannot be one; `code` is a key of `findings.FINDINGS`."""
 
@@ -76,11 +87,12 @@ class Scan:
     """What a reader hands over.
 
     Attributes:
-        array: (z, y, x) in RAS+, (y, x) or (C, y, x).
-        kind: volume, image or colour.
+        array: (z, y, x) in RAS+, (y, x), (C, y, x) or (C, z, y, x).
+        kind: volume, image, colour, or colour_volume (channels first, then z, y, x).
         spacing: mm in the order of the spatial axes of `array`, or None.
         affine: 4 x 4, index (x, y, z) of `array` -> RAS+ mm, or None.
         padding: True where there is no measurement, on the grid of `array`, or None.
+        attributes: values by the names in ATTRIBUTES.
     """
 
     array: np.ndarray
@@ -93,6 +105,7 @@ class Scan:
     body_part: str = "unknown"
     padding: np.ndarray | None = None
     findings: list[str] = field(default_factory=list)
+    attributes: dict[str, Value] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from medssl.cohort.arrays import content_hash, remove_array, write_array
 from medssl.errors import MedsslError
-from medssl.ingest.records import Job, Reject, Scan
+from medssl.ingest.records import ATTRIBUTES, Job, Reject, Scan
 
 PERCENTILES = (0.5, 1, 5, 50, 95, 99, 99.5)
 MAX_SAMPLE = 1_000_000  # voxels from which percentiles are taken: an even stride through larger scans
@@ -54,6 +54,7 @@ def store(folder: Path, job: Job, scan: Scan) -> dict[str, Any]:
         "content_hash": content_hash(array),
         "source": job.source,
         "patient_from": job.patient_from,
+        "attributes": {name: value for name, value in scan.attributes.items() if name in ATTRIBUTES},
     }
     try:
         write_array(folder, job.scan, array)

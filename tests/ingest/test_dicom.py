@@ -211,7 +211,7 @@ def test_files_that_are_no_images_are_ignored(tmp_path, take) -> None:
     (source / "README.txt").write_text("hello")
     (source / ".DS_Store").write_text("x")
     _, counts = take(source)
-    assert counts.ignored_as == {"no_pixels": 1, "dicomdir": 1, "not_a_scan": 1, "hidden": 1}
+    assert counts.ignored_as == {"structured_report": 1, "dicomdir": 1, "not_a_scan": 1, "hidden": 1}
 
 
 def test_a_data_set_without_preamble_is_found(tmp_path, take) -> None:

@@ -1,62 +1,85 @@
-"""Slices -> stacks with an exact affine (PS3.3 C.7.6.2.1.1), or the reason why they are none.
+"""Where slices lie (PS3.3 C.7.6.2.1.1): their order, whether they are an even stack, and its exact affine.
 
 All points are in DICOM's LPS mm; `affine_ras` turns them to RAS+ at the very end.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 
-from medssl.ingest.readers.dicom.header import REPEATS, Header
+from medssl.ingest.readers.dicom.header import Header
 from medssl.ingest.records import Reject
 
 SAME_DIRECTION = 2e-3  # difference of direction cosines within a stack (0.1 degrees)
+SAME_SPACING = 1e-4  # of the pixel spacing
 STEP_TOLERANCE = 0.02  # of the step, and
 POSITION_TOLERANCE_MM = 0.02  # how far a slice may lie from where an even stack has it
 SAME_PLACE_MM = 1e-3
-ENOUGH = 3  # slices in each of the stacks into which a series may be taken apart
 
 
 def same_plane(a: Header, b: Header) -> bool:
-    """Whether two slices may belong to one stack: same matrix, pixel size and direction."""
-    if (a.rows, a.columns, a.samples) != (b.rows, b.columns, b.samples):
+    """Whether two slices may belong to one stack: same matrix, pixel size and direction, and the same kind of value."""
+    if (a.rows, a.columns, a.samples, a.container) != (b.rows, b.columns, b.samples, b.container):
         return False
-    if a.spacing is None or b.spacing is None or not np.allclose(a.spacing, b.spacing, rtol=1e-4):
+    if (a.rescale_type, a.table) != (b.rescale_type, b.table):
         return False
-    return bool(np.allclose(a.orientation, b.orientation, atol=SAME_DIRECTION))  # type: ignore[arg-type]
+    if a.orientation == b.orientation and a.spacing == b.spacing:
+        return True
+    assert a.spacing is not None and b.spacing is not None
+    near = all(abs(p - q) <= SAME_SPACING * q for p, q in zip(a.spacing, b.spacing, strict=True))
+    return near and same_direction(a, b)
 
 
-def stacks(slices: Sequence[Header]) -> list[list[int]]:
-    """Indices of the slices of each even stack, in the order of their projection on the slice normal.
+def same_direction(a: Header, b: Header) -> bool:
+    assert a.orientation is not None and b.orientation is not None
+    return all(abs(p - q) <= SAME_DIRECTION for p, q in zip(a.orientation, b.orientation, strict=True))
 
-    Slices that repeat positions are told apart by echo, time or b-value; a change of thickness within the series parts
-    two stacks. Anything else that is not even is refused: its spacing would be wrong.
+
+class Plane:
+    """Slices of one plane, by index: `positions` (N, 3) and `depths` (N,) along the normal, in mm.
 
     Raises:
-        Reject: the code says what is wrong with the positions.
+        Reject: the two directions of the first slice are not of unit length or not perpendicular.
     """
-    everything = sort(slices, range(len(slices)))
-    problem = uneven(slices, everything)
-    if problem is None:
-        return [everything]
-    keys = REPEATS if problem == "duplicate_slices" else ("SliceThickness",)
-    for key in keys:
-        parts: dict[str, list[int]] = defaultdict(list)
-        for i in everything:
-            header = slices[i]
-            parts[str(header.thickness) if key == "SliceThickness" else header.repeats[REPEATS.index(key)]].append(i)
-        if len(parts) > 1 and all(len(p) >= ENOUGH and uneven(slices, p) is None for p in parts.values()):
-            return list(parts.values())
-    raise Reject(problem)
 
+    def __init__(self, slices: Sequence[Header]) -> None:
+        self.slices = slices
+        self.positions = np.array([s.position for s in slices], float)
+        self.depths = self.positions @ normal_of(slices[0])
+        self.numbers = np.array([s.number for s in slices])
 
-def sort(slices: Sequence[Header], indices: Sequence[int]) -> list[int]:
-    """By the projection of ImagePositionPatient on the slice normal; ties by instance number."""
-    normal = normal_of(slices[indices[0]])
-    return sorted(indices, key=lambda i: (float(np.dot(normal, slices[i].position)), slices[i].number))  # type: ignore[arg-type]
+    def sort(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """By depth; ties by instance number."""
+        indices = np.asarray(indices, int)
+        return indices[np.lexsort((indices, self.numbers[indices], self.depths[indices]))]
+
+    def places(self, order: np.ndarray) -> np.ndarray:
+        """0, 1, 2, ...: the how-manieth distinct depth each slice of a sorted list lies at."""
+        return np.concatenate([[0], np.cumsum(np.diff(self.depths[order]) >= SAME_PLACE_MM)])
+
+    def problem(self, order: np.ndarray) -> str | None:
+        """None for an even stack in this order, else the code of what is wrong. One slice is even."""
+        if len(order) < 2:
+            return None
+        positions, depths = self.positions[order], self.depths[order]
+        gaps = np.diff(depths)
+        if depths[-1] - depths[0] < SAME_PLACE_MM:
+            return "not_a_volume"
+        if gaps.min() < SAME_PLACE_MM:
+            return "duplicate_slices"
+        step = (positions[-1] - positions[0]) / (len(order) - 1)
+        tolerance = POSITION_TOLERANCE_MM + STEP_TOLERANCE * float(np.median(gaps))
+        off = positions - (positions[0] + np.arange(len(order))[:, None] * step)
+        if np.linalg.norm(off, axis=1).max() <= tolerance:
+            return None
+        along = np.abs(depths - (depths[0] + np.arange(len(order)) * gaps.mean()))
+        if along.max() <= tolerance:
+            return "shifted_slices"
+        multiples = gaps / gaps.min()
+        whole = np.abs(multiples - np.rint(multiples)).max() < 0.1
+        return "missing_slices" if whole and np.rint(multiples).max() >= 2 else "uneven_slices"
 
 
 def normal_of(header: Header) -> np.ndarray:
@@ -70,28 +93,6 @@ def normal_of(header: Header) -> np.ndarray:
         raise Reject("bad_geometry")
     normal = np.cross(row, column)
     return normal / np.linalg.norm(normal)
-
-
-def uneven(slices: Sequence[Header], order: Sequence[int]) -> str | None:
-    """None for an even stack, else the code of what is wrong. One slice is even."""
-    if len(order) < 2:
-        return None
-    positions = np.array([slices[i].position for i in order])
-    depths = positions @ normal_of(slices[order[0]])
-    gaps = np.diff(depths)
-    if gaps.min() < SAME_PLACE_MM:
-        return "duplicate_slices"
-    step = (positions[-1] - positions[0]) / (len(order) - 1)
-    tolerance = POSITION_TOLERANCE_MM + STEP_TOLERANCE * float(np.median(gaps))
-    off = positions - (positions[0] + np.arange(len(order))[:, None] * step)
-    if np.linalg.norm(off, axis=1).max() <= tolerance:
-        return None
-    along = np.abs(depths - (depths[0] + np.arange(len(order)) * gaps.mean()))
-    if along.max() <= tolerance:
-        return "shifted_slices"
-    multiples = gaps / gaps.min()
-    whole = np.abs(multiples - np.rint(multiples)).max() < 0.1
-    return "missing_slices" if whole and np.rint(multiples).max() >= 2 else "uneven_slices"
 
 
 def affine_ras(slices: Sequence[Header]) -> np.ndarray:
@@ -112,8 +113,8 @@ def affine_ras(slices: Sequence[Header]) -> np.ndarray:
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
 
 
-def is_tilted(affine: np.ndarray) -> bool:
-    """Whether slices are not stacked along their normal (more than 0.5 degrees off)."""
-    normal = np.cross(affine[:3, 0], affine[:3, 1])
-    step = affine[:3, 2]
-    return abs(normal @ step) < np.cos(np.radians(0.5)) * np.linalg.norm(normal) * np.linalg.norm(step)
+def tilt_degrees(affine: np.ndarray) -> float:
+    """Between the direction in which slices are stacked and their normal; 0 for a box."""
+    normal, step = np.cross(affine[:3, 0], affine[:3, 1]), affine[:3, 2]
+    cosine = abs(normal @ step) / (np.linalg.norm(normal) * np.linalg.norm(step))
+    return float(np.degrees(np.arccos(min(1.0, cosine))))

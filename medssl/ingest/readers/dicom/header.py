@@ -1,4 +1,8 @@
-"""The first pass over a DICOM file: a whitelist of attributes, checked, and where its pixels lie."""
+"""The first pass over a DICOM file: a whitelist of attributes, checked, and where its pixels lie.
+
+A file gives one `Header` an image: one for a single-frame object, one a frame for others (`frames`), one a tile for a
+Siemens mosaic. Whatever comes later sees images, and not files.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +10,35 @@ import math
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
+from sys import intern
 from typing import Any, BinaryIO
 
 from medssl.ingest.opening import open_file
+from medssl.ingest.readers.dicom.kinds import check_kind, check_size, check_syntax, is_multiframe
 from medssl.ingest.records import File, Ignore, Reject
 
-DICOMDIR = "1.2.840.10008.1.3.10"
-UNCOMPRESSED = {"1.2.840.10008.1.2": 8, "1.2.840.10008.1.2.1": 12}  # syntax -> bytes from pixel tag to first pixel
-NOT_SCANS = ("Segmentation", "RT Dose", "RT Image", "Parametric Map", "Surface", "Presentation")
-MAX_PIXELS = 400_000_000
+IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+PIXEL_DATA = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")  # little and big endian
+FLOAT_DATA = (b"\xe0\x7f\x08\x00", b"\xe0\x7f\x09\x00", b"\x7f\xe0\x00\x08", b"\x7f\xe0\x00\x09")
+UNKNOWN_LENGTH = 0xFFFFFFFF
+
+# What can tell images of one series apart that lie at the same place, the surest first. `thickness` and `kernel` part
+# stacks that lie side by side as well.
+KEYS = (
+    "echo", "b_value", "temporal", "stack", "component", "kernel", "dimensions", "gradient", "trigger", "image_type",
+    "acquisition", "thickness",
+)  # fmt: skip
 
 TAGS = """
     SOPClassUID SOPInstanceUID SeriesInstanceUID StudyInstanceUID PatientID IssuerOfPatientID InstitutionName Modality
     Manufacturer BodyPartExamined Rows Columns SamplesPerPixel PhotometricInterpretation PlanarConfiguration
     BitsAllocated BitsStored HighBit PixelRepresentation NumberOfFrames ImagePositionPatient ImageOrientationPatient
-    PixelSpacing ImagerPixelSpacing SliceThickness RescaleSlope RescaleIntercept RescaleType PixelPaddingValue
-    PixelPaddingRangeLimit InstanceNumber AcquisitionNumber EchoTime TemporalPositionIdentifier DiffusionBValue
-    TriggerTime
+    PixelSpacing ImagerPixelSpacing EstimatedRadiographicMagnificationFactor SliceThickness RescaleSlope
+    RescaleIntercept RescaleType PixelPaddingValue PixelPaddingRangeLimit PresentationLUTShape InstanceNumber
+    AcquisitionNumber AcquisitionTime EchoTime TemporalPositionIdentifier DiffusionBValue DiffusionGradientOrientation
+    TriggerTime ImageType ConvolutionKernel StackID ModalityLUTSequence
     """.split()
-
-# In a series whose slices repeat positions, the first of these that tells the repetitions apart (a time point, echo or
-# b-value is a scan of its own).
-REPEATS = ("EchoTime", "TemporalPositionIdentifier", "DiffusionBValue", "TriggerTime", "AcquisitionNumber")
+SIEMENS_B_VALUE = 0x0019100C  # with its creator at (0019,0010)
 
 
 @dataclass(slots=True)
@@ -36,9 +47,15 @@ class Header:
 
     Attributes:
         position, orientation, spacing: LPS mm (PS3.3 C.7.6.2.1.1); spacing is (between rows, between columns).
+        spacing_from: patient, detector, or magnified (the detector's, divided by the estimated magnification).
         padding: PixelPaddingValue and its range limit, as the file gives them (the sign may be wrong).
-        offset: of the first pixel in the file where it is uncompressed little endian, else 0.
-        repeats: values of REPEATS.
+        inverted: the highest value is shown black.
+        table: a Modality LUT stands for the rescale.
+        keys: values of KEYS, as text. time: seconds since midnight of the acquisition, or None.
+        offset: of the image's first pixel in the file where it can be read there (uncompressed little endian), else 0.
+        frame, frames: which of the file's frames, of how many; tiles: of a mosaic, a side, else 0 (`frame` is a tile).
+        own: the frames have functional groups, so that their geometry is meant (and a film's is not).
+        container: frames of different containers never belong to one volume; empty for single-frame files.
     """
 
     sop: str
@@ -60,16 +77,33 @@ class Header:
     position: tuple[float, ...] | None
     orientation: tuple[float, ...] | None
     spacing: tuple[float, ...] | None
-    detector_spacing: bool
+    spacing_from: str
+    magnification: float
     thickness: float | None
     slope: float
     intercept: float
     rescaled: bool
     rescale_type: str
+    table: bool
     padding: tuple[int, int] | None
+    inverted: bool
     number: int
-    repeats: tuple[str, ...]
+    keys: tuple[str, ...]
+    time: float | None
     offset: int
+    frame: int = 0
+    frames: int = 1
+    tiles: int = 0
+    own: bool = False
+    container: str = ""
+
+    @property
+    def is_located(self) -> bool:
+        return self.position is not None and self.orientation is not None and self.spacing is not None
+
+    @property
+    def frame_bytes(self) -> int:
+        return (self.rows * self.columns * self.samples * self.allocated + 7) // 8
 
 
 def sniff(head: bytes, name: str) -> bool:
@@ -82,8 +116,8 @@ def sniff(head: bytes, name: str) -> bool:
     return explicit or struct.unpack("<I", head[4:8])[0] <= 64
 
 
-def probe(source: File) -> Header:
-    """Read a file's header.
+def probe(source: File) -> list[Header] | Any:
+    """The headers of a file's images, or what `segmentation.probe` makes of a DICOM SEG.
 
     Raises:
         Ignore: no image (report, plan, DICOMDIR).
@@ -92,41 +126,46 @@ def probe(source: File) -> Header:
     import pydicom
     from pydicom.config import disable_value_validation
 
+    from medssl.ingest.readers.dicom import frames, segmentation
+
     with open_file(source) as file, disable_value_validation():
         try:
-            data = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=TAGS)
+            check_size(file, source)
+            data = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=_wanted())
+        except Reject:
+            raise
         except Exception:  # pydicom raises whatever its parser stumbles over
             raise Reject("unreadable") from None
-        syntax = str(getattr(data.file_meta, "TransferSyntaxUID", "")) or _bare_syntax(data)
-        media = str(getattr(data.file_meta, "MediaStorageSOPClassUID", ""))
+        syntax = str(getattr(data.file_meta, "TransferSyntaxUID", "")) or (
+            IMPLICIT if data.original_encoding[0] else EXPLICIT
+        )
         values = _values(data)
-        kind = str(values.get("SOPClassUID", media) or "")
-        if DICOMDIR in (media, kind):
-            raise Ignore("dicomdir")
-        name = pydicom.uid.UID(kind).name
+        sop_class = str(values.get("SOPClassUID", getattr(data.file_meta, "MediaStorageSOPClassUID", "")) or "")
         offset = _pixel_offset(file, syntax)
-        file.seek(128)
-        claims = file.read(4) == b"DICM"
-    if offset is None:
-        if "Image Storage" in name and "Rows" in values:
+        check_kind(file, sop_class, offset is not None, "Rows" in values)
+        check_syntax(syntax)
+        if segmentation.is_one(sop_class):
+            return segmentation.probe(source)
+        header = _header(values, offset or 0)
+        if header.offset and source.size < header.offset + header.frames * header.frame_bytes:
             raise Reject("truncated")
-        if "Image Storage" in name or (claims and not kind):
-            raise Reject("unreadable")
-        raise Ignore("no_pixels" if kind else "not_a_scan")
-    if any(word in name for word in NOT_SCANS):
-        raise Ignore("derived_object")
-    if (_number(values.get("NumberOfFrames")) or 1) > 1:
-        raise Reject("multi_frame")
-    header = _header(values, offset if syntax in UNCOMPRESSED else 0)
-    if header.offset:
-        needed = header.rows * header.columns * header.samples * header.allocated // 8
-        if source.size < header.offset + needed:
-            raise Reject("truncated")
-    return header
+        _check_claims(header, source)
+        if header.frames > 1 or (header.position is None and is_multiframe(sop_class)):
+            return frames.of_multiframe(source, header)
+        if "MOSAIC" in header.keys[KEYS.index("image_type")].split("\\"):
+            return frames.of_mosaic(source, header)
+        return [header]
 
 
-def _bare_syntax(data: Any) -> str:
-    return "1.2.840.10008.1.2" if data.original_encoding[0] else "1.2.840.10008.1.2.1"
+def _check_claims(header: Header, source: File) -> None:
+    """Sizes that no codec reaches are refused before anything is allocated: 64 MiB and 2,000 times the file.
+
+    Raises:
+        Reject: too_large.
+    """
+    whole = header.frames * header.frame_bytes
+    if whole > 64 << 20 and whole > 2000 * source.size or header.frames > max(1, 8 * source.size):
+        raise Reject("too_large")
 
 
 def _pixel_offset(file: BinaryIO, syntax: str) -> int | None:
@@ -134,10 +173,29 @@ def _pixel_offset(file: BinaryIO, syntax: str) -> int | None:
     if syntax == "1.2.840.10008.1.2.1.99":  # deflated: the stream position means nothing
         return 0
     place = file.tell()
-    tag = file.read(4)
-    if tag not in (b"\xe0\x7f\x10\x00", b"\xe0\x7f\x08\x00", b"\xe0\x7f\x09\x00", b"\x7f\xe0\x00\x10"):
+    head = file.read(12)
+    if head[:4] in FLOAT_DATA:
+        return 0
+    if head[:4] not in PIXEL_DATA:
         return None
-    return place + UNCOMPRESSED[syntax] if syntax in UNCOMPRESSED else 0
+    if syntax == IMPLICIT and len(head) >= 8 and int.from_bytes(head[4:8], "little") != UNKNOWN_LENGTH:
+        return place + 8
+    if syntax == EXPLICIT and head[4:6] in (b"OB", b"OW") and int.from_bytes(head[8:12], "little") != UNKNOWN_LENGTH:
+        return place + 12
+    return 0
+
+
+@lru_cache(maxsize=1)
+def _tag_names() -> dict[int, str]:
+    from pydicom.datadict import tag_for_keyword
+
+    names = {tag: name for name in TAGS if (tag := tag_for_keyword(name)) is not None}
+    return names | {SIEMENS_B_VALUE: "SiemensBValue"}
+
+
+@lru_cache(maxsize=1)
+def _wanted() -> list[int]:
+    return [*_tag_names(), 0x00190010]
 
 
 def _values(data: Any) -> dict[str, Any]:
@@ -153,83 +211,148 @@ def _values(data: Any) -> dict[str, Any]:
     return values
 
 
-@lru_cache(maxsize=1)
-def _tag_names() -> dict[int, str]:
-    from pydicom.datadict import tag_for_keyword
-
-    return {tag: name for name in TAGS if (tag := tag_for_keyword(name)) is not None}
-
-
 def _header(values: dict[str, Any], offset: int) -> Header:
-    def text(tag: str) -> str:
-        value = values.get(tag)
-        return "" if value is None else str(value).strip().strip("\0")
-
     def whole(tag: str, default: int) -> int:
-        value = _number(values.get(tag))
+        value = number(values.get(tag))
         return default if value is None else int(value)
 
+    def word(tag: str) -> str:
+        return intern(text(values.get(tag)))
+
     rows, columns, samples = whole("Rows", 0), whole("Columns", 0), whole("SamplesPerPixel", 1)
-    allocated = whole("BitsAllocated", 16)
+    allocated, frames = whole("BitsAllocated", 16), whole("NumberOfFrames", 1)
     stored = whole("BitsStored", allocated)
-    if rows < 1 or columns < 1 or samples not in (1, 3, 4) or not 1 <= stored <= allocated <= 64:
+    if rows < 1 or columns < 1 or samples not in (1, 3, 4) or not 1 <= stored <= allocated <= 64 or frames < 0:
         raise Reject("unsupported_pixels")
-    if rows * columns > MAX_PIXELS:
+    high_bit = whole("HighBit", stored - 1)
+    if not stored - 1 <= high_bit < allocated:
+        raise Reject("unsupported_pixels")
+    if rows * columns > 400_000_000:
         raise Reject("too_large")
-    imager = _numbers(values.get("ImagerPixelSpacing"), 2)
-    spacing = _numbers(values.get("PixelSpacing"), 2) or imager
-    if spacing is not None and min(spacing) <= 0:
-        spacing = None
-    slope, intercept = _number(values.get("RescaleSlope")), _number(values.get("RescaleIntercept"))
+    spacing, spacing_from, magnification = _spacing(values)
+    slope, intercept = number(values.get("RescaleSlope")), number(values.get("RescaleIntercept"))
     if slope == 0:
         raise Reject("bad_rescale")
-    padding = _number(values.get("PixelPaddingValue"))
-    limit = _number(values.get("PixelPaddingRangeLimit"))
+    padding = number(values.get("PixelPaddingValue"))
+    limit = number(values.get("PixelPaddingRangeLimit"))
+    photometric = word("PhotometricInterpretation").upper()
+    shape = word("PresentationLUTShape").upper()
     return Header(
-        sop=text("SOPInstanceUID"),
-        series=text("SeriesInstanceUID"),
-        study=text("StudyInstanceUID"),
-        patient_id=text("PatientID"),
-        issuer=" ".join((text("IssuerOfPatientID") or text("InstitutionName")).casefold().split()),
-        modality=text("Modality"),
-        vendor=text("Manufacturer"),
-        body_part=text("BodyPartExamined"),
+        sop=text(values.get("SOPInstanceUID")),
+        series=word("SeriesInstanceUID"),
+        study=word("StudyInstanceUID"),
+        patient_id=word("PatientID"),
+        issuer=intern(" ".join((word("IssuerOfPatientID") or word("InstitutionName")).casefold().split())),
+        modality=word("Modality").upper(),
+        vendor=word("Manufacturer"),
+        body_part=word("BodyPartExamined"),
         rows=rows,
         columns=columns,
         samples=samples,
-        photometric=text("PhotometricInterpretation").upper(),
+        photometric=intern(photometric),
         allocated=allocated,
         stored=stored,
-        high_bit=whole("HighBit", stored - 1),
+        high_bit=high_bit,
         signed=whole("PixelRepresentation", 0) == 1,
-        position=_numbers(values.get("ImagePositionPatient"), 3),
-        orientation=_numbers(values.get("ImageOrientationPatient"), 6),
+        position=numbers(values.get("ImagePositionPatient"), 3),
+        orientation=numbers(values.get("ImageOrientationPatient"), 6),
         spacing=spacing,
-        detector_spacing=spacing is not None and _numbers(values.get("PixelSpacing"), 2) is None,
-        thickness=_number(values.get("SliceThickness")),
+        spacing_from=spacing_from,
+        magnification=magnification,
+        thickness=number(values.get("SliceThickness")) or None,
         slope=1.0 if slope is None else slope,
         intercept=0.0 if intercept is None else intercept,
         rescaled=slope is not None or intercept is not None,
-        rescale_type=text("RescaleType").upper(),
+        rescale_type=word("RescaleType").upper(),
+        table=bool(values.get("ModalityLUTSequence")),
         padding=None if padding is None else (int(padding), int(padding if limit is None else limit)),
+        # PS3.3 C.11.6.1: INVERSE and MONOCHROME1 say the same, so both together invert once
+        inverted=photometric == "MONOCHROME1" or (photometric == "MONOCHROME2" and shape == "INVERSE"),
         number=whole("InstanceNumber", 0),
-        repeats=tuple(text(tag) for tag in REPEATS),
+        keys=_keys(values),
+        time=_seconds(text(values.get("AcquisitionTime"))),
         offset=offset,
+        frames=max(1, frames),
     )
 
 
-def _number(value: Any) -> float | None:
+def _keys(values: dict[str, Any]) -> tuple[str, ...]:
+    kind = values.get("ImageType")
+    kinds = [text(v).upper() for v in kind] if isinstance(kind, list | tuple) or hasattr(kind, "__iter__") else []
+    b_value = number(values.get("DiffusionBValue"))
+    if b_value is None:
+        b_value = number(values.get("SiemensBValue"))
+    gradient = numbers(values.get("DiffusionGradientOrientation"), 3)
+    found = {
+        "echo": short(number(values.get("EchoTime"))),
+        "b_value": short(b_value),
+        "temporal": short(number(values.get("TemporalPositionIdentifier"))),
+        "stack": text(values.get("StackID")),
+        "component": component(kinds),
+        "kernel": text(values.get("ConvolutionKernel")),
+        "gradient": "" if gradient is None else " ".join(f"{v:.4f}" for v in gradient),
+        "trigger": short(number(values.get("TriggerTime"))),
+        "image_type": "\\".join(kinds),
+        "acquisition": short(number(values.get("AcquisitionNumber"))),
+        "thickness": short(number(values.get("SliceThickness"))),
+    }
+    return tuple(intern(found.get(name, "")) for name in KEYS)
+
+
+def component(kinds: list[str]) -> str:
+    """magnitude, phase, real or imaginary, where the third value of ImageType or FrameType says so."""
+    third = kinds[2] if len(kinds) > 2 else ""
+    words = {"M": "magnitude", "P": "phase", "R": "real", "I": "imaginary", "PHASE MAP": "phase"}
+    return words.get(third) or words.get(third.partition("_")[0], "")
+
+
+def _spacing(values: dict[str, Any]) -> tuple[tuple[float, float] | None, str, float]:
+    """Pixel spacing, whose it is, and the magnification that was divided out (PS3.3 10.7.1.3, C.8.7.10)."""
+    patient, detector = numbers(values.get("PixelSpacing"), 2), numbers(values.get("ImagerPixelSpacing"), 2)
+    if patient is not None and min(patient) > 0:
+        return (patient[0], patient[1]), "patient", 1.0
+    if detector is None or min(detector) <= 0:
+        return None, "", 1.0
+    factor = number(values.get("EstimatedRadiographicMagnificationFactor"))
+    if factor is not None and 1 <= factor < 10:
+        return (detector[0] / factor, detector[1] / factor), "magnified", factor
+    return (detector[0], detector[1]), "detector", 1.0
+
+
+def _seconds(value: str) -> float | None:
+    try:
+        return int(value[:2]) * 3600 + int(value[2:4]) * 60 + float(value[4:] or 0)
+    except ValueError:
+        return None
+
+
+def text(value: Any) -> str:
+    return "" if value is None else str(value).strip().strip("\0")
+
+
+def short(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
+
+
+def number(value: Any) -> float | None:
     """A finite number, or None: values like `-01.024000E+03` occur, and so do empty, multiple and absurd ones."""
-    try:
-        number = float(str(value[0] if isinstance(value, list | tuple) else value).strip())
-    except (TypeError, ValueError, IndexError):
+    if value is None:
         return None
-    return number if math.isfinite(number) else None
+    try:
+        found = float(value)
+    except (TypeError, ValueError, OverflowError):
+        try:
+            found = float(str(value[0] if isinstance(value, list | tuple) else value).strip())
+        except (TypeError, ValueError, IndexError, OverflowError):
+            return None
+    return found if math.isfinite(found) else None
 
 
-def _numbers(value: Any, count: int) -> tuple[float, ...] | None:
-    try:
-        numbers = tuple(float(v) for v in value)
-    except (TypeError, ValueError):
+def numbers(value: Any, count: int) -> tuple[float, ...] | None:
+    if value is None:
         return None
-    return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None
+    try:
+        found = tuple(float(v) for v in value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if len(found) == count and all(map(math.isfinite, found)) else None

@@ -1,97 +1,185 @@
-"""The second pass over a series: stored values -> intensities (HU for CT), padding masked, in RAS+ order."""
+"""The second pass over a series: pixels of all images, straight into an array in RAS+ order."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from medssl.ingest import identity
 from medssl.ingest.opening import open_file
-from medssl.ingest.readers.dicom.geometry import affine_ras, is_tilted
+from medssl.ingest.readers.dicom.geometry import affine_ras, tilt_degrees
 from medssl.ingest.readers.dicom.header import Header
+from medssl.ingest.readers.dicom.series import Payload
+from medssl.ingest.readers.dicom.values import colour, intensities, is_hounsfield
 from medssl.ingest.records import File, Job, Reject, Scan
-from medssl.ingest.reorient import spacing_of, to_ras
+from medssl.ingest.reorient import as_stored, spacing_of, turned_shape
+
+TILTED = 0.5  # degrees
+OVERLAP = 0.05  # of the step by which the thickness may differ from it
 
 
 def read(job: Job) -> Scan:
-    """A volume (z, y, x), an image (y, x) or a colour image (3, y, x).
+    """A volume (z, y, x) or (3, z, y, x), an image (y, x) or a colour image (3, y, x).
 
     Raises:
         Reject: a file that cannot be decoded or is not what its header said.
     """
-    kind, headers = job.payload
-    first: Header = headers[0]
+    payload: Payload = job.payload
+    headers, first = payload.headers, payload.headers[0]
+    affine = affine_ras(headers) if first.is_located else None
+    if payload.kind == "volume" and affine is None:
+        raise Reject("bad_geometry")
     hounsfield = is_hounsfield(first)
-    volume: np.ndarray | None = None
-    padding: np.ndarray | None = None
-    for k, (file, header) in enumerate(zip(job.files, headers, strict=True)):
-        values, hidden = intensities(stored_values(file, header), header, hounsfield)
-        if volume is None:
-            volume = np.empty((len(headers), *values.shape), values.dtype)
-        elif values.shape != volume.shape[1:]:
-            raise Reject("mixed_series")
-        dtype = np.result_type(volume.dtype, values.dtype)
-        if dtype != volume.dtype:
-            volume = volume.astype(dtype)
-        volume[k] = values
-        if hidden is not None and hidden.any():
-            if padding is None:
-                padding = np.zeros(volume.shape, bool)
-            padding[k] = hidden
-    assert volume is not None
-    findings = []
+    turn = affine if affine is not None and payload.kind == "volume" else np.eye(4)
+    array, padding, findings = _assemble(job.files, payload, turn, hounsfield)
     if padding is not None:
         findings.append("padding_masked")
-    if first.modality == "CT" and not hounsfield:
-        findings.append("no_rescale")
-    if first.detector_spacing:
-        findings.append("detector_spacing")
+    findings += _doubts(first, hounsfield)
     scan = Scan(
-        array=volume,
-        kind="volume",
+        array=array,
+        kind="volume" if array.ndim == 3 else "colour_volume",
         unit="HU" if hounsfield else "a.u.",
         modality=identity.modality(first.modality),
         vendor=identity.vendor(first.vendor),
         body_part=identity.body_part(first.body_part),
         padding=padding,
         findings=findings,
+        attributes=dict(payload.attributes),
     )
-    located = first.position is not None and first.orientation is not None and first.spacing is not None
-    affine = affine_ras(headers) if located else None
-    if kind == "volume":
-        assert affine is not None
-        if is_tilted(affine):
+    if payload.kind == "volume" and affine is not None:
+        tilt = tilt_degrees(affine)
+        if tilt > TILTED:
             findings.append("gantry_tilt")
-        scan.array, scan.affine = to_ras(volume, affine)
-        scan.padding = None if padding is None else to_ras(padding, affine)[0]
+            scan.attributes["gantry_tilt_degrees"] = round(tilt, 2)
+        step = float(np.linalg.norm(affine[:3, 2])) * np.cos(np.radians(tilt))
+        if first.thickness and abs(first.thickness - step) > OVERLAP * step:
+            findings.append("overlapping_slices" if first.thickness > step else "slice_gaps")
+        scan.affine = turned_shape((len(headers), first.rows, first.columns), affine)[1]
         scan.spacing = spacing_of(scan.affine)
         return scan
-    scan.array, scan.padding = volume[0], None if padding is None else padding[0]
+    scan.array = array[:, 0] if array.ndim == 4 else array[0]
+    scan.padding = None if padding is None else padding[0]
     scan.kind = "image" if scan.array.ndim == 2 else "colour"
     scan.spacing, scan.affine = first.spacing, affine
     return scan
 
 
-def is_hounsfield(header: Header) -> bool:
-    return header.modality == "CT" and header.rescaled and header.rescale_type in ("", "HU")
+def _assemble(
+    files: list[File], payload: Payload, affine: np.ndarray, hounsfield: bool
+) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
+    """(z, y, x) or (3, z, y, x), padding (z, y, x) or None, and codes: every image written where it belongs."""
+    headers = payload.headers
+    shape, _ = turned_shape((len(headers), headers[0].rows, headers[0].columns), affine)
+    array: np.ndarray | None = None
+    view: np.ndarray | None = None
+    padding: np.ndarray | None = None
+    findings: list[str] = []
+    for k, stored, table in _images(files, payload):
+        header, hidden = headers[k], None
+        if stored.ndim == 3:
+            values = colour(stored, header)
+        else:
+            values, hidden = intensities(stored, header, hounsfield, table)
+        if array is None or view is None:
+            array = np.empty(((3, *shape) if values.ndim == 3 else shape), values.dtype)
+            view = as_stored(array, affine)
+        if values.shape != view.shape[1:]:
+            raise Reject("mixed_series")
+        dtype = np.result_type(array.dtype, values.dtype)
+        if dtype != array.dtype:
+            array = array.astype(dtype)
+            view = as_stored(array, affine)
+        view[k] = values
+        if hidden is not None:
+            if padding is None:
+                padding = np.zeros(shape, bool)
+            as_stored(padding, affine)[k] = hidden
+    if array is None:
+        raise Reject("unreadable")
+    if array.ndim == 4:
+        if headers[0].photometric == "PALETTE COLOR" and array.dtype == np.uint16:
+            array = (array >> 8).astype(np.uint8)  # palettes give 8-bit colours in 16 bits
+        if (array[:1] == array[1:]).all():
+            array = np.ascontiguousarray(array[0])
+    return array, padding if padding is not None and padding.any() else None, findings
 
 
-def stored_values(file: File, header: Header) -> np.ndarray:
-    """(rows, columns) or (rows, columns, samples), as stored; straight from the file where it is not compressed."""
-    shape = (header.rows, header.columns) + ((header.samples,) if header.samples > 1 else ())
-    if header.offset and header.samples == 1 and header.allocated in (8, 16, 32):
-        dtype = np.dtype(f"<{'i' if header.signed else 'u'}{header.allocated // 8}")
-        values = np.empty(shape, dtype)
-        with open_file(file) as stream:
-            stream.seek(header.offset)
-            if stream.readinto(values.data.cast("B")) != values.nbytes:  # type: ignore[attr-defined]
-                raise Reject("truncated")
-        return values
+def _doubts(first: Header, hounsfield: bool) -> list[str]:
+    codes = []
+    if first.modality == "CT" and not hounsfield:
+        codes.append("not_hounsfield" if first.rescaled or first.table else "no_rescale")
+    if first.spacing_from in ("detector", "magnified"):
+        codes.append(f"{first.spacing_from}_spacing")
+    return codes
+
+
+def _images(files: list[File], payload: Payload) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
+    """(index of the header, stored values, values after a Modality LUT or None), file after file."""
+    members: dict[int, list[int]] = {}
+    for k, place in enumerate(payload.places):
+        members.setdefault(place, []).append(k)
+    for place, images in members.items():
+        file, headers = files[place], [payload.headers[k] for k in images]
+        if all(_is_direct(h) for h in headers):
+            with open_file(file) as stream:
+                for k, header in zip(images, headers, strict=True):
+                    yield k, _direct(stream, header), None
+        else:
+            for k, decoded in zip(images, _decoded(file, headers), strict=True):
+                yield k, *decoded
+
+
+def _is_direct(header: Header) -> bool:
+    """Whether pixels lie in the file as they are, one image after the other."""
+    plain = header.samples == 1 and header.allocated in (8, 16, 32) and header.photometric != "PALETTE COLOR"
+    return bool(header.offset) and plain and not header.tiles and not header.table
+
+
+def _direct(stream: Any, header: Header) -> np.ndarray:
+    dtype = np.dtype(f"<{'i' if header.signed else 'u'}{header.allocated // 8}")
+    values = np.empty((header.rows, header.columns), dtype)
+    stream.seek(header.offset)
+    if stream.readinto(values.data.cast("B")) != values.nbytes:
+        raise Reject("truncated")
+    return values
+
+
+def _decoded(file: File, headers: list[Header]) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """By pydicom and its codecs, as RGB where there are colours.
+
+    Raises:
+        Reject: a codec that is missing, or a file that cannot be decoded.
+    """
+    import pydicom
     from pydicom.config import disable_value_validation
-    from pydicom.pixels import pixel_array
+    from pydicom.pixels import apply_color_lut, apply_modality_lut, iter_pixels
 
+    first = headers[0]
+    whole = replace(first, rows=first.rows * (first.tiles or 1), columns=first.columns * (first.tiles or 1))
+    shape = (whole.rows, whole.columns) + ((whole.samples,) if whole.samples > 1 else ())
+    wanted = [0] if first.tiles else [h.frame for h in headers]
+    if first.high_bit != first.stored - 1 and not first.offset and first.samples == 1:
+        raise Reject("unsupported_pixels")  # what a codec makes of bits that are not the lowest is not defined
     try:
         with open_file(file) as stream, disable_value_validation():
-            values = pixel_array(stream)
+            data = pydicom.dcmread(stream, force=True)
+            if "TransferSyntaxUID" not in data.file_meta:
+                data.file_meta.TransferSyntaxUID = _bare_syntax(data)
+            for values in iter_pixels(data, indices=wanted):
+                values = values.reshape(shape) if values.size == np.prod(shape) else values
+                if values.shape != shape:
+                    raise Reject("unsupported_pixels")
+                if first.tiles:
+                    yield from ((_tile(values, header), None) for header in headers)
+                elif first.photometric == "PALETTE COLOR":
+                    yield apply_color_lut(values, data), None
+                elif first.table:
+                    yield values, apply_modality_lut(values, data)
+                else:
+                    yield values, None
     except Reject:
         raise
     except (RuntimeError, NotImplementedError) as error:
@@ -100,87 +188,15 @@ def stored_values(file: File, header: Header) -> np.ndarray:
         raise Reject("unknown_codec" if missing and "unable to decode" not in text else "unreadable") from None
     except Exception:  # whatever a codec stumbles over in a damaged file
         raise Reject("unreadable") from None
-    if values.shape != shape:
-        raise Reject("unsupported_pixels")
-    return values
 
 
-def intensities(stored: np.ndarray, header: Header, hounsfield: bool) -> tuple[np.ndarray, np.ndarray | None]:
-    """Intensities and, where the header names a padding value, what is padding.
+def _bare_syntax(data: Any) -> str:
+    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-    Whole numbers stay whole. MONOCHROME1 is inverted, except for HU, which mean the same however they are shown.
-    """
-    if header.samples > 1:
-        return _colour(stored, header), None
-    hidden = padding_mask(stored, header)
-    values = _used_bits(stored, header, hidden)
-    if header.photometric == "MONOCHROME1" and not hounsfield:
-        top = 2**header.stored - 1
-        values = (-1 if header.signed else top) - values.astype(np.int64)
-        values = values.astype(stored.dtype)
-    if header.slope == 1 and header.intercept == 0:
-        return values, hidden
-    if header.slope.is_integer() and header.intercept.is_integer():
-        low = float(values.min()) * header.slope + header.intercept
-        high = float(values.max()) * header.slope + header.intercept
-        low, high = min(low, high), max(low, high)
-        if low >= -(2**15) and high < 2**15:
-            whole = values.astype(np.int32 if header.slope != 1 or header.stored > 15 else np.int16)
-            whole = (
-                whole * int(header.slope) + int(header.intercept)
-                if header.slope != 1
-                else whole + int(header.intercept)
-            )
-            return whole.astype(np.int16, copy=False), hidden
-        if low >= -(2**31) and high < 2**31:
-            return (values.astype(np.int64) * int(header.slope) + int(header.intercept)).astype(np.int32), hidden
-    rescaled = values.astype(np.float64) * header.slope + header.intercept
-    if not np.isfinite(rescaled).all() or np.abs(rescaled).max() > np.finfo(np.float32).max:
-        raise Reject("bad_rescale")
-    return rescaled.astype(np.float32), hidden
+    return str(ImplicitVRLittleEndian if data.original_encoding[0] else ExplicitVRLittleEndian)
 
 
-def padding_mask(stored: np.ndarray, header: Header) -> np.ndarray | None:
-    """True at PixelPaddingValue, or from it to PixelPaddingRangeLimit (PS3.3 C.7.5.1.1.2).
-
-    Some files give a negative value as an unsigned number (63536 for -2000): only the bits count.
-    """
-    if header.padding is None or stored.dtype.kind not in "iu":
-        return None
-    bits = 8 * stored.dtype.itemsize
-    low, high = sorted(_as_stored(value, bits, stored.dtype.kind == "i") for value in header.padding)
-    return (stored >= low) & (stored <= high) if low != high else stored == low
-
-
-def _as_stored(value: int, bits: int, signed: bool) -> int:
-    value &= (1 << bits) - 1
-    return value - (1 << bits) if signed and value >> (bits - 1) else value
-
-
-def _used_bits(stored: np.ndarray, header: Header, hidden: np.ndarray | None) -> np.ndarray:
-    """Without what old files keep in the unused high bits (overlays); a padding value may lie there and is masked."""
-    if header.stored >= header.allocated or stored.dtype.kind not in "iu":
-        return stored
-    if header.signed:
-        low, high = -(2 ** (header.stored - 1)), 2 ** (header.stored - 1) - 1
-    else:
-        low, high = 0, 2**header.stored - 1
-    outside = (stored < low) | (stored > high)
-    if hidden is not None:
-        outside &= ~hidden
-    if not outside.any():
-        return stored
-    shift = header.allocated - 1 - header.high_bit
-    drop = header.allocated - header.stored
-    if shift < 0 or stored.dtype.itemsize * 8 != header.allocated:
-        raise Reject("unsupported_pixels")
-    return (stored << shift) >> drop  # arithmetic for signed types: the sign is extended
-
-
-def _colour(stored: np.ndarray, header: Header) -> np.ndarray:
-    """(rows, columns, 3) -> (3, rows, columns), or (rows, columns) where all channels agree."""
-    if header.photometric not in ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"):
-        raise Reject("unsupported_pixels")
-    if stored.shape[-1] == 3 and (stored[..., :1] == stored).all():
-        return np.ascontiguousarray(stored[..., 0])
-    return np.ascontiguousarray(np.moveaxis(stored[..., :3], -1, 0))
+def _tile(mosaic: np.ndarray, header: Header) -> np.ndarray:
+    row, column = divmod(header.frame, header.tiles)
+    rows, columns = header.rows, header.columns
+    return np.ascontiguousarray(mosaic[row * rows : (row + 1) * rows, column * columns : (column + 1) * columns])

@@ -2,90 +2,167 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from medssl.ingest.identity import Keys, file_names, folder_pairs, is_generic
 from medssl.ingest.readers.dicom import geometry
-from medssl.ingest.readers.dicom.header import Header
-from medssl.ingest.records import File, Job, Plan, Probe, Reject
+from medssl.ingest.readers.dicom.header import KEYS, Header
+from medssl.ingest.readers.dicom.stacks import ENOUGH, Stack, stacks_of
+from medssl.ingest.records import File, Job, Plan, Probe, Reject, Value
 
-# images of their own, even in a series
+# images of their own, even in a series, unless functional groups say where each frame lies (as in tomosynthesis)
 PROJECTIONS = frozenset({"CR", "DX", "MG", "RF", "XA", "IO", "PX", "RG", "US", "ES", "XC", "GM", "SM", "OP", "OT"})
 SECTIONS = frozenset({"CT", "MR", "PT", "NM"})
+MAX_FILM = 64  # images that are kept of a film
+MAX_VOXEL_BYTES = 16 << 30  # of one volume
+
+
+class Slice(NamedTuple):
+    file: File
+    header: Header
+
+
+@dataclass
+class Payload:
+    """What `pixels.read` needs: the headers in order, and which of the job's files each one is in."""
+
+    kind: str
+    headers: list[Header]
+    places: list[int]
+    attributes: dict[str, Value] = field(default_factory=dict)
 
 
 def plan(probes: list[Probe], keys: Keys) -> Plan:
     """Group by series, then by plane (matrix, pixel size, direction), then by even stacks."""
     out = Plan()
-    series: dict[str, list[Probe]] = defaultdict(list)
-    seen: dict[str, Probe] = {}
+    series: dict[str, list[Slice]] = defaultdict(list)
+    seen: set[str] = set()
     for probe in sorted(probes, key=lambda p: (p.file.root, p.file.name)):
-        header: Header = probe.header
-        if header.sop and header.sop in seen:
+        first: Header = probe.header[0]
+        if first.sop and first.sop in seen:
             out.ignored.append((probe.file, "repeated_instance"))
             continue
-        seen[header.sop] = probe
-        series[header.series or f"file {probe.file.id}"].append(probe)
+        seen.add(first.sop)
+        series[first.series or f"file {probe.file.id}"] += [Slice(probe.file, header) for header in probe.header]
     for uid in sorted(series):
         _plan_series(uid, series[uid], keys, out)
+    _say_what_is_left_out(out)
     return out
 
 
-def _plan_series(uid: str, probes: list[Probe], keys: Keys, out: Plan) -> None:
-    flat = [p for p in probes if _is_flat(p.header)]
-    for probe in flat:
-        job = _job(keys, uid, [probe], "image", probe.header.sop or probe.file.name)
-        if probe.header.modality in SECTIONS:
-            job.findings.append("no_geometry")
-        out.jobs.append(job)
-    planes: list[list[Probe]] = []
-    for probe in (p for p in probes if not _is_flat(p.header)):
-        home = next((plane for plane in planes if geometry.same_plane(plane[0].header, probe.header)), None)
+def _say_what_is_left_out(out: Plan) -> None:
+    """A file is accepted where any of its frames is; that others are not is said with its scans."""
+    verdicts = [*dict.fromkeys(out.rejected)], [*dict.fromkeys(out.ignored)]
+    out.rejected, out.ignored = verdicts
+    lost = {file.id for part in verdicts for file, _ in part}
+    for job in out.jobs:
+        if lost and any(file.id in lost for file in job.files):
+            job.findings.append("frames_left_out")
+
+
+def _plan_series(uid: str, slices: list[Slice], keys: Keys, out: Plan) -> None:
+    films: dict[str, list[Slice]] = defaultdict(list)
+    planes: list[list[Slice]] = []
+    for item in slices:
+        if _is_flat(item.header):
+            films[item.file.id].append(item)
+            continue
+        home = next((plane for plane in reversed(planes) if geometry.same_plane(plane[0].header, item.header)), None)
         if home is None:
-            planes.append([probe])
+            planes.append([item])
         else:
-            home.append(probe)
-    volume_there = any(len(plane) >= geometry.ENOUGH for plane in planes)
-    found: list[tuple[list[Probe], str]] = []
+            home.append(item)
+    for film in films.values():
+        _plan_film(uid, film, keys, out)
+    volume_there = any(len(plane) >= ENOUGH for plane in planes)
+    found: list[tuple[list[Slice], Stack]] = []
     for plane in planes:
-        if volume_there and len(plane) < geometry.ENOUGH:
+        if volume_there and len(plane) < ENOUGH:
             out.ignored += [(p.file, "localizer") for p in plane]
             continue
-        headers = [p.header for p in plane]
         try:
-            geometry.normal_of(headers[0])
-            for number, stack in enumerate(geometry.stacks(headers)):
-                found.append(([plane[i] for i in stack], f"{_plane_name(headers[0])} {number}"))
+            geometry.normal_of(plane[0].header)
+            found += [([plane[i] for i in stack.order], stack) for stack in stacks_of([p.header for p in plane])]
         except Reject as verdict:
             out.rejected += [(p.file, verdict.code) for p in plane]
-    for members, name in found:
-        if len(members) > 1 and members[0].header.samples > 1:
-            out.rejected += [(p.file, "colour_volume") for p in members]
+    _plan_stacks(uid, found, keys, out)
+
+
+def _plan_film(uid: str, film: list[Slice], keys: Keys, out: Plan) -> None:
+    """Every image on its own; of a film with many frames, evenly spread ones."""
+    thinned = len(film) > MAX_FILM
+    chosen = [film[(2 * i + 1) * len(film) // (2 * MAX_FILM)] for i in range(MAX_FILM)] if thinned else film
+    for item in chosen:
+        name = item.header.sop or item.file.name
+        if len(film) > 1:
+            name = f"{name} frame {item.header.frame}"
+        job = _job(keys, uid, [item], "image", name)
+        if len(film) > 1:
+            job.payload.attributes["frame"] = item.header.frame
+            job.findings.append("film_thinned" if thinned else "film")
+        if item.header.modality in SECTIONS:
+            job.findings.append("no_geometry")
+        out.jobs.append(job)
+
+
+def _plan_stacks(uid: str, found: list[tuple[list[Slice], Stack]], keys: Keys, out: Plan) -> None:
+    names: Counter[str] = Counter()
+    split = len(found) > 1
+    turned = split and any(not geometry.same_direction(found[0][0][0].header, s[0].header) for s, _ in found[1:])
+    _number_containers(found)
+    for members, stack in found:
+        first = members[0].header
+        if first.frame_bytes * len(members) > MAX_VOXEL_BYTES:
+            out.rejected += [(p.file, "too_large") for p in members]
             continue
-        job = _job(keys, uid, members, "volume" if len(members) > 1 else "image", name)
-        if len(found) > 1:
-            job.findings.append("split_series")
+        name = " ".join([_plane_name(first), *(f"{key}={value}" for key, value in stack.by)])
+        names[name] += 1
+        job = _job(keys, uid, members, "volume" if len(members) > 1 else "image", f"{name} {names[name] - 1}")
+        if stack.point is not None:
+            job.payload.attributes["time_point"] = stack.point
+        job.findings += stack.findings
+        if split and "not_a_volume" not in stack.findings:
+            job.findings.append("mixed_orientations" if turned else "split_series")
         if 1 < len(members) < 4:
             job.findings.append("few_slices")
         out.jobs.append(job)
 
 
+def _number_containers(found: list[tuple[list[Slice], Stack]]) -> None:
+    """Volumes on one grid that came as one object each (mosaics) are time points, in the order of acquisition."""
+    grids: dict[tuple, list[tuple[Header, Stack]]] = defaultdict(list)
+    for members, stack in found:
+        first, last = members[0].header, members[-1].header
+        if first.container and stack.point is None:
+            grids[first.position, last.position, first.orientation, first.keys[: KEYS.index("b_value") + 1]].append(
+                (first, stack)
+            )
+    acquisition = KEYS.index("acquisition")
+    for same in grids.values():
+        if len({first.container for first, _ in same}) == len(same) > 1:
+            same.sort(key=lambda pair: (float(pair[0].keys[acquisition] or 0), pair[0].time or 0.0, pair[0].number))
+            for point, (_, stack) in enumerate(same):
+                stack.point = point
+
+
 def _is_flat(header: Header) -> bool:
     """A 2-D image of its own: a projection, or nothing that says where it lies in the patient."""
-    if header.position is None or header.orientation is None or header.spacing is None:
-        return True
-    return header.modality in PROJECTIONS
+    return not header.is_located or (header.modality in PROJECTIONS and not header.own)
 
 
 def _plane_name(header: Header) -> str:
     direction = " ".join(f"{v:.1f}" for v in header.orientation or ())
     spacing = " ".join(f"{v:.3f}" for v in header.spacing or ())
-    return f"{header.rows} {header.columns} {direction} {spacing}"
+    return f"{header.container} {header.rows} {header.columns} {direction} {spacing}".strip()
 
 
-def _job(keys: Keys, uid: str, stack: list[Probe], kind: str, name: str) -> Job:
-    first: Header = stack[0].header
-    files = [p.file for p in stack]
+def _job(keys: Keys, uid: str, stack: Sequence[Slice], kind: str, name: str) -> Job:
+    first = stack[0].header
+    files = list({item.file.id: item.file for item in stack}.values())
+    index = {file.id: i for i, file in enumerate(files)}
     exam = first.study or uid
     if is_generic(first.patient_id):
         patient, patient_from = keys.patient_of("exam", exam), "exam"
@@ -100,9 +177,42 @@ def _job(keys: Keys, uid: str, stack: list[Probe], kind: str, name: str) -> Job:
         series=keys.series("dicom", uid),
         patient_from=patient_from,
         names=_names(keys, first, files),
-        payload=(kind, [p.header for p in stack]),
+        payload=Payload(
+            kind,
+            [item.header for item in stack],
+            [index[item.file.id] for item in stack],
+            _attributes(first),
+        ),
         findings=["no_spacing"] if first.spacing is None else [],
     )
+
+
+def _attributes(first: Header) -> dict[str, Value]:
+    """What the catalog keeps of the first image besides its columns: numbers, and words of closed vocabularies."""
+    keys = dict(zip(KEYS, first.keys, strict=True))
+    out: dict[str, Value] = {}
+    for name, key in (("echo_time_ms", "echo"), ("b_value", "b_value"), ("temporal_position", "temporal"),
+                      ("trigger_time_ms", "trigger"), ("acquisition", "acquisition")):  # fmt: skip
+        if keys[key]:
+            out[name] = float(keys[key])
+    if keys["component"]:
+        out["component"] = keys["component"]
+    if first.thickness is not None:
+        out["slice_thickness_mm"] = first.thickness
+    if first.spacing_from:
+        out["pixel_spacing_from"] = first.spacing_from
+    if first.magnification != 1:
+        out["magnification"] = first.magnification
+    if first.rescale_type:
+        out["rescale_type"] = first.rescale_type if first.rescale_type in RESCALE_TYPES else "other"
+    if first.tiles:
+        out["mosaic"] = True
+    return out
+
+
+RESCALE_TYPES = frozenset(  # defined terms of PS3.3 C.11.1.1.2
+    "OD HU US MGML Z_EFF ED EDW HU_MOD PCT BQML CNTS SUV NONE".split()
+)
 
 
 def _names(keys: Keys, header: Header, files: list[File]) -> list[tuple[str, str]]:

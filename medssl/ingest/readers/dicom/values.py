@@ -1,0 +1,111 @@
+"""Stored values -> intensities: used bits, padding, inversion, rescale or Modality LUT (PS3.3 C.7.6.3, C.7.5, C.11.1)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from medssl.ingest.readers.dicom.header import Header
+from medssl.ingest.records import Reject
+
+COLOURS = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR"})
+
+
+def is_hounsfield(header: Header) -> bool:
+    return header.modality == "CT" and header.rescaled and header.rescale_type in ("", "HU") and not header.table
+
+
+def intensities(
+    stored: np.ndarray, header: Header, hounsfield: bool, table: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Intensities and, where the header names a padding value, what is padding.
+
+    Whole numbers stay whole. What is shown inverted is inverted, except for HU, which mean the same however shown.
+
+    Args:
+        stored: (rows, columns); may be changed.
+        table: the same image after its Modality LUT, which then takes the place of the rescale.
+    """
+    low, high = stored.min(), stored.max()
+    hidden = _padding(stored, header, low, high)
+    if table is not None:
+        return (table.max() - table if header.inverted else table), hidden
+    values, low, high = _used_bits(stored, header, hidden, low, high)
+    if header.inverted and not hounsfield and values.dtype.kind in "iu":
+        # in an unsigned type of the same width the difference may wrap around and still come out right
+        top = -1 if header.signed else 2**header.stored - 1
+        values = (np.array(top).astype(values.dtype) - values).astype(values.dtype, copy=False)
+        low, high = top - int(high), top - int(low)
+    elif header.inverted and not hounsfield:
+        values = high - values
+        low, high = values.min(), values.max()
+    return _rescaled(values, header.slope, header.intercept, low, high), hidden
+
+
+def _rescaled(values: np.ndarray, slope: float, intercept: float, low: object, high: object) -> np.ndarray:
+    if slope == 1 and intercept == 0:
+        return values
+    ends = sorted(float(v) * slope + intercept for v in (low, high))  # type: ignore[arg-type]
+    if slope.is_integer() and intercept.is_integer() and values.dtype.kind in "iu":
+        if slope == 1 and -(2**15) <= ends[0] and ends[1] < 2**15 and values.itemsize == 2:
+            # modulo 2^16, so that no wider type is needed on the way
+            return (values.view(np.uint16) + np.uint16(int(intercept) % 2**16)).view(np.int16)
+        for dtype in (np.int16, np.int32):
+            if np.iinfo(dtype).min <= ends[0] and ends[1] <= np.iinfo(dtype).max:
+                return (values.astype(np.int64) * int(slope) + int(intercept)).astype(dtype)
+    if not all(np.isfinite(ends)) or max(map(abs, ends)) > np.finfo(np.float32).max:
+        raise Reject("bad_rescale")
+    return (values.astype(np.float64) * slope + intercept).astype(np.float32)
+
+
+def _padding(stored: np.ndarray, header: Header, least: object, most: object) -> np.ndarray | None:
+    """True at PixelPaddingValue, or from it to PixelPaddingRangeLimit (PS3.3 C.7.5.1.1.2); None where there is none.
+
+    Some files give a negative value as an unsigned number (63536 for -2000): only the bits count.
+    """
+    if header.padding is None or stored.dtype.kind not in "iu":
+        return None
+    bits = 8 * stored.dtype.itemsize
+    low, high = sorted(_as_stored(value, bits, stored.dtype.kind == "i") for value in header.padding)
+    if high < least or low > most:  # type: ignore[operator]
+        return None
+    return (stored >= low) & (stored <= high) if low != high else stored == low
+
+
+def _as_stored(value: int, bits: int, signed: bool) -> int:
+    value &= (1 << bits) - 1
+    return value - (1 << bits) if signed and value >> (bits - 1) else value
+
+
+def _used_bits(
+    stored: np.ndarray, header: Header, hidden: np.ndarray | None, least: object, most: object
+) -> tuple[np.ndarray, object, object]:
+    """The value, and its range, without what old files keep in the unused bits around it (overlays).
+
+    A padding value may lie in the unused high bits; it is masked.
+    """
+    if header.stored >= header.allocated or stored.dtype.kind not in "iu":
+        return stored, least, most
+    if header.signed:
+        low, high = -(2 ** (header.stored - 1)), 2 ** (header.stored - 1) - 1
+    else:
+        low, high = 0, 2**header.stored - 1
+    if header.high_bit == header.stored - 1:
+        if low <= least and most <= high:  # type: ignore[operator]
+            return stored, least, most
+        outside = (stored < low) | (stored > high)
+        if hidden is not None:
+            outside &= ~hidden
+        if not outside.any():
+            return stored, least, most
+    if stored.dtype.itemsize * 8 != header.allocated:
+        raise Reject("unsupported_pixels")
+    shift = header.allocated - 1 - header.high_bit
+    used = (stored << shift) >> (header.allocated - header.stored)  # arithmetic for signed types: the sign is extended
+    return used, used.min(), used.max()
+
+
+def colour(stored: np.ndarray, header: Header) -> np.ndarray:
+    """(rows, columns, 3 or 4) RGB, as decoded -> (rows, columns, 3)."""
+    if header.photometric not in COLOURS:
+        raise Reject("unsupported_pixels")
+    return stored[..., :3]
