@@ -20,12 +20,18 @@ PRESETS: dict[str, Preset] = {
         "exposure and post-processing differ between X-ray units; the heart has a side, so no left-right flip",
     ),
     "CT": Preset(
-        Views(crop=(0.3, 1.0), rotation=10, brightness=0.1, contrast=0.2, gamma=0.2, blur=0.5, noise=0.05),
-        "HU are calibrated, so brightness changes little (as a window would); dose and kernel change noise and blur",
+        Views(
+            crop=(0.3, 1.0), rotation=10, brightness=0.1, contrast=0.2, gamma=0.2, blur=0.5, noise=0.05, window=0.2,
+        ),
+        "HU are calibrated, so brightness changes little, as another reader's window would; dose and kernel change "
+        "noise and blur",
     ),
     "MR": Preset(
-        Views(crop=(0.3, 1.0), rotation=10, brightness=0.1, contrast=0.5, gamma=0.5, blur=0.5, noise=0.05),
-        "MR units are arbitrary, so contrast and gamma change much; organs have sides, so no left-right flip",
+        Views(
+            crop=(0.3, 1.0), rotation=10, brightness=0.1, contrast=0.5, gamma=0.5, blur=0.5, noise=0.05, bias_field=0.3,
+        ),
+        "MR units are arbitrary, so contrast and gamma change much; receive coils shade the image smoothly; organs "
+        "have sides, so no left-right flip",
     ),
     "US": Preset(
         Views(crop=(0.3, 1.0), rotation=10, flip=True, brightness=0.15, contrast=0.4, gamma=0.4, blur=0.3),

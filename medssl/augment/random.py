@@ -7,6 +7,7 @@ an interruption, and splitting a batch over processes changes no view.
 
 from __future__ import annotations
 
+import copy
 import math
 
 import torch
@@ -28,7 +29,24 @@ class RowGenerator:
     def __init__(self, seed: int, step: int, rows: Tensor) -> None:
         self.rows = rows
         self._keys = _mix(_signed(_mix_int(_mix_int(seed) ^ step)) + rows.long() * _signed(_GOLDEN))
-        self._draws = 0
+        self._draws = self._asides = 0
+
+    def part(self, rows: slice) -> RowGenerator:
+        """A generator of these rows alone, whose next draws are the ones that they would have here."""
+        other = copy.copy(self)
+        other.rows, other._keys = self.rows[rows], self._keys[rows]
+        return other
+
+    def beside(self) -> RowGenerator:
+        """A generator of the same rows whose draws leave the ones of this generator as they are."""
+        self._asides += 1
+        other = copy.copy(self)
+        other._keys, other._draws = _mix(self._keys ^ _signed(self._asides * _FACTORS[1])), 0
+        return other
+
+    def skip_like(self, other: RowGenerator) -> None:
+        """Go on where `other`, a part of this generator, has come to."""
+        self._draws, self._asides = other._draws, other._asides
 
     def uniform(self, count: int) -> Tensor:
         """(N, count) float32 in [0, 1), in steps of 2^-24."""
@@ -49,9 +67,9 @@ class RowGenerator:
     def normal(self, count: int) -> Tensor:
         """(N, count) standard normal float32, by Box and Muller (1958)."""
         bits = self._bits((count + 1) // 2)
-        radius = torch.sqrt(-2 * torch.log1p(-_to_unit(_shift(bits, 40))))
-        angle = 2 * math.pi * _to_unit(bits & 0xFFFFFF)
-        return torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], 1)[:, :count]
+        angle = _to_unit(bits & 0xFFFFFF).mul_(2 * math.pi)
+        radius = _to_unit(_shift(bits, 40)).neg_().log1p_().mul_(-2).sqrt_()
+        return torch.cat([torch.cos(angle).mul_(radius), angle.sin_().mul_(radius)], 1)[:, :count]
 
     def noise(self, shape: torch.Size | tuple[int, ...]) -> Tensor:
         """(N, *shape) standard normal float32: a field of its own for every row."""
@@ -65,13 +83,18 @@ class RowGenerator:
         self._draws += 1
         keys = _mix(self._keys + _signed(self._draws * _FACTORS[0]))
         places = torch.arange(count, device=keys.device) * _signed(_GOLDEN)
-        return _mix(keys[:, None] + places)
+        return _mix_(keys[:, None] + places)
 
 
 def _mix(x: Tensor) -> Tensor:
-    x = (x ^ _shift(x, 30)) * _signed(_FACTORS[0])
-    x = (x ^ _shift(x, 27)) * _signed(_FACTORS[1])
-    return x ^ _shift(x, 31)
+    return _mix_(x.clone())
+
+
+def _mix_(x: Tensor) -> Tensor:
+    """In place: a field of noise needs millions of these, and fresh memory costs more than the arithmetic."""
+    x.bitwise_xor_(_shift(x, 30)).mul_(_signed(_FACTORS[0]))
+    x.bitwise_xor_(_shift(x, 27)).mul_(_signed(_FACTORS[1]))
+    return x.bitwise_xor_(_shift(x, 31))
 
 
 def _mix_int(x: int) -> int:
@@ -83,11 +106,11 @@ def _mix_int(x: int) -> int:
 
 def _shift(x: Tensor, by: int) -> Tensor:
     """Right shift that fills with zeros; torch's own fills with the sign."""
-    return (x >> by) & ((1 << (64 - by)) - 1)
+    return (x >> by).bitwise_and_((1 << (64 - by)) - 1)
 
 
 def _to_unit(x: Tensor) -> Tensor:
-    return x.float() * 2.0**-24
+    return x.float().mul_(2.0**-24)
 
 
 def _signed(x: int) -> int:

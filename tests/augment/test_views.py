@@ -6,7 +6,8 @@ import torch
 from scipy import ndimage
 
 from medssl.augment import PRESETS, RowGenerator, Views, make_view, preset, preset_for
-from medssl.augment.views import affine, blur, geometry, intensity
+from medssl.augment import views as views_module
+from medssl.augment.views import affine, bias_field, blur, geometry, intensity, window
 from medssl.errors import UserError
 
 
@@ -21,14 +22,15 @@ def generator(n=6, rows=None):
 
 EVERYTHING = Views(
     crop=(0.3, 1), rotation=15, flip=True, flip_vertical=True, brightness=0.2, contrast=0.4, gamma=0.4, blur=0.5,
-    noise=0.05, cutout=0.2, colour=0.2, gray=0.3,
+    noise=0.05, cutout=0.2, colour=0.2, gray=0.3, bias_field=0.3, window=0.2,
 )  # fmt: skip
 
 
+@pytest.mark.parametrize("rotation", [0, 20])
 @pytest.mark.parametrize("dims", [2, 3])
-def test_geometry_equals_map_coordinates(dims):
+def test_geometry_equals_map_coordinates(dims, rotation):
     x = scans(dims=dims, size=16)
-    plan = Views(crop=(0.2, 0.9), rotation=20, flip=True, flip_vertical=True)
+    plan = Views(crop=(0.2, 0.9), rotation=rotation, flip=True, flip_vertical=True)
     ours = geometry(x, plan, generator())
     matrices = affine(dims, plan, generator()).numpy()
     size = x.shape[-1]
@@ -51,8 +53,9 @@ def test_crops_stay_inside_and_keep_the_stated_share():
     assert (matrices[:, 0, 1] == 0).all()
 
 
-def test_blur_equals_a_gaussian_filter_and_leaves_sigma_0_alone():
-    x, sigma = scans(), torch.tensor([0.0, 0.3, 0.6, 0.9, 1.2, 0.0])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_blur_equals_a_gaussian_filter_and_leaves_sigma_0_alone(dims):
+    x, sigma = scans(dims=dims), torch.tensor([0.0, 0.3, 0.6, 0.9, 1.2, 0.0])
     ours = blur(x, sigma, 1.2 / 24)
     assert torch.equal(ours[0], x[0]) and torch.equal(ours[5], x[5])
     for row in range(1, 5):
@@ -71,6 +74,55 @@ def test_intensity_equals_its_formula():
         y = y ** (1.3 ** gamma[row].item())
         y = (y - y.mean()) * 1.3 ** contrast[row].item() + y.mean() + 0.1 * shift[row].item()
         assert np.abs(ours[row].numpy() - y.clip(0, 1)).max() < 1e-4
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_bias_field_is_smooth_and_as_strong_as_said(dims):
+    x = torch.full((40, 1) + (24,) * dims, 0.5)
+    field = bias_field(x, 0.4, generator(40)) / x
+    assert 1 / 1.4 - 1e-5 <= field.min() < 0.8 and 1.25 < field.max() <= 1.4 + 1e-5
+    t = (np.arange(24) + 0.5) / 12 - 1
+    for row in field[:3, 0].log().numpy():  # Legendre polynomials up to order 3 and nothing else, by least squares
+        for axis in range(dims):
+            lines = np.moveaxis(row, axis, 0).reshape(24, -1)
+            fitted = np.polynomial.legendre.legfit(t, lines, 3)
+            assert np.abs(np.polynomial.legendre.legval(t, fitted).T - lines).max() < 1e-4
+
+
+def test_a_window_is_another_readers_window():
+    x, g = scans(), generator()
+    ours = window(x, 0.3, generator())
+    factor, shift = (g.between(-1, 1)[:, 0] for _ in range(2))
+    for row in range(len(x)):
+        width, level = 1.3 ** factor[row].item(), 0.5 + 0.15 * shift[row].item()
+        low = level - width / 2
+        assert np.abs(ours[row].numpy() - (x[row].numpy() - low) / width).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["MR", "CT"])
+def test_what_was_added_last_leaves_all_other_draws_alone(name):
+    with_them = preset(name).views
+    without = with_them.model_copy(update={"bias_field": 0.0, "window": 0.0})
+    hardly = with_them.model_copy(update={k: 1e-7 for k in ("bias_field", "window") if getattr(with_them, k)})
+    x = scans()
+    assert torch.allclose(make_view(x, without, generator()), make_view(x, hardly, generator()), atol=1e-4)
+    assert not torch.allclose(make_view(x, without, generator()), make_view(x, with_them, generator()), atol=1e-2)
+
+
+def test_the_numbers_behind_a_view_are_those_of_2026():
+    """Runs of weeks depend on them: the same seed, step and row give the same view in every version."""
+    x = torch.linspace(0, 1, 2 * 16 * 16).view(2, 1, 16, 16)
+    view = make_view(x, preset("XR").views, RowGenerator(1, 2, torch.arange(2)))
+    assert view[0, 0, 3, 4:7].tolist() == pytest.approx([0.056015, 0.086127, 0.054399], abs=2e-5)
+
+
+@pytest.mark.parametrize(("dims", "channels"), [(2, 1), (2, 3), (3, 1)])
+def test_rows_changed_a_few_at_a_time_are_the_same(dims, channels, monkeypatch):
+    x, g, h = scans(5, channels, 16, dims), generator(5), generator(5)
+    whole = [make_view(x, EVERYTHING, g) for _ in range(2)]
+    monkeypatch.setattr(views_module, "CACHED", 2 * x[0].numel())
+    for view in whole:
+        assert torch.allclose(view, make_view(x, EVERYTHING, h), atol=1e-5)
 
 
 @pytest.mark.parametrize(("dims", "channels"), [(2, 1), (2, 3), (3, 1)])
