@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-
 Value = str | int | float | bool
 
 # What a scan may carry besides the catalog's columns: numbers, and words of a closed vocabulary; never text of a file.

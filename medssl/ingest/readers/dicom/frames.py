@@ -86,9 +86,10 @@ def of_mosaic(source: File, header: Header) -> list[Header]:
 def _read(source: File, names: list[str] | None, tags: tuple[int, ...] = ()) -> Any:
     import pydicom
 
+    wanted: Any = [*(names or []), *tags]
     with open_file(source) as file:
         try:
-            return pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=[*(names or []), *tags])
+            return pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=wanted)
         except Exception:  # pydicom raises whatever its parser stumbles over
             raise Reject("unreadable") from None
 

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from medssl.ingest.opening import open_file
 from medssl.ingest.readers.dicom.kinds import check_kind, check_size, check_syntax, is_multiframe
-from medssl.ingest.records import File, Ignore, Reject
+from medssl.ingest.records import File, Reject
 
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 PIXEL_DATA = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")  # little and big endian
@@ -164,7 +164,7 @@ def _check_claims(header: Header, source: File) -> None:
         Reject: too_large.
     """
     whole = header.frames * header.frame_bytes
-    if whole > 64 << 20 and whole > 2000 * source.size or header.frames > max(1, 8 * source.size):
+    if (whole > 64 << 20 and whole > 2000 * source.size) or header.frames > max(1, 8 * source.size):
         raise Reject("too_large")
 
 
@@ -278,7 +278,7 @@ def _header(values: dict[str, Any], offset: int) -> Header:
 
 def _keys(values: dict[str, Any]) -> tuple[str, ...]:
     kind = values.get("ImageType")
-    kinds = [text(v).upper() for v in kind] if isinstance(kind, list | tuple) or hasattr(kind, "__iter__") else []
+    kinds = [text(v).upper() for v in ([kind] if isinstance(kind, str) else kind or ())]
     b_value = number(values.get("DiffusionBValue"))
     if b_value is None:
         b_value = number(values.get("SiemensBValue"))

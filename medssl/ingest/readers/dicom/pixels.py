@@ -156,6 +156,7 @@ def _decoded(file: File, headers: list[Header]) -> Iterator[tuple[np.ndarray, np
     import pydicom
     from pydicom.config import disable_value_validation
     from pydicom.pixels import apply_color_lut, apply_modality_lut, iter_pixels
+    from pydicom.uid import UID
 
     first = headers[0]
     whole = replace(first, rows=first.rows * (first.tiles or 1), columns=first.columns * (first.tiles or 1))
@@ -167,7 +168,7 @@ def _decoded(file: File, headers: list[Header]) -> Iterator[tuple[np.ndarray, np
         with open_file(file) as stream, disable_value_validation():
             data = pydicom.dcmread(stream, force=True)
             if "TransferSyntaxUID" not in data.file_meta:
-                data.file_meta.TransferSyntaxUID = _bare_syntax(data)
+                data.file_meta.TransferSyntaxUID = UID(_bare_syntax(data))
             for values in iter_pixels(data, indices=wanted):
                 values = values.reshape(shape) if values.size == np.prod(shape) else values
                 if values.shape != shape:

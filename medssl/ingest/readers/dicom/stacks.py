@@ -6,6 +6,7 @@ belong together. Nothing is dropped to make a stack even: what cannot be taken a
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -148,7 +149,7 @@ def _by_step(plane: Plane, order: np.ndarray) -> list[Stack]:
         start = stop
     if len(runs) < 2 or min(map(len, runs)) < ENOUGH or any(plane.problem(run) for run in runs):
         return []
-    if any(abs(a - b) <= 0.05 * max(a, b) for a, b in zip(steps, steps[1:], strict=False)):
+    if any(abs(a - b) <= 0.05 * max(a, b) for a, b in itertools.pairwise(steps)):
         return []
     return [Stack(run, [("step", str(n))], ["step_changes"]) for n, run in enumerate(runs)]
 

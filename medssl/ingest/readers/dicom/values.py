@@ -1,4 +1,4 @@
-"""Stored values -> intensities: used bits, padding, inversion, rescale or Modality LUT (PS3.3 C.7.6.3, C.7.5, C.11.1)."""
+"""Stored values -> intensities: used bits, padding, inversion, rescale or LUT (PS3.3 C.7.6.3, C.7.5, C.11.1)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def intensities(
         # in an unsigned type of the same width the difference may wrap around and still come out right
         top = -1 if header.signed else 2**header.stored - 1
         values = (np.array(top).astype(values.dtype) - values).astype(values.dtype, copy=False)
-        low, high = top - int(high), top - int(low)
+        low, high = top - int(high), top - int(low)  # type: ignore[call-overload]
     elif header.inverted and not hounsfield:
         values = high - values
         low, high = values.min(), values.max()
@@ -46,7 +46,7 @@ def _rescaled(values: np.ndarray, slope: float, intercept: float, low: object, h
         return values
     ends = sorted(float(v) * slope + intercept for v in (low, high))  # type: ignore[arg-type]
     if slope.is_integer() and intercept.is_integer() and values.dtype.kind in "iu":
-        if slope == 1 and -(2**15) <= ends[0] and ends[1] < 2**15 and values.itemsize == 2:
+        if slope == 1 and ends[0] >= -(2**15) and ends[1] < 2**15 and values.itemsize == 2:
             # modulo 2^16, so that no wider type is needed on the way
             return (values.view(np.uint16) + np.uint16(int(intercept) % 2**16)).view(np.int16)
         for dtype in (np.int16, np.int32):
@@ -90,7 +90,7 @@ def _used_bits(
     else:
         low, high = 0, 2**header.stored - 1
     if header.high_bit == header.stored - 1:
-        if low <= least and most <= high:  # type: ignore[operator]
+        if low <= least and most <= high:
             return stored, least, most
         outside = (stored < low) | (stored > high)
         if hidden is not None:

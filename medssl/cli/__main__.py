@@ -1,0 +1,5 @@
+"""`python -m medssl.cli`."""
+
+from medssl.cli import main
+
+main()

@@ -1,0 +1,68 @@
+"""Commands that make cohorts and add to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medssl.cli.base import (
+    GroupColumn,
+    JsonOption,
+    PatientColumn,
+    ScanColumn,
+    TargetOption,
+    WorkspaceOption,
+    answer,
+    command,
+)
+from medssl.workspace import Workspace
+
+
+@command
+def ingest(
+    sources: Annotated[
+        list[Path], typer.Argument(help="Folders or files: DICOM, NIfTI, PNG, JPEG, TIFF, MedMNIST .npz.")
+    ],
+    cohort: Annotated[Path, typer.Option(help="Folder of the cohort that is made or added to.")],
+    labels: Annotated[Path | None, typer.Option(help="CSV or TSV with labels.")] = None,
+    scan_column: ScanColumn = None,
+    patient_column: PatientColumn = None,
+    group_column: GroupColumn = None,
+    target: TargetOption = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn scans into a cohort; every file is accepted, rejected with a reason, or ignored with a reason."""
+    from medssl.ingest import ingest as run_ingest
+
+    columns = label_columns(labels, scan_column, patient_column, group_column, target) if labels else None
+    report = run_ingest(sources, cohort, workspace=Workspace(workspace), labels=columns)
+    answer(report.as_json(), as_json, "\n".join(report.lines()))
+
+
+@command
+def label(
+    cohort: Annotated[Path, typer.Argument(help="Folder of a cohort.")],
+    labels: Annotated[Path, typer.Argument(help="CSV or TSV with labels.")],
+    scan_column: ScanColumn = None,
+    patient_column: PatientColumn = None,
+    group_column: GroupColumn = None,
+    target: TargetOption = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Add labels to a cohort."""
+    from medssl.cohort import Cohort
+    from medssl.ingest import add_labels
+
+    columns = label_columns(labels, scan_column, patient_column, group_column, target)
+    counts = add_labels(Cohort.open(cohort), columns, Workspace(workspace))
+    answer(counts, as_json, "\n".join(f"{key}: {value}" for key, value in counts.items()))
+
+
+def label_columns(file: Path, scan: str | None, patient: str | None, group: str | None, target: list[str] | None):
+    from medssl.config import LabelColumns
+
+    return LabelColumns(file=str(file), scan=scan, patient=patient, group=group, targets=target or [])

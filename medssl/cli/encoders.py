@@ -1,0 +1,73 @@
+"""Commands that pretrain encoders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medssl.cli.base import JsonOption, Settings, WorkspaceOption, answer, command
+from medssl.workspace import Workspace
+
+
+@command
+def pretrain(
+    cohort: Annotated[Path, typer.Argument(help="Folder of a cohort.")],
+    settings: Settings = None,
+    task: Annotated[str, typer.Option(help="Pretext task; see `medssl tasks`.")] = "simclr",
+    out: Annotated[Path | None, typer.Option(help="Default: WORKSPACE/encoders/COHORT-TASK.")] = None,
+    encoder: Annotated[str, typer.Option(help="`small` (house ResNet, 1.2 M parameters) or any timm name.")] = "small",
+    size: Annotated[int, typer.Option(help="Pixels a side.")] = 64,
+    steps: Annotated[
+        int | None, typer.Option(help="Optimizer steps. Default, with no --epochs and --minutes: 1000.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the images, instead of steps.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Turned into steps once, before step 1.")] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, views and order.")] = 0,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Pretrain an encoder without labels. Interrupted, the same command goes on where it was.
+
+    Settings are the task's own (see `medssl tasks`), fields of the View (plane=coronal, fit=stretch), and weights,
+    batch, precision, learning_rate, checkpoint_every. The default View is the cohort's middle way: 64 pixels, the
+    centre square, a soft-tissue window for CT, the full range of 8-bit images and percentiles .5 to 99.5 otherwise.
+    """
+    from medssl.cohort import Cohort
+    from medssl.config import View, apply_overrides, validate
+    from medssl.training import pretrain as run_pretrain
+
+    opened = Cohort.open(cohort)
+    raw: dict[str, Any] = {}
+    apply_overrides(raw, settings or [])
+    view = {"size": size} | {key: raw.pop(key) for key in list(raw) if key in View.model_fields}
+    engine = ("weights", "batch", "precision", "learning_rate", "checkpoint_every")
+    options = {key: raw.pop(key) for key in engine if key in raw}
+    result = run_pretrain(
+        opened,
+        task,
+        out=out or Workspace(workspace).encoder(f"{opened.name}-{task}"),
+        encoder=encoder,
+        view=validate(View, view, "view"),
+        steps=steps if steps or epochs or minutes else 1000,
+        epochs=epochs,
+        minutes=minutes,
+        seed=seed,
+        settings=raw,
+        **options,
+    )
+    done = result.as_json()
+    speed = f"{done['images_per_second']:.0f} images/s" if done["images_per_second"] else "finished before"
+    answer(done, as_json, f"{done['checkpoint']}\n{done['steps']} steps, {speed}")
+
+
+@command
+def tasks(as_json: JsonOption = False) -> None:
+    """List the pretext tasks: paper, what they take, what they do."""
+    from medssl.pretext import tasks as all_tasks
+
+    about = ("paper", "sampling", "dims", "channels", "line")
+    rows = [{"name": name, **{key: getattr(task, key) for key in about}} for name, task in all_tasks().items()]
+    lines = [f"{row['name']:<12} {row['line']} ({row['paper']})" for row in rows]
+    answer(rows, as_json, "\n".join(lines))

@@ -1,0 +1,90 @@
+"""Commands that run experiments and show them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medssl.cli.base import JsonOption, Settings, WorkspaceOption, answer, command
+from medssl.errors import MedsslError
+from medssl.progress import say
+from medssl.workspace import Workspace
+
+
+@command
+def run(
+    config: Annotated[
+        str, typer.Argument(help="YAML file, or the name of a shipped config (demo, kermany_cxr, busi).")
+    ],
+    overrides: Settings = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run an experiment to its label-efficiency curve: ingest, split, pretrain, all arms, statistics, report."""
+    from medssl.config import load_experiment
+    from medssl.experiment import run as run_experiment
+    from medssl.report import publish
+
+    results = run_experiment(load_experiment(config, overrides or []), Workspace(workspace))
+    _show(results, publish(results), as_json)
+
+
+@command
+def demo(
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer virtual patients and steps: at most a minute.")] = False,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The whole way on virtual patients, without network: scans, pretraining, curve, report. No evidence."""
+    from medssl.demo import run_demo
+    from medssl.report import publish
+
+    place = Workspace(workspace)
+    results = run_demo(place, quick=quick)
+    _show(results, publish(results), as_json)
+    say(f"To look at it in the browser: medssl app --workspace {place.path}")
+
+
+@command
+def app_(
+    workspace: WorkspaceOption = None,
+    port: Annotated[int, typer.Option(help="On localhost.")] = 8501,
+) -> None:
+    """Open the dashboard on localhost."""
+    import subprocess
+
+    package = Path(__file__).parents[1]
+    main_page = next(
+        (p for p in (package / "_app" / "main.py", package.parent / "app" / "main.py") if p.exists()), None
+    )
+    if main_page is None:
+        raise MedsslError("the app's pages are missing from this installation", "app", "Install medssl again.")
+    place = Workspace(workspace)
+    flags = {
+        "server.address": "localhost",
+        "server.port": str(port),
+        "server.headless": "true",
+        "browser.gatherUsageStats": "false",
+    }
+    arguments = [part for name, value in flags.items() for part in (f"--{name}", value)]
+    say(f"medssl: http://localhost:{port} (workspace {place.path}). Stop with Ctrl+C.")
+    done = subprocess.run([sys.executable, "-m", "streamlit", "run", str(main_page), *arguments, "--", str(place.path)])
+    raise typer.Exit(done.returncode)
+
+
+def _show(results: Any, files: dict[str, Path], as_json: bool) -> None:
+    """The table, the verdicts and where the figures are; or all of it as JSON."""
+    if as_json:
+        answer({**results.as_json(), "report": str(files["report"]), "figure": str(files["figure"])}, True, "")
+        return
+    from medssl.report import terminal_table
+
+    for note in results.notes:
+        say(f"Note: {note}")
+    print(terminal_table(results))
+    for sentence in results.verdicts()["sentence"]:
+        print(sentence)
+    print(f"Curve: {files['figure']}\nReport: {files['report']}")
