@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -148,7 +149,8 @@ def render_volume(volume: np.ndarray, row: dict, padding: np.ndarray | None, vie
         out = _render_stack(gray, volume.shape, spacing, view)
         return np.broadcast_to(out, (view.channels, *out.shape))
     if view.channels == 3:
-        return np.stack([_render_stack(lambda k, c=c: gray(k)[c], volume.shape[1:], spacing, view) for c in range(3)])
+        channels = [partial(lambda c, k: gray(k)[c], c) for c in range(3)]
+        return np.stack([_render_stack(channel, volume.shape[1:], spacing, view) for channel in channels])
     return _render_stack(lambda k: _luminance(gray(k)), volume.shape[1:], spacing, view)[None]
 
 
