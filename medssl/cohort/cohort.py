@@ -6,7 +6,7 @@ import hashlib
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -100,6 +100,22 @@ class Cohort:
         `group` is the patient where no group was named; `spacing` is mm in the order of the array's axes.
         """
         return self._scans.copy()
+
+    def scan(self, scan: str) -> dict[str, Any]:
+        """The row of one scan, as in `scans()`.
+
+        Raises:
+            UserError: no such scan.
+        """
+        with catalog.reading(self.path) as db:
+            columns = ",".join(catalog.SCAN_COLUMNS)
+            found = db.execute(f"SELECT {columns} FROM scans WHERE scan=?", (scan,)).fetchone()
+        if found is None:
+            raise UserError(f"no scan '{scan}' in this cohort", str(self.path))
+        row = dict(zip(catalog.SCAN_COLUMNS, found, strict=True))
+        row |= {column: row[column] and json.loads(row[column]) for column in catalog.JSON_COLUMNS}
+        row["group"] = row.pop("grp") or row["patient"]
+        return row
 
     def files(self) -> pd.DataFrame:
         """One row a file of the sources: file, status (accepted, rejected, ignored), code, scan, size, mtime_ns."""
