@@ -25,3 +25,20 @@ def check(cohort: CohortArgument, as_json: JsonOption = False) -> None:
     answer(found.as_json(), as_json, "\n".join(found.lines()))
     if found.to_decide:
         raise typer.Exit(1)
+
+
+@command
+def card(
+    cohort: CohortArgument,
+    out: Annotated[Path | None, typer.Option(help="Folder of the card. Default: the cohort's.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write or renew the data card: NAME.md for people, NAME.croissant.json for machines.
+
+    Figures are made again; what people wrote in NAME.md is kept.
+    """
+    from medssl.cohort import Cohort
+    from medssl.cohort.card import write_card
+
+    page, metadata = write_card(Cohort.open(cohort), out)
+    answer({"card": str(page), "croissant": str(metadata)}, as_json, f"{page}\n{metadata}")
