@@ -109,7 +109,7 @@ def check(cohort: Cohort) -> Check:
     found.concerns += _masks(cohort, twins)
     flat = [{"scan": scan} for scan in blank]
     found.concerns.append(Concern("constant", False, "All values of the scan are the same.", "Leave it out.", flat))
-    found.concerns += [Concern(code, False, *rest) for code, *rest in outliers.find(scans)]
+    found.concerns += [Concern(code, False, what, todo, cases) for code, what, todo, cases in outliers.find(scans)]
     found.leaks = _leaks(cohort, scans, near, twins)
     if found.leaks.get("torn_by_split"):
         sentence = "The cohort's split was drawn before these duplicates were known, and tears groups of them."
@@ -176,7 +176,8 @@ def _shares(cases: list[dict[str, Any]]) -> str:
 def _patients(scans: pd.DataFrame, twins: _Twins) -> list[Concern]:
     """Patients who are probably one. A key that stands for a file or an exam claims no identity, so only keys from ids
     or label tables ask for a decision."""
-    known, unknown = [], []
+    known: list[dict[str, Any]] = []
+    unknown: list[dict[str, Any]] = []
     for group in twins.groups:
         owners = twins.owners(group)
         if len(owners) > 1:

@@ -9,6 +9,7 @@ least a difference that matters (`Feature.floor`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -42,13 +43,12 @@ class Feature(NamedTuple):
 
 def constant(cohort: Cohort, scans: pd.DataFrame) -> list[str]:
     """Scans all of whose values are the same: they show nothing."""
-    rows = scans[["scan", "percentiles"]].to_dict("records")
-    return [row["scan"] for row in rows if _range(row) == 0 and _is_constant(cohort.array(row["scan"]))]
+    return [row["scan"] for row in _rows(scans) if _range(row) == 0 and _is_constant(cohort.array(row["scan"]))]
 
 
 def find(scans: pd.DataFrame) -> Iterator[Found]:
     """CT that is not in HU, or not as HU should be, and outliers in intensity and geometry; cases may be empty."""
-    rows = scans.to_dict("records")
+    rows = _rows(scans)
     ct = [row for row in rows if row["modality"] == "CT"]
     yield (
         "ct_not_hu",
@@ -88,6 +88,10 @@ def find(scans: pd.DataFrame) -> Iterator[Found]:
         "Look at it: another protocol, a localizer, or a wrong header.",
         list(_far(rows, lambda r: (r["modality"], r["kind"]), _sizes)),
     )
+
+
+def _rows(scans: pd.DataFrame) -> list[dict[str, Any]]:
+    return scans.to_dict("records")  # type: ignore[return-value]  # its columns are names
 
 
 def _far(
@@ -132,7 +136,7 @@ def _intensities(row: dict[str, Any]) -> list[Feature]:
     if row["unit"] == "HU" or row["dtype"] == "uint8":
         floor, least = (40.0, -1024.0) if row["unit"] == "HU" else (8.0, 0.0)
         return [
-            Feature(f"{p} % percentile", floor, lambda r, p=p: max(_percentile(r, p), least), lambda v: round(v, 1))
+            Feature(f"{p} % percentile", floor, partial(_at_least, least, p), partial(round, ndigits=1))
             for p in ("5", "50", "95")
         ]
     return [
@@ -146,12 +150,16 @@ def _sizes(row: dict[str, Any]) -> list[Feature]:
     axes = ("z", "y", "x")[-len(row["shape"][first:]) :]
     features = []
     for n, axis in enumerate(axes):
-        features.append(Feature(f"pixels along {axis}", 0.1, lambda r, n=n: np.log(r["shape"][first + n]), _exp))
-        features.append(Feature(f"mm a pixel along {axis}", 0.1, lambda r, n=n: _step(r, n), _exp))
+        features.append(Feature(f"pixels along {axis}", 0.1, partial(_pixels, first + n), _exp))
+        features.append(Feature(f"mm a pixel along {axis}", 0.1, partial(_step, n), _exp))
     return features
 
 
-def _step(row: dict[str, Any], axis: int) -> float:
+def _pixels(axis: int, row: dict[str, Any]) -> float:
+    return float(np.log(row["shape"][axis]))
+
+
+def _step(axis: int, row: dict[str, Any]) -> float:
     return float(np.log(row["spacing"][axis])) if row["spacing"] else np.nan
 
 
@@ -161,6 +169,10 @@ def _exp(value: float) -> float:
 
 def _percentile(row: dict[str, Any], name: str) -> float:
     return float((row["percentiles"] or {}).get(name, np.nan))
+
+
+def _at_least(least: float, name: str, row: dict[str, Any]) -> float:
+    return max(_percentile(row, name), least)
 
 
 def _range(row: dict[str, Any]) -> float:

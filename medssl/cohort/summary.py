@@ -9,6 +9,7 @@ import json
 import re
 import sqlite3
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -124,7 +125,7 @@ def span(low: float, high: float) -> str:
     return first if first == last else f"{first}–{last}"
 
 
-def product(ranges: list[tuple[float, float]]) -> str:
+def product(ranges: Sequence[tuple[float, float]]) -> str:
     """`4–256 × 512 × 512`; empty without axes."""
     return " × ".join(span(*axis) for axis in ranges)
 
@@ -149,12 +150,19 @@ def _parts(db: sqlite3.Connection) -> list[Part]:
     parts = []
     for (modality, kind), rows in groups.items():
         patients, vendors, body_parts, units, dtypes, shapes, spacings = zip(*rows, strict=True)
-        names = [_named(values) for values in (vendors, body_parts, units, dtypes)]
         first = 1 if kind.startswith("colour") else 0  # the channels are no axis of space
-        sizes = [json.loads(text)[first:] for text in set(shapes)]
-        steps = [json.loads(text) for text in {s for s in spacings if s}]
         part = Part(
-            modality, kind, len(rows), len(set(patients)), *names, _ranges(sizes), _ranges(steps), spacings.count(None)
+            modality=modality,
+            kind=kind,
+            scans=len(rows),
+            patients=len(set(patients)),
+            vendors=_named(vendors),
+            body_parts=_named(body_parts),
+            units=_named(units),
+            dtypes=_named(dtypes),
+            shape=_ranges([json.loads(text)[first:] for text in set(shapes)]),
+            spacing=_ranges([json.loads(text) for text in {s for s in spacings if s}]),
+            without_spacing=spacings.count(None),
         )
         parts.append(part)
     return sorted(parts, key=lambda p: (-p.scans, p.modality, p.kind))
