@@ -16,6 +16,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,7 +41,7 @@ def map_chunks(
     size: int,
     jobs: int | None,
     lost: Callable[[Item, str], Result],
-    weight: Callable[[Item], int] = lambda item: 0,
+    weight: Callable[[Sequence[Item]], int] = lambda chunk: 0,
 ) -> Iterator[Result]:
     """Results of `work` on chunks of `items`, in no particular order.
 
@@ -50,7 +51,7 @@ def map_chunks(
         jobs: processes; None takes the CPUs that this process may use. 0 works in this process, where nothing protects
             from an item that hangs or crashes.
         lost: what stands for the result of a chunk of one item that `crashed` its process or `timed_out`.
-        weight: bytes of an item's source, for the limit of time.
+        weight: bytes of a chunk's sources, for the limit of time.
 
     Raises:
         MedsslError: no process can be started. And whatever `work` raises.
@@ -122,10 +123,8 @@ def usable_cpus() -> int:
 def memory_bound() -> int:
     """Bytes of address space that one process may use: half of the memory, so that a giant beside a dwarf fits."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:  # a container's share
+    with suppress(OSError, ValueError):  # a container's share
         total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):
-        pass
     return max(2 << 30, total // 2)
 
 
@@ -147,7 +146,7 @@ class _Worker:
     def __init__(self) -> None:
         self.link, theirs = Pipe()
         code = _CODE.format(path=sys.path, handle=theirs.fileno(), memory=memory_bound())
-        threads = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         self.process = subprocess.Popen(
             [sys.executable, "-c", code],
             pass_fds=[theirs.fileno()],
@@ -163,11 +162,9 @@ class _Worker:
 
     def start(self, work: Callable[[Any], Any], chunk: Sequence[Any], weight: Callable[[Any], int]) -> None:
         self.chunk = chunk
-        self.deadline = time.monotonic() + LIMIT_S + LIMIT_S_PER_MIB * sum(map(weight, chunk)) / 2**20
-        try:
+        self.deadline = time.monotonic() + LIMIT_S + LIMIT_S_PER_MIB * weight(chunk) / 2**20
+        with suppress(OSError):  # it ended while it waited; that shows when it is listened to
             self.link.send((work, chunk))
-        except OSError:  # it ended while it waited; that shows when it is listened to
-            pass
 
     def kill(self) -> None:
         self.process.kill()

@@ -68,7 +68,7 @@ def test_what_kills_its_process_costs_itself_alone(bad, code, size, monkeypatch,
     items = [*range(6), bad, *range(6, 12)]
     found = dict(pair for pairs in map_chunks(obey, items, size, 2, give_up) for pair in pairs)
     assert found.pop(bad) == code
-    assert found == {i: "done" for i in range(12)}
+    assert found == dict.fromkeys(range(12), "done")
     assert capfd.readouterr() == ("", "")
 
 
