@@ -39,7 +39,7 @@ def split(probes: list[Probe]) -> tuple[list[Probe], list[Probe]]:
     ]
 
 
-def read_all(probes: list[Probe], folder: Path, keys: Keys, fates: Fates, jobs: int | None) -> None:
+def read_all(probes: list[Probe], folder: Path, keys: Keys, fates: Fates, jobs: int) -> None:
     """Store every mask beside its scan, and enter the verdict on its file."""
     if not probes:
         return

@@ -41,8 +41,8 @@ def ingest(
     Args:
         sources: folders or files, in any mixture of formats.
         labels: a label table and what its columns mean; its file is looked for below the sources first.
-        jobs: processes; default: as many as there are CPUs to use. 0 reads in this process, where nothing protects from
-            a file that crashes or hangs its decoder.
+        jobs: processes; default: as many as there are CPUs to use, and fewer for small sources. 0 reads in this process,
+            where nothing protects from a file that crashes or hangs its decoder.
         strict: reject every scan that has a warning. A rerun with the other setting decides anew.
 
     Raises:
@@ -60,7 +60,8 @@ def ingest(
         where = ", ".join(map(str, places))
         raise UserError("the source holds no files", where, "Name a folder of DICOM, NIfTI, PNG, JPEG or TIFF files.")
     estimate.say_files(found)
-    pool.warm_up(min(len(found), pool.usable_cpus() if jobs is None else jobs))
+    jobs = estimate.useful_jobs(found) if jobs is None else jobs
+    pool.warm_up(jobs)
     target = Cohort.create(cohort)
     with catalog.only_writer(target.path):
         remove_unfinished(target.path)
@@ -92,7 +93,7 @@ def is_complete(cohort: Path) -> bool:
 
 
 def _read(
-    found: list[File], folder: Path, keys: Keys, table: label_tables.Table | None, fates: Fates, jobs: int | None
+    found: list[File], folder: Path, keys: Keys, table: label_tables.Table | None, fates: Fates, jobs: int
 ) -> None:
     inside = f"{folder}{os.sep}"
     others = []

@@ -46,7 +46,7 @@ def make_plan(probes: list[Probe], keys: Keys, fates: Fates) -> list[Job]:
     return jobs
 
 
-def read_scans(plan: list[Job], folder: Path, fates: Fates, jobs: int | None) -> None:
+def read_scans(plan: list[Job], folder: Path, fates: Fates, jobs: int) -> None:
     """Read and commit what is not known yet, and enter the verdict on all files of the plan.
 
     Raises:
