@@ -39,7 +39,7 @@ def split(probes: list[Probe]) -> tuple[list[Probe], list[Probe]]:
     ]
 
 
-def read_all(probes: list[Probe], folder: Path, keys: Keys, fates: Fates, jobs: int | None) -> None:
+def read_all(probes: list[Probe], folder: Path, keys: Keys, fates: Fates, jobs: int) -> None:
     """Store every mask beside its scan, and enter the verdict on its file."""
     if not probes:
         return
@@ -60,7 +60,7 @@ def read_all(probes: list[Probe], folder: Path, keys: Keys, fates: Fates, jobs: 
         else:
             fates.reject([probe.file], "mask_of_several" if scans else "mask_without_image")
     with bar("reading masks", len(todo)) as progress:
-        for chunk in map_chunks(partial(_read_chunk, str(folder)), todo, 16, jobs):
+        for chunk in map_chunks(partial(_read_chunk, str(folder)), todo, 16, jobs, _lost):
             for file, scan, code in chunk:
                 if code:
                     fates.reject([file], code)
@@ -96,6 +96,10 @@ def _read_chunk(folder: str, todo: Sequence[tuple[Probe, str, dict[str, Any]]]) 
         except Exception:  # whatever a parser stumbles over in a damaged file
             out.append((probe.file, scan, "unreadable"))
     return out
+
+
+def _lost(item: tuple[Probe, str, dict[str, Any]], code: str) -> list[tuple[File, str, str | None]]:
+    return [(item[0].file, item[1], code)]
 
 
 def _read(folder: Path, probe: Probe, scan: str, row: dict[str, Any]) -> None:
