@@ -6,14 +6,13 @@ Siemens mosaic. Whatever comes later sees images, and not files.
 
 from __future__ import annotations
 
-import math
 import struct
 from dataclasses import dataclass
-from functools import lru_cache
 from sys import intern
 from typing import Any, BinaryIO
 
 from medssl.ingest.opening import open_file
+from medssl.ingest.readers.dicom.attributes import number, numbers, seconds, short, text, values_of, wanted
 from medssl.ingest.readers.dicom.kinds import check_kind, check_size, check_syntax, is_multiframe
 from medssl.ingest.records import File, Reject
 
@@ -28,17 +27,6 @@ KEYS = (
     "echo", "b_value", "temporal", "stack", "component", "kernel", "dimensions", "gradient", "trigger", "image_type",
     "acquisition", "thickness",
 )  # fmt: skip
-
-TAGS = """
-    SOPClassUID SOPInstanceUID SeriesInstanceUID StudyInstanceUID PatientID IssuerOfPatientID InstitutionName Modality
-    Manufacturer BodyPartExamined Rows Columns SamplesPerPixel PhotometricInterpretation PlanarConfiguration
-    BitsAllocated BitsStored HighBit PixelRepresentation NumberOfFrames ImagePositionPatient ImageOrientationPatient
-    PixelSpacing ImagerPixelSpacing EstimatedRadiographicMagnificationFactor SliceThickness RescaleSlope
-    RescaleIntercept RescaleType PixelPaddingValue PixelPaddingRangeLimit PresentationLUTShape InstanceNumber
-    AcquisitionNumber AcquisitionTime EchoTime TemporalPositionIdentifier DiffusionBValue DiffusionGradientOrientation
-    TriggerTime ImageType ConvolutionKernel StackID ModalityLUTSequence
-    """.split()
-SIEMENS_B_VALUE = 0x0019100C  # with its creator at (0019,0010)
 
 
 @dataclass(slots=True)
@@ -117,7 +105,7 @@ def sniff(head: bytes, name: str) -> bool:
 
 
 def probe(source: File) -> list[Header] | Any:
-    """The headers of a file's images, or what `segmentation.probe` makes of a DICOM SEG.
+    """The headers of a file's images, or the `segmentation.Segmentation` that it is.
 
     Raises:
         Ignore: no image (report, plan, DICOMDIR).
@@ -131,7 +119,7 @@ def probe(source: File) -> list[Header] | Any:
     with open_file(source) as file, disable_value_validation():
         try:
             check_size(file, source)
-            data = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=_wanted())
+            data = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=wanted())
         except Reject:
             raise
         except Exception:  # pydicom raises whatever its parser stumbles over
@@ -139,7 +127,7 @@ def probe(source: File) -> list[Header] | Any:
         syntax = str(getattr(data.file_meta, "TransferSyntaxUID", "")) or (
             IMPLICIT if data.original_encoding[0] else EXPLICIT
         )
-        values = _values(data)
+        values = values_of(data)
         sop_class = str(values.get("SOPClassUID", getattr(data.file_meta, "MediaStorageSOPClassUID", "")) or "")
         offset = _pixel_offset(file, syntax)
         check_kind(file, sop_class, offset is not None, "Rows" in values)
@@ -183,32 +171,6 @@ def _pixel_offset(file: BinaryIO, syntax: str) -> int | None:
     if syntax == EXPLICIT and head[4:6] in (b"OB", b"OW") and int.from_bytes(head[8:12], "little") != UNKNOWN_LENGTH:
         return place + 12
     return 0
-
-
-@lru_cache(maxsize=1)
-def _tag_names() -> dict[int, str]:
-    from pydicom.datadict import tag_for_keyword
-
-    names = {tag: name for name in TAGS if (tag := tag_for_keyword(name)) is not None}
-    return names | {SIEMENS_B_VALUE: "SiemensBValue"}
-
-
-@lru_cache(maxsize=1)
-def _wanted() -> list[int]:
-    return [*_tag_names(), 0x00190010]
-
-
-def _values(data: Any) -> dict[str, Any]:
-    """What the file says of TAGS; an element that cannot be read counts as missing."""
-    names = _tag_names()
-    values = {}
-    for tag in list(data.keys()):  # by tag and not by keyword, which takes pydicom twice as long
-        if (name := names.get(int(tag))) is not None:
-            try:
-                values[name] = data[tag].value
-            except Exception:  # pydicom raises whatever the bytes make it raise
-                continue
-    return values
 
 
 def _header(values: dict[str, Any], offset: int) -> Header:
@@ -270,7 +232,7 @@ def _header(values: dict[str, Any], offset: int) -> Header:
         inverted=photometric == "MONOCHROME1" or (photometric == "MONOCHROME2" and shape == "INVERSE"),
         number=whole("InstanceNumber", 0),
         keys=_keys(values),
-        time=_seconds(text(values.get("AcquisitionTime"))),
+        time=seconds(text(values.get("AcquisitionTime"))),
         offset=offset,
         frames=max(1, frames),
     )
@@ -317,42 +279,3 @@ def _spacing(values: dict[str, Any]) -> tuple[tuple[float, float] | None, str, f
     if factor is not None and 1 <= factor < 10:
         return (detector[0] / factor, detector[1] / factor), "magnified", factor
     return (detector[0], detector[1]), "detector", 1.0
-
-
-def _seconds(value: str) -> float | None:
-    try:
-        return int(value[:2]) * 3600 + int(value[2:4]) * 60 + float(value[4:] or 0)
-    except ValueError:
-        return None
-
-
-def text(value: Any) -> str:
-    return "" if value is None else str(value).strip().strip("\0")
-
-
-def short(value: float | None) -> str:
-    return "" if value is None else f"{value:g}"
-
-
-def number(value: Any) -> float | None:
-    """A finite number, or None: values like `-01.024000E+03` occur, and so do empty, multiple and absurd ones."""
-    if value is None:
-        return None
-    try:
-        found = float(value)
-    except (TypeError, ValueError, OverflowError):
-        try:
-            found = float(str(value[0] if isinstance(value, list | tuple) else value).strip())
-        except (TypeError, ValueError, IndexError, OverflowError):
-            return None
-    return found if math.isfinite(found) else None
-
-
-def numbers(value: Any, count: int) -> tuple[float, ...] | None:
-    if value is None:
-        return None
-    try:
-        found = tuple(float(v) for v in value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return found if len(found) == count and all(map(math.isfinite, found)) else None
