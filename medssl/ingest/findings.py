@@ -49,6 +49,9 @@ FINDINGS: dict[str, Finding] = {
         "error", "The pixels are compressed with JPEG 2000 Part 2, which cannot be read here.", _RECODE
     ),
     "codec_jpeg_xl": Finding("error", "The pixels are compressed with JPEG XL, which cannot be read here.", _RECODE),
+    "codec_jpeg_12bit": Finding(
+        "error", "The pixels are compressed with 12-bit JPEG, which cannot be read here.", _RECODE
+    ),
     "codec_elsewhere": Finding("error", "The pixels are not in the file but on a server (JPIP).", _RESEND),
     "codec_encapsulated": Finding("error", "The pixels are in fragments that cannot be read here.", _RECODE),
     "codec_deflated_frames": Finding("error", "The frames are deflated one by one, which is not read here.", _RECODE),

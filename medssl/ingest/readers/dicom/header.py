@@ -16,7 +16,7 @@ from medssl.ingest.readers.dicom.attributes import number, numbers, seconds, sho
 from medssl.ingest.readers.dicom.kinds import check_kind, check_size, check_syntax, is_multiframe
 from medssl.ingest.records import File, Reject
 
-IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+IMPLICIT, EXPLICIT, BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 PIXEL_DATA = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")  # little and big endian
 FLOAT_DATA = (b"\xe0\x7f\x08\x00", b"\xe0\x7f\x09\x00", b"\x7f\xe0\x00\x08", b"\x7f\xe0\x00\x09")
 UNKNOWN_LENGTH = 0xFFFFFFFF
@@ -91,16 +91,20 @@ class Header:
 
     @property
     def frame_bytes(self) -> int:
-        return (self.rows * self.columns * self.samples * self.allocated + 7) // 8
+        """Uncompressed; two pixels of a 4:2:2 image share their colour (PS3.3 C.7.6.3.1.2)."""
+        samples = 2 if self.offset and self.photometric == "YBR_FULL_422" else self.samples
+        return (self.rows * self.columns * samples * self.allocated + 7) // 8
 
 
 def sniff(head: bytes, name: str) -> bool:
     """The DICM prefix, or a bare data set that starts with group 0002 or 0008 in a plausible way."""
     if head[128:132] == b"DICM":
         return True
+    explicit = head[4:6].isalpha() and head[4:6].isupper()
+    if len(head) >= 16 and head[:2] in (b"\x00\x02", b"\x00\x08"):  # big endian, which is always explicit
+        return explicit and head[2:4] <= b"\x00\x70"
     if len(head) < 16 or head[:2] not in (b"\x02\x00", b"\x08\x00") or head[2:4] > b"\x70\x00":
         return False
-    explicit = head[4:6].isalpha() and head[4:6].isupper()
     return explicit or struct.unpack("<I", head[4:8])[0] <= 64
 
 
@@ -124,9 +128,7 @@ def probe(source: File) -> list[Header] | Any:
             raise
         except Exception:  # pydicom raises whatever its parser stumbles over
             raise Reject("unreadable") from None
-        syntax = str(getattr(data.file_meta, "TransferSyntaxUID", "")) or (
-            IMPLICIT if data.original_encoding[0] else EXPLICIT
-        )
+        syntax = syntax_of(data)
         values = values_of(data)
         sop_class = str(values.get("SOPClassUID", getattr(data.file_meta, "MediaStorageSOPClassUID", "")) or "")
         offset = _pixel_offset(file, syntax)
@@ -143,6 +145,13 @@ def probe(source: File) -> list[Header] | Any:
         if "MOSAIC" in header.keys[KEYS.index("image_type")].split("\\"):
             return frames.of_mosaic(source, header)
         return [header]
+
+
+def syntax_of(data: Any) -> str:
+    """The transfer syntax; of a data set that does not name it, the uncompressed one that it was found to have."""
+    named = str(getattr(data.file_meta, "TransferSyntaxUID", None) or "")
+    implicit, little = data.original_encoding
+    return named or (IMPLICIT if implicit else EXPLICIT if little else BIG_ENDIAN)
 
 
 def _check_claims(header: Header, source: File) -> None:
@@ -184,7 +193,9 @@ def _header(values: dict[str, Any], offset: int) -> Header:
     rows, columns, samples = whole("Rows", 0), whole("Columns", 0), whole("SamplesPerPixel", 1)
     allocated, frames = whole("BitsAllocated", 16), whole("NumberOfFrames", 1)
     stored = whole("BitsStored", allocated)
-    if rows < 1 or columns < 1 or samples not in (1, 3, 4) or not 1 <= stored <= allocated <= 64 or frames < 0:
+    if rows < 1 or columns < 1 or samples not in (1, 3, 4) or frames < 0:
+        raise Reject("unsupported_pixels")
+    if allocated not in (1, 8, 16, 32, 64) or not 1 <= stored <= allocated:
         raise Reject("unsupported_pixels")
     high_bit = whole("HighBit", stored - 1)
     if not stored - 1 <= high_bit < allocated:
@@ -271,7 +282,7 @@ def component(kinds: list[str]) -> str:
 def _spacing(values: dict[str, Any]) -> tuple[tuple[float, float] | None, str, float]:
     """Pixel spacing, whose it is, and the magnification that was divided out (PS3.3 10.7.1.3, C.8.7.10)."""
     patient, detector = numbers(values.get("PixelSpacing"), 2), numbers(values.get("ImagerPixelSpacing"), 2)
-    if patient is not None and min(patient) > 0:
+    if patient is not None and min(patient) > 0 and patient != detector:  # equal: it was not corrected
         return (patient[0], patient[1]), "patient", 1.0
     if detector is None or min(detector) <= 0:
         return None, "", 1.0
