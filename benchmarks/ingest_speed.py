@@ -12,6 +12,7 @@ reorientation to RAS+, with what was written. The compressed series are read by 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import platform
 import shutil
@@ -254,10 +255,8 @@ def write_series(folder: Path, shape: tuple[int, int, int], syntax: str = Explic
         series.ImagePositionPatient = [-180.0, -170.0, k * SPACING[0]]
         series.Rows, series.Columns = shape[1:]
         series.PixelData = (volume[k] + 1024).astype("<u2").tobytes()
-        data = series
+        data = copy.deepcopy(series)
         if syntax != ExplicitVRLittleEndian:
-            data = pydicom.Dataset(series)
-            data.file_meta = pydicom.dataset.FileMetaDataset(series.file_meta)
             data.compress(syntax, generate_instance_uid=False)
         data.save_as(folder / f"IM{k:04d}.dcm", enforce_file_format=True)
     affine = np.diag([-SPACING[2], -SPACING[1], SPACING[0], 1.0])

@@ -14,6 +14,7 @@ from sys import intern
 from typing import Any, BinaryIO
 
 from medssl.ingest.opening import open_file
+from medssl.ingest.readers.dicom.elements import value_of
 from medssl.ingest.readers.dicom.kinds import check_kind, check_size, check_syntax, is_multiframe
 from medssl.ingest.records import File, Reject
 
@@ -205,7 +206,7 @@ def _values(data: Any) -> dict[str, Any]:
     for tag in list(data.keys()):  # by tag and not by keyword, which takes pydicom twice as long
         if (name := names.get(int(tag))) is not None:
             try:
-                values[name] = data[tag].value
+                values[name] = value_of(data, tag)
             except Exception:  # pydicom raises whatever the bytes make it raise
                 continue
     return values
