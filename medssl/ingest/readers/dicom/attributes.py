@@ -6,6 +6,8 @@ import math
 from functools import lru_cache
 from typing import Any
 
+from medssl.ingest.readers.dicom.elements import value_of
+
 TAGS = """
     SOPClassUID SOPInstanceUID SeriesInstanceUID StudyInstanceUID PatientID IssuerOfPatientID InstitutionName Modality
     Manufacturer BodyPartExamined Rows Columns SamplesPerPixel PhotometricInterpretation PlanarConfiguration
@@ -38,7 +40,7 @@ def values_of(data: Any) -> dict[str, Any]:
     for tag in list(data.keys()):  # by tag and not by keyword, which takes pydicom twice as long
         if (name := names.get(int(tag))) is not None:
             try:
-                values[name] = data[tag].value
+                values[name] = value_of(data, tag)
             except Exception:  # pydicom raises whatever the bytes make it raise
                 continue
     return values
