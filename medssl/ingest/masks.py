@@ -91,7 +91,7 @@ def read_all(probes: list[Probe], plan: list[Job], folder: Path, keys: Keys, fat
         else:
             todo.append(Work(probe, target, rows[target.scan], state))
     with bar("reading masks", len(todo)) as progress:
-        for chunk in map_chunks(partial(_read_chunk, str(folder)), todo, 16, jobs):
+        for chunk in map_chunks(partial(_read_chunk, str(folder)), todo, 16, jobs, _lost):
             with catalog.writing(folder) as db:
                 for work, code, note in chunk:
                     if code:
@@ -200,6 +200,10 @@ def _read_chunk(folder: str, todo: Sequence[Work]) -> list[tuple[Work, str, str]
             code = "unreadable"
         out.append((work, code, note))
     return out
+
+
+def _lost(work: Work, code: str) -> list[tuple[Work, str, str]]:
+    return [(work, code, "")]
 
 
 def _read(folder: Path, work: Work) -> str:

@@ -59,7 +59,7 @@ def test_missing_slices_are_refused(shared_data: Path, workspace, tmp_path, name
 
     source = shared_data / "dicom_series" / "vendor_zoo" / name
     with pytest.raises(UserError, match="4 rejected"):
-        ingest([source], tmp_path / "cohort", workspace=workspace, jobs=1)
+        ingest([source], tmp_path / "cohort", workspace=workspace, jobs=0)
     assert set(Cohort.open(tmp_path / "cohort").findings()["code"]) == {"missing_slices"}
 
 

@@ -51,7 +51,7 @@ def test_a_mixture_is_accounted_for(tmp_path, workspace) -> None:
     (source / "link").symlink_to(source / "pictures")
     (source / "circle").symlink_to(source)
     (source / "dangling.png").symlink_to(source / "nowhere.png")
-    report = ingest([source], tmp_path / "cohort", workspace=workspace, jobs=1)
+    report = ingest([source], tmp_path / "cohort", workspace=workspace, jobs=0)
     assert report.found == report.accepted + report.rejected + report.ignored
     assert (report.scans, report.accepted, report.rejected) == (5, 10, 1)
     assert report.ignored_as == {"not_a_scan": 1, "unsafe_link": 1}
@@ -161,7 +161,7 @@ def test_a_killed_run_goes_on_to_the_same_cohort(tmp_path, workspace) -> None:
     pictures(source / "pictures", 120, size=200)
     dicoms.save(dicoms.series(dicoms.volume(), dicoms.AXIAL), source / "dicom")
     whole, killed = tmp_path / "whole" / "cohort", tmp_path / "killed" / "cohort"
-    ingest([source], whole, workspace=workspace, jobs=1)
+    ingest([source], whole, workspace=workspace, jobs=0)
     command = [sys.executable, "-c", SCRIPT, str(source), str(killed), str(workspace.path)]
     kills = 0
     for enough in (1, 60):  # killed once some arrays are there, twice
@@ -173,7 +173,7 @@ def test_a_killed_run_goes_on_to_the_same_cohort(tmp_path, workspace) -> None:
                 kills += process.wait() == -signal.SIGKILL
             time.sleep(0.005)
     assert kills >= 1, "the run was over before it could be killed"
-    ingest([source], killed, workspace=workspace, jobs=1)
+    ingest([source], killed, workspace=workspace, jobs=0)
     assert contents(killed) == contents(whole) and dump(killed) == dump(whole)
     assert not list(killed.glob("arrays/*/.*"))
 
