@@ -31,7 +31,7 @@ HARMLESS = 1 << 30  # bytes
 IN_MEMORY = 64 << 20  # a member of a zip up to this size is undone whole
 DOCUMENTS = ("[Content_Types].xml", "META-INF/MANIFEST.MF", "mimetype", "AndroidManifest.xml")
 DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, NotImplementedError)
-_OPENERS: dict[bytes, Callable[..., Any]] = {GZIP: gzip.GzipFile, BZIP2: bz2.BZ2File, XZ: lzma.LZMAFile}
+_OPENERS: dict[bytes, Callable[..., Any]] = {GZIP: gzip.open, BZIP2: bz2.open, XZ: lzma.open}
 
 
 class Member(NamedTuple):
@@ -190,6 +190,8 @@ def _write(fresh: Any, block: bytes) -> None:
 
 class _Window(io.RawIOBase):
     """A part of a file, as a file of its own."""
+
+    name = ""  # pydicom asks for it
 
     def __init__(self, whole: BinaryIO, start: int, size: int) -> None:
         self._whole, self._start, self._size, self._at = whole, start, size, 0

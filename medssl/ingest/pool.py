@@ -26,6 +26,7 @@ from medssl.errors import MedsslError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+START_S = 60.0  # until a process stands
 LIMIT_S = 60.0  # of one chunk, and
 LIMIT_S_PER_MIB = 0.5  # of its source
 _CODE = "import sys; sys.path[:] = {path!r}; from medssl.ingest.worker import main; main({handle}, {memory})"
@@ -93,7 +94,7 @@ def map_chunks(
                     yield from lose(worker, "crashed")
                     continue
                 if answer is None:
-                    worker.stands = True
+                    worker.stand()
                     continue
                 done, result = answer
                 del busy[worker.link]
@@ -157,14 +158,19 @@ class _Worker:
         )
         theirs.close()
         self.chunk: Sequence[Any] = ()
-        self.deadline = 0.0
+        self.limit = self.deadline = 0.0  # seconds, and when they are over
         self.stands = False  # it has said that it started
 
     def start(self, work: Callable[[Any], Any], chunk: Sequence[Any], weight: Callable[[Any], int]) -> None:
         self.chunk = chunk
-        self.deadline = time.monotonic() + LIMIT_S + LIMIT_S_PER_MIB * weight(chunk) / 2**20
+        self.limit = LIMIT_S + LIMIT_S_PER_MIB * weight(chunk) / 2**20
+        self.deadline = time.monotonic() + self.limit + (0 if self.stands else START_S)
         with suppress(OSError):  # it ended while it waited; that shows when it is listened to
             self.link.send((work, chunk))
+
+    def stand(self) -> None:
+        self.stands = True
+        self.deadline = time.monotonic() + self.limit
 
     def kill(self) -> None:
         self.process.kill()

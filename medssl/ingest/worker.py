@@ -24,8 +24,9 @@ def main(handle: int, memory: int) -> None:
     """Serve until the other end is closed or nothing comes. Answers are (True, result) or (False, exception)."""
     _die_with_parent()
     _be_silent()
-    with contextlib.suppress(ValueError, OSError):  # not every system has this limit
-        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    for limit, value in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CORE, 0)):  # a core would hold patients' data
+        with contextlib.suppress(ValueError, OSError):  # not every system has them
+            resource.setrlimit(limit, (value, value))
     link = Connection(handle)
     link.send(None)  # it stands
     while link.poll(PATIENCE_S):

@@ -65,7 +65,7 @@ def test_a_rerun_decodes_nothing_and_changes_nothing(tmp_path, workspace, monkey
     first = ingest([tmp_path / "source"], tmp_path / "cohort", workspace=workspace)
     before = dump(tmp_path / "cohort")
     monkeypatch.setattr(image_reader, "read", lambda job: pytest.fail("an unchanged file was decoded again"))
-    second = ingest([tmp_path / "source"], tmp_path / "cohort", workspace=workspace)
+    second = ingest([tmp_path / "source"], tmp_path / "cohort", workspace=workspace, jobs=0)
     assert first.as_json() == second.as_json() and dump(tmp_path / "cohort") == before
 
 
@@ -144,7 +144,7 @@ def test_a_full_disk_is_said_and_the_run_goes_on_later(tmp_path, workspace, monk
     with monkeypatch.context() as patch:
         patch.setattr(store, "write_array", full)
         with pytest.raises(MedsslError, match="No space left"):
-            ingest([tmp_path / "source"], tmp_path / "cohort", workspace=workspace)
+            ingest([tmp_path / "source"], tmp_path / "cohort", workspace=workspace, jobs=0)
     assert ingest([tmp_path / "source"], tmp_path / "cohort", workspace=workspace).accepted == 3
 
 
