@@ -91,7 +91,7 @@ def near_duplicates(cohort: Path, scans: pd.DataFrame) -> pd.DataFrame:
 
 
 def fingerprint(array: np.ndarray, dims: int, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
-    """((low^dims - 1,) bool, (side,) * dims int8) of an image (y, x), a volume (z, y, x), or either in colour."""
+    """((low^dims - 1,) bool, (side,) * dims int8) of an image (y, x) or a volume (z, y, x), in colour (C, ...)."""
     from scipy.fft import dctn
     from scipy.ndimage import gaussian_filter
 

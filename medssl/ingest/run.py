@@ -42,8 +42,8 @@ def ingest(
     Args:
         sources: folders or files, in any mixture of formats.
         labels: a label table and what its columns mean; its file is looked for below the sources first.
-        jobs: processes; default: as many as there are CPUs to use, and fewer for small sources. 0 reads in this process,
-            where nothing protects from a file that crashes or hangs its decoder.
+        jobs: processes; default: as many as there are CPUs to use, and fewer for small sources. 0 reads in this
+            process, where nothing protects from a file that crashes or hangs its decoder.
         strict: reject every scan that has a warning. A rerun with the other setting decides anew.
 
     Raises:
@@ -108,8 +108,9 @@ def _read(
         else:
             others.append(file)
     image_probes, mask_probes = masks.split(read_headers(others, keys, fates, jobs))
-    read_scans(make_plan(image_probes, keys, fates), folder, fates, jobs)
-    masks.read_all(mask_probes, folder, keys, fates, jobs)
+    plan = make_plan(image_probes, keys, fates)
+    read_scans(plan, folder, fates, jobs)
+    masks.read_all(mask_probes, plan, folder, keys, fates, jobs)
 
 
 def _state(found: Sequence[File], table: label_tables.Table | None) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from medssl.cohort import catalog
 from medssl.errors import MedsslError
-from medssl.ingest import estimate, findings, readers
+from medssl.ingest import closing, estimate, findings, readers
 from medssl.ingest.fates import Fates
 from medssl.ingest.identity import Keys
 from medssl.ingest.pool import map_chunks
@@ -86,6 +86,8 @@ def read_scans(plan: list[Job], folder: Path, fates: Fates, jobs: int) -> None:
                     catalog.put_scan(db, row, job.names, rows, job.labels)
                     fates.accept(job.files, scan)
             progress.advance(len(results))
+    with catalog.writing(folder) as db:
+        closing.drop_stale(db, fates)
 
 
 def _read_chunk(folder: str, jobs: Sequence[Job]) -> list[Result]:

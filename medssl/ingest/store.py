@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,15 @@ def store(folder: Path, job: Job, scan: Scan) -> dict[str, Any]:
         "affine": None if scan.affine is None else np.round(scan.affine, 6).tolist(),
         "unit": scan.unit,
         "percentiles": {f"{p:g}": round(float(v), 4) for p, v in zip(PERCENTILES, values, strict=True)},
-        "content_hash": content_hash(array),
+        "content_hash": "",
         "source": job.source,
         "patient_from": job.patient_from,
         "attributes": {name: value for name, value in scan.attributes.items() if name in ATTRIBUTES},
     }
-    write(folder, job.scan, array)
+    with ThreadPoolExecutor(1) as beside:  # hashing and writing each leave the interpreter to the other
+        digest = beside.submit(content_hash, array)
+        write(folder, job.scan, array)
+        row["content_hash"] = digest.result()
     if padding is None:
         remove_array(folder, job.scan, "padding")
     else:

@@ -86,3 +86,54 @@ def oblique(seed: int = 1) -> np.ndarray:
     affine[:3, :3] = rotation @ np.diag([0.7, 0.9, 2.5])
     affine[:3, 3] = [5.0, -40.0, 12.0]
     return affine
+
+
+def segmentation(
+    slices: list[Dataset], frames: list[tuple[int, int, np.ndarray]], kind: str = "BINARY", **attributes: Any
+) -> Dataset:
+    """A SEG drawn on `slices`: frames are (segment, slice, pixels), segment 0 in a label map; fractions end at 100."""
+    pixels = np.stack([frame[2] for frame in frames])
+    segments = sorted({segment for segment, _, _ in frames})
+    ds = image(pixels[0].astype(np.uint8), Modality="SEG", SeriesInstanceUID="1.2.3.4.66")
+    ds.SOPClassUID = "1.2.840.10008.5.1.4.1.1.66.7" if kind == "LABELMAP" else "1.2.840.10008.5.1.4.1.1.66.4"
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    ds.NumberOfFrames, ds.SegmentationType = len(frames), kind
+    if kind == "BINARY":
+        ds.BitsAllocated, ds.BitsStored, ds.HighBit = 1, 1, 0
+        packed = np.packbits(pixels.astype(bool).reshape(-1), bitorder="little").tobytes()
+        ds.PixelData = packed + b"\0" * (len(packed) % 2)
+    else:
+        ds.PixelData = pixels.astype(np.uint8).tobytes()
+        ds.MaximumFractionalValue = 100
+    ds.SegmentSequence = [_item(SegmentNumber=segment, SegmentLabel="thing") for segment in segments]
+    references = [_item(ReferencedSOPInstanceUID=s.SOPInstanceUID) for s in slices]
+    ds.ReferencedSeriesSequence = [
+        _item(SeriesInstanceUID=slices[0].SeriesInstanceUID, ReferencedInstanceSequence=references)
+    ]
+    first = slices[0]
+    if "ImageOrientationPatient" in first:
+        ds.SharedFunctionalGroupsSequence = [
+            _item(
+                PlaneOrientationSequence=[_item(ImageOrientationPatient=first.ImageOrientationPatient)],
+                PixelMeasuresSequence=[_item(PixelSpacing=first.PixelSpacing, SliceThickness=1)],
+            )
+        ]
+    ds.PerFrameFunctionalGroupsSequence = []
+    for segment, k, _ in frames:
+        source = _item(ReferencedSOPInstanceUID=slices[k].SOPInstanceUID)
+        group = _item(DerivationImageSequence=[_item(SourceImageSequence=[source])])
+        if kind != "LABELMAP":
+            group.SegmentIdentificationSequence = [_item(ReferencedSegmentNumber=segment)]
+        if "ImagePositionPatient" in slices[k]:
+            group.PlanePositionSequence = [_item(ImagePositionPatient=slices[k].ImagePositionPatient)]
+        ds.PerFrameFunctionalGroupsSequence.append(group)
+    for name, value in attributes.items():
+        setattr(ds, name, value)
+    return ds
+
+
+def _item(**attributes: Any) -> Dataset:
+    ds = Dataset()
+    for name, value in attributes.items():
+        setattr(ds, name, value)
+    return ds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from medssl.errors import UserError
 from medssl.ingest import ingest, pool, run, scans
 from medssl.ingest.readers import dicom as dicom_reader
 from medssl.ingest.readers import image as image_reader
+from medssl.ingest.readers import nifti as nifti_reader
 
 
 def pictures(folder: Path, count: int, size: int = 32) -> None:
@@ -30,6 +32,17 @@ def pictures(folder: Path, count: int, size: int = 32) -> None:
     for i in range(count):
         pixels = np.random.default_rng(i).integers(0, 255, (size, size)).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{i:04d}.png")
+
+
+def masked(folder: Path, count: int) -> None:
+    """NIfTI volumes with their masks; the last mask has fractions."""
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True)
+    for i in range(count):
+        values = np.random.default_rng(i).integers(0, 3, (6, 7, 8)).astype(np.int16)
+        nib.save(nib.Nifti1Image(values * 100, np.eye(4)), folder / "images" / f"{i}.nii.gz")
+        mask = values.astype(np.float32) / (1 + (i == count - 1))
+        nib.save(nib.Nifti1Image(mask, np.eye(4)), folder / "labels" / f"{i}.nii.gz")
 
 
 def contents(cohort: Path) -> dict[str, bytes]:
@@ -40,7 +53,7 @@ def dump(cohort: Path) -> list[tuple]:
     with catalog.reading(cohort) as db:
         return [
             row
-            for table in ("scans", "files", "parts", "findings", "labels", "names", "refused", "meta")
+            for table in ("scans", "files", "parts", "findings", "labels", "masks", "names", "refused", "meta")
             for row in sorted(map(repr, db.execute(f"SELECT * FROM {table}")))
         ]
 
@@ -177,6 +190,19 @@ def test_a_rerun_decodes_nothing_of_what_was_refused(tmp_path, workspace, monkey
     }
 
 
+def test_masks_follow_their_scans_and_refused_ones_are_not_read_again(tmp_path, workspace, monkeypatch) -> None:
+    source, place = tmp_path / "source", tmp_path / "cohort"
+    masked(source, 3)
+    first = ingest([source], place, workspace=workspace, jobs=0)
+    assert (first.scans, first.accepted, first.rejected) == (3, 5, 1)
+    decoded = spied(monkeypatch, nifti_reader)
+    assert ingest([source], place, workspace=workspace, jobs=0).as_json() == first.as_json() and not decoded
+    (source / "images" / "0.nii.gz").write_bytes(b"nothing")
+    report = ingest([source], place, workspace=workspace, jobs=0)
+    assert (report.scans, report.accepted, report.rejected) == (2, 3, 3), "a mask keeps no scan alive"
+    assert len(contents(place)) == 3
+
+
 def test_what_an_older_reader_refused_is_tried_again(tmp_path, workspace, monkeypatch) -> None:
     pictures(tmp_path / "source", 2)
     (tmp_path / "source" / "0001.png").write_bytes((tmp_path / "source" / "0001.png").read_bytes()[:-300])
@@ -238,6 +264,14 @@ def test_strict_with_a_table_that_names_patients(tmp_path, workspace) -> None:
         [tmp_path / "source"], tmp_path / "cohort", workspace=workspace, jobs=0, strict=True, labels=columns
     )
     assert (report.scans, report.patients, report.rejected) == (3, 2, 0)
+
+
+def test_strict_rejects_masks_with_their_scans(tmp_path, workspace) -> None:
+    dicoms.save(dicoms.series(dicoms.volume(), dicoms.AXIAL), tmp_path / "source" / "dicom")
+    masked(tmp_path / "source" / "nifti", 2)
+    report = ingest([tmp_path / "source"], tmp_path / "cohort", workspace=workspace, jobs=0, strict=True)
+    assert (report.scans, report.accepted, report.rejected) == (1, 6, 4)
+    assert len(contents(tmp_path / "cohort")) == 1
 
 
 def the_split(place: Path) -> Split:
@@ -307,17 +341,25 @@ def test_a_run_that_is_killed_at_a_random_moment_goes_on_to_the_same_cohort(tmp_
     source = tmp_path / "source"
     pictures(source / "pictures", 60, size=200)
     dicoms.save(dicoms.series(dicoms.volume(), dicoms.AXIAL), source / "dicom")
+    masked(source / "masked", 4)
+    (source / "pictures" / "0003.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(99))
     whole, killed = tmp_path / "whole" / "cohort", tmp_path / "killed" / "cohort"
     start = time.monotonic()
     ingest([source], whole, workspace=workspace, jobs=2)
-    moment = time.monotonic() - start
+    span = time.monotonic() - start
+    chance = random.Random(seed)
     command = [sys.executable, "-c", SCRIPT, str(source), str(killed), str(workspace.path)]
-    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not killed.exists():  # imports are no moment of an ingest
-        time.sleep(0.002)
-    time.sleep(random.Random(seed).uniform(0, 0.8) * moment)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL, "the run was over before it could be killed"
+    for _ in range(20):  # until one is not over before it is killed
+        shutil.rmtree(killed, ignore_errors=True)
+        process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+        while process.poll() is None and not killed.exists():  # imports are no moment of an ingest
+            time.sleep(0.002)
+        time.sleep(chance.uniform(0, span))
+        process.kill()
+        if process.wait() == -signal.SIGKILL:
+            break
+    else:
+        pytest.fail("no run was killed")
     ingest([source], killed, workspace=workspace, jobs=2)
     assert contents(killed) == contents(whole) and dump(killed) == dump(whole)
     assert not list(killed.glob("arrays/*/.*"))

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from medssl.ingest.opening import open_file
-from medssl.ingest.readers.dicom.header import KEYS, Header, component, number, numbers, short, text
+from medssl.ingest.readers.dicom.attributes import number, numbers, short, text
+from medssl.ingest.readers.dicom.header import KEYS, Header, component
 from medssl.ingest.records import File, Reject
 
 GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")

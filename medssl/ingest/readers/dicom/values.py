@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from medssl.ingest.readers.dicom.header import Header
 from medssl.ingest.records import Reject
 
+RESCALE_TYPES = frozenset(  # defined terms of PS3.3 C.11.1.1.2
+    "OD HU US MGML Z_EFF ED EDW HU_MOD PCT BQML CNTS SUV NONE".split()
+)
 COLOURS = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR"})
 
 
@@ -14,30 +19,35 @@ def is_hounsfield(header: Header) -> bool:
     return header.modality == "CT" and header.rescaled and header.rescale_type in ("", "HU") and not header.table
 
 
+def is_measured(header: Header) -> bool:
+    """Whether the values are a quantity, which means the same however it is shown: HU, uptake, optical density, ..."""
+    named = header.rescale_type in RESCALE_TYPES - {"US", "NONE"}
+    return is_hounsfield(header) or header.modality in ("PT", "NM") or named
+
+
 def intensities(
-    stored: np.ndarray, header: Header, hounsfield: bool, table: np.ndarray | None = None
+    stored: np.ndarray, header: Header, table: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Intensities and, where the header names a padding value, what is padding.
 
-    Whole numbers stay whole. What is shown inverted is inverted, except for HU, which mean the same however shown.
+    Whole numbers stay whole. What is shown inverted is inverted, unless it is a measured quantity.
 
     Args:
         stored: (rows, columns); may be changed.
-        table: the same image after its Modality LUT, which then takes the place of the rescale.
+        table: the same image after its Modality LUT, which then takes the place of rescale and inversion.
     """
     low, high = stored.min(), stored.max()
     hidden = _padding(stored, header, low, high)
     if table is not None:
-        return (table.max() - table if header.inverted else table), hidden
+        return table, hidden
     values, low, high = _used_bits(stored, header, hidden, low, high)
-    if header.inverted and not hounsfield and values.dtype.kind in "iu":
+    if header.inverted and not is_measured(header) and values.dtype.kind in "iu":
         # in an unsigned type of the same width the difference may wrap around and still come out right
         top = -1 if header.signed else 2**header.stored - 1
         values = (np.array(top).astype(values.dtype) - values).astype(values.dtype, copy=False)
         low, high = top - int(high), top - int(low)  # type: ignore[call-overload]
-    elif header.inverted and not hounsfield:
-        values = high - values
-        low, high = values.min(), values.max()
+    elif header.inverted and not is_measured(header):
+        values, low, high = -values, -high, -low  # type: ignore[operator]
     return _rescaled(values, header.slope, header.intercept, low, high), hidden
 
 
@@ -64,8 +74,11 @@ def _padding(stored: np.ndarray, header: Header, least: object, most: object) ->
     """
     if header.padding is None or stored.dtype.kind not in "iu":
         return None
-    bits = 8 * stored.dtype.itemsize
-    low, high = sorted(_as_stored(value, bits, stored.dtype.kind == "i") for value in header.padding)
+    bits, signed = 8 * stored.dtype.itemsize, stored.dtype.kind == "i"
+    ends = sorted(header.padding)
+    low, high = sorted(_as_stored(value, bits, signed) for value in ends)
+    if not signed and ends[0] < 0 <= ends[1] < 1 << (bits - 1):  # a range through zero goes round the end
+        return (stored <= low) | (stored >= high)
     if high < least or low > most:  # type: ignore[operator]
         return None
     return (stored >= low) & (stored <= high) if low != high else stored == low
@@ -109,3 +122,30 @@ def colour(stored: np.ndarray, header: Header) -> np.ndarray:
     if header.photometric not in COLOURS:
         raise Reject("unsupported_pixels")
     return stored[..., :3]
+
+
+def palette(indices: np.ndarray, data: Any) -> np.ndarray:
+    """(rows, columns) -> (rows, columns, 3) uint8 by the data set's lookup tables (PS3.3 C.7.6.3.1.5 and .6).
+
+    Not by pydicom's `apply_color_lut`, which takes tables of big endian files for little endian ones and lets indices
+    above 255 wrap around in tables of 8 bits; segmented tables are expanded by it.
+    """
+    entries, first, _ = (int(v) for v in data.RedPaletteColorLookupTableDescriptor)
+    entries = entries or 2**16
+    tables = [data.get(f"{name}PaletteColorLookupTableData") for name in ("Red", "Green", "Blue")]
+    if None in tables:
+        from pydicom.pixels import apply_color_lut
+
+        colours = apply_color_lut(indices, data)[..., :3]
+    else:
+        places = np.clip(indices.astype(np.int64) - first, 0, entries - 1)
+        big = not data.original_encoding[1]
+        colours = np.stack([_table(table, entries, big)[places] for table in tables], axis=-1)
+    if colours.dtype == np.uint16:  # colours of 8 bits in words, in their high byte or, in some files, in the low one
+        colours = (colours >> 8 if colours.max() > 255 else colours).astype(np.uint8)
+    return colours
+
+
+def _table(data: bytes, entries: int, big_endian: bool) -> np.ndarray:
+    words = np.frombuffer(data, ">u2" if big_endian else "<u2").astype("<u2")
+    return words.astype(np.uint16) if len(words) >= entries else words.view(np.uint8)
