@@ -3,15 +3,14 @@
     python data_cards/make.py [NAME ...]
 
 Every set is found at MEDSSL_DATA or ../shared/data, ingested into a workspace of its own that is thrown away, and its
-card written again by `medssl.cohort.card.write_card`: what people wrote in a card is kept. Archives are unpacked first,
-and the labels that a set keeps in its folders or file names are written to a table.
+card written again by `medssl.cohort.card.write_card`: what people wrote in a card is kept. Labels that a set keeps in
+its folders or file names are written to a table first.
 """
 
 from __future__ import annotations
 
 import csv
 import re
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -54,7 +53,7 @@ def main(names: list[str]) -> int:
                 make_virtual_patients(source, 240)
             else:
                 place, columns = SETS[name]
-                source, columns = unpacked(data / place, Path(folder)), dict(columns)
+                source, columns = data / place, dict(columns)
                 if columns and "file" not in columns:
                     columns["file"] = str(labels_of_names(name, source, Path(folder) / "labels.csv"))
             labels = LabelColumns(**columns) if columns else None
@@ -62,16 +61,6 @@ def main(names: list[str]) -> int:
             page, metadata = write_card(Cohort.open(workspace.cohort(name)), HERE)
             print(page.name, metadata.name)
     return 0
-
-
-def unpacked(source: Path, folder: Path) -> Path:
-    """The source, or where its archives lie open."""
-    archives = [p for p in source.iterdir() if p.name.endswith((".zip", ".tar.gz"))]
-    if not archives:
-        return source
-    for archive in archives:
-        shutil.unpack_archive(archive, folder / "open", **({"filter": "data"} if archive.suffix == ".gz" else {}))
-    return folder / "open"
 
 
 def labels_of_names(name: str, source: Path, table: Path) -> Path:
