@@ -26,6 +26,7 @@ from medssl.ingest import findings
 from medssl.workspace import atomic, write_text
 
 PICTURES = 6  # of each finding
+EXAMPLES = 14  # of the whole cohort
 ALL_PICTURES = 120  # on the page: about 1 MB
 FILES = 12  # keys of rejected files that a finding names
 THUMBNAIL = 96  # pixels a side
@@ -33,7 +34,9 @@ BLURRED = 24  # the same, of scans with burned-in text: too few for a letter
 
 
 def write_page(cohort: Cohort) -> None:
-    """Write both files, each whole or not at all."""
+    """Write both files, each whole or not at all. Only one process at a time may do so (`catalog.only_writer`)."""
+    for unfinished in cohort.path.glob(".ingest_report.*"):  # of a run that was killed here
+        unfinished.unlink(missing_ok=True)
     write_text(cohort.path / "ingest_report.html", render_page(cohort))
     with atomic(cohort.path / "ingest_report.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
         _write_table(cohort, csv.writer(file))
@@ -96,12 +99,13 @@ PATIENT_FROM = {
     "id": "by the patient id in their files",
     "labels": "by the label table",
     "exam": "only by their exam, for want of a usable patient id",
-    "file": "not at all: each file counts as a patient",
+    "file": "not at all, so that each file counts as a patient",
 }
 
 
 def _patients_from(summary: Summary) -> str:
-    return "; ".join(f"{n:,} {PATIENT_FROM.get(kind, kind)}" for kind, n in summary.patient_from.items())
+    """As in `of 40 scans by the patient id in their files`; empty without scans."""
+    return ", ".join(f"of {n:,} scans {PATIENT_FROM.get(kind, kind)}" for kind, n in summary.patient_from.items())
 
 
 def _note(db: sqlite3.Connection, finding: dict[str, Any], pictures: _Pictures) -> dict[str, Any]:
@@ -126,12 +130,15 @@ def _note(db: sqlite3.Connection, finding: dict[str, Any], pictures: _Pictures) 
 
 
 def _examples(db: sqlite3.Connection) -> list[str]:
-    """Two scans of each modality, vendor and kind, from different patients."""
-    kinds = db.execute("SELECT modality, vendor, kind FROM scans GROUP BY 1, 2, 3 ORDER BY count(*) DESC LIMIT 12")
+    """A few scans of each modality, vendor and kind, from different patients."""
+    kinds = db.execute(
+        "SELECT modality, vendor, kind FROM scans GROUP BY 1, 2, 3 ORDER BY count(*) DESC LIMIT ?", (EXAMPLES // 2,)
+    ).fetchall()
     query = (
-        "SELECT min(scan) FROM scans WHERE modality IS ? AND vendor IS ? AND kind=? GROUP BY patient ORDER BY 1 LIMIT 2"
+        "SELECT min(scan) FROM scans WHERE modality IS ? AND vendor IS ? AND kind=? GROUP BY patient ORDER BY 1 LIMIT ?"
     )
-    return [scan for kind in kinds.fetchall() for (scan,) in db.execute(query, kind)]
+    each = EXAMPLES // max(1, len(kinds))
+    return [scan for kind in kinds for (scan,) in db.execute(query, (*kind, each))]
 
 
 class _Pictures:

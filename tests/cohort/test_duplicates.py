@@ -153,3 +153,15 @@ def test_real_ultrasound_groups_are_found(shared_data: Path, workspace, tmp_path
     sizes = scans.drop_duplicates("content_hash").groupby("group").size()
     assert inside >= 0.97 * (sizes * (sizes - 1) // 2).sum()
     assert json.loads((cohort.path / "near.json").read_text())["pairs"]
+
+
+def test_hands_of_sixty_four_pixels_are_different_hands(shared_data: Path, tmp_path) -> None:
+    """Their outlines agree, and at this size little else is left: small scans need more likeness."""
+    cohort = Cohort.create(tmp_path / "cohort")
+    for file in sorted((shared_data / "mednist_small" / "Hand").glob("*.jpeg"))[:100]:
+        add(cohort, np.asarray(Image.open(file)))
+    rows = cohort.scans()
+    prints = duplicates._fingerprints(cohort.path, rows, 2, duplicates.RECIPES[2])
+    alike = list(duplicates._pairs(*prints, 2, duplicates.RECIPES[2]))
+    assert len(rows) == 100 and alike, "without the rule for small scans there are pairs"
+    assert cohort.near_duplicates().empty

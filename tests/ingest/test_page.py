@@ -56,7 +56,7 @@ def test_the_page_shows_scans_names_nobody_and_asks_for_nothing(source, take) ->
     table = (cohort.path / "ingest_report.csv").read_text(encoding="utf-8")
     assert "CANARY" not in text + table and str(source) not in text + table
     assert not re.search(r"https?://|<script|<link|url\(|@import", text)
-    assert text.count('src="data:image/png;base64,') == text.count("<img ") == 2 + 5 + 2  # examples and two findings
+    assert text.count('src="data:image/png;base64,') == text.count("<img ") == 5 + 5 + 2  # examples and two findings
 
 
 def test_a_source_without_any_scan_still_says_why(tmp_path, workspace) -> None:
@@ -107,7 +107,9 @@ def test_burned_in_text_cannot_be_read_on_the_page(source, take) -> None:
     cohort, _ = take(source)
     with catalog.writing(cohort.path) as db:
         db.execute("INSERT INTO findings SELECT 'burned_in_tag', 'warning', scan, NULL, 'Text.', 'Look.' FROM scans")
+    (cohort.path / ".ingest_report.html.killed.html").write_text("half")
     page.write_page(cohort)
+    assert not list(cohort.path.glob(".ingest_report*")), "what a killed run left is gone"
     pictures = re.findall(r"data:image/png;base64,([^\"]+)", (cohort.path / "ingest_report.html").read_text())
     sizes = {Image.open(io.BytesIO(base64.b64decode(p))).size for p in pictures}
     assert sizes == {(page.BLURRED, page.BLURRED)}
