@@ -7,6 +7,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from medssl.ingest import bids
 from medssl.ingest.identity import Keys, file_names
 from medssl.ingest.opening import open_file
 from medssl.ingest.records import File, Job, Plan, Probe, Reject, Scan
@@ -25,9 +26,12 @@ def plan(probes: list[Probe], keys: Keys) -> Plan:
 
 
 def one_file_job(reader: str, probe: Probe, keys: Keys, *part: str) -> Job:
-    """A scan that is (a part of) one file without any patient in it: the file counts as patient and exam."""
+    """A scan that is (a part of) one file without any patient in it: the file counts as patient and exam.
+
+    In a BIDS data set its path says to whom it belongs.
+    """
     file = probe.file
-    return Job(
+    job = Job(
         reader=reader,
         scan=keys.scan(file.root, file.name, *part),
         files=[file],
@@ -38,6 +42,11 @@ def one_file_job(reader: str, probe: Probe, keys: Keys, *part: str) -> Job:
         names=file_names(keys, file.name),
         payload=probe.header,
     )
+    if (owners := bids.owners(file, keys)) is not None:
+        job.patient, job.exam, names = owners
+        job.patient_from = "id"
+        job.names += names
+    return job
 
 
 def read(job: Job) -> Scan:
