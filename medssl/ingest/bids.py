@@ -99,6 +99,22 @@ def mask_name(file: File, keys: Keys) -> str | None:
     return keys.name("bids", _same_run(where)) if where is not None and where.is_mask else None
 
 
+def is_mask(file: File) -> bool:
+    where = place(file)
+    return where is not None and where.is_mask
+
+
+def mask_rank(file: File) -> int:
+    """The lowest is used where several masks belong to one scan: regions before tissues before the brain."""
+    where = place(file)
+    return MASK_SUFFIXES.index(where.suffix) if where is not None and where.is_mask else 0
+
+
+def is_in_another_space(file: File) -> bool:
+    where = place(file)
+    return where is not None and bool(where.space)
+
+
 def modality_and_suffix(file: File) -> tuple[str, str]:
     """In the words of the catalog; the suffix only where BIDS knows it."""
     where = place(file)

@@ -86,6 +86,9 @@ FINDINGS: dict[str, Finding] = {
         "error", "The mask's name fits several scans.", "Name the mask after the scan's path, in parallel folders."
     ),
     "mask_grid": Finding("error", "The mask does not lie on the grid of its scan.", "Resample the mask onto its scan."),
+    "second_mask": Finding(
+        "error", "The scan has a mask already, and keeps one.", "Leave out the mask that is not meant."
+    ),
     "mask_values": Finding("error", "The mask's values are not whole numbers.", "Save the mask with integer labels."),
     # accepted, with something to know
     "no_patient_id": Finding(

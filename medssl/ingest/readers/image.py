@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from medssl.ingest import bids
-from medssl.ingest.identity import Keys, file_names
+from medssl.ingest.identity import Keys, file_names, without_ending
 from medssl.ingest.opening import open_file
 from medssl.ingest.records import File, Job, Plan, Probe, Reject, Scan
 
@@ -22,7 +22,31 @@ def sniff(head: bytes, name: str) -> bool:
 
 
 def plan(probes: list[Probe], keys: Keys) -> Plan:
-    return Plan(jobs=[one_file_job("image", probe, keys) for probe in probes])
+    probes, paddings = companions(probes)
+    jobs = []
+    for probe in probes:
+        padding = paddings.get(probe.file.id)
+        job = one_file_job("image", Probe(probe.file, "image", padding), keys)
+        if padding is not None:
+            job.files.append(padding.file)
+            job.findings.append("padding_masked")
+        jobs.append(job)
+    return Plan(jobs)
+
+
+def companions(probes: list[Probe]) -> tuple[list[Probe], dict[str, Probe]]:
+    """Scans, and their paddings by file id: `a_padding.png` beside `a.png` says where it holds no measurement.
+
+    This is how `medssl export` writes them.
+    """
+    scans = {(p.file.root, without_ending(p.file.name)): p for p in probes}
+    found = {}
+    for (root, path), probe in scans.items():
+        scan = scans.get((root, path.removesuffix("_padding")))
+        if path.endswith("_padding") and scan is not None:
+            found[scan.file.id] = probe
+    used = {p.file.id for p in found.values()}
+    return [p for p in probes if p.file.id not in used], found
 
 
 def one_file_job(reader: str, probe: Probe, keys: Keys, *part: str) -> Job:
@@ -52,13 +76,18 @@ def one_file_job(reader: str, probe: Probe, keys: Keys, *part: str) -> Job:
 def read(job: Job) -> Scan:
     """Gray (y, x) or RGB (3, y, x), turned upright by EXIF, in the file's own bit depth; transparency over black."""
     pixels, findings = load(job.files[0])
+    padding = None
+    if job.payload is not None:
+        padding = load(job.payload.file)[0] != 0
+        if padding.shape != pixels.shape:
+            raise Reject("mask_grid")
     if pixels.ndim == 3:
         channels = [pixels[..., i].astype(np.int32) for i in range(3)]
         spread = max(int(np.abs(channels[0] - c).max()) for c in channels[1:])
         if spread <= (GRAY_TOLERANCE if pixels.dtype == np.uint8 else 0):
             return Scan(np.ascontiguousarray(pixels[..., 1]), "image", findings=findings)
         return Scan(np.ascontiguousarray(np.moveaxis(pixels, -1, 0)), "colour", findings=findings)
-    return Scan(pixels, "image", findings=findings)
+    return Scan(pixels, "image", padding=padding, findings=findings)
 
 
 def load(file: File) -> tuple[np.ndarray, list[str]]:

@@ -11,7 +11,7 @@ import numpy as np
 from medssl.ingest import bids
 from medssl.ingest.identity import Keys
 from medssl.ingest.opening import open_unzipped
-from medssl.ingest.readers.image import one_file_job
+from medssl.ingest.readers.image import companions, one_file_job
 from medssl.ingest.readers.nifti_header import Header, check_size, is_analyze, is_nifti, read_header
 from medssl.ingest.records import File, Ignore, Job, Plan, Probe, Reject, Scan
 from medssl.ingest.reorient import spacing_of, to_ras
@@ -51,13 +51,15 @@ def probe(file: File) -> Header | None:
 def plan(probes: list[Probe], keys: Keys) -> Plan:
     out = Plan()
     whole, out.rejected = join_pairs(probes)
+    whole, paddings = companions(whole)
     for item in whole:
-        header: Header = item.header
+        header: Header = replace(item.header, padding=paddings.get(item.file.id))
         for point in range(header.shape[3]) if len(header.shape) == 4 else [-1]:
             part = () if point < 0 else (f"time point {point}",)
             job = one_file_job("nifti", Probe(item.file, "nifti", replace(header, point=point)), keys, *part)
-            if header.data is not None:
-                job.files.append(header.data)
+            job.files += [half for half in (header.data, header.padding and header.padding.file) if half]
+            if header.padding is not None:
+                job.findings.append("padding_masked")
             if point >= 0:
                 job.findings.append("time_points")
             out.jobs.append(job)
@@ -87,6 +89,8 @@ def join_pairs(probes: list[Probe]) -> tuple[list[Probe], list[tuple[File, str]]
 def read(job: Job) -> Scan:
     """A volume (z, y, x), or (3, z, y, x) in colour, in RAS+; what is no finite number is masked."""
     header: Header = job.payload
+    if len(header.shape) == 4 and header.point < 0:  # nobody planned it: a mask with time points
+        raise Reject("bad_dimensions")
     findings = list(header.findings)
     stored = _stored(header.data or job.files[0], header)
     if stored.dtype.names is not None:
@@ -97,13 +101,17 @@ def read(job: Job) -> Scan:
         stored = stored * header.slope + header.inter  # in float64, as nibabel does
     volume, affine = to_ras(stored, header.affine)
     padding = None
+    if header.padding is not None:
+        padding, there = to_ras(_stored(header.padding.file, header.padding.header) != 0, header.padding.header.affine)
+        if padding.shape != volume.shape or not np.allclose(there, affine, atol=1e-3):
+            raise Reject("mask_grid")
     if volume.dtype.kind == "f":
         with np.errstate(invalid="ignore"):
             finite = np.abs(volume) <= np.finfo(np.float32).max  # a NaN is not
         if not finite.all():
             findings.append("not_finite")
-            padding = ~finite
-            volume[padding] = volume[finite].min() if finite.any() else 0
+            volume[~finite] = volume[finite].min() if finite.any() else 0
+            padding = ~finite if padding is None else padding | ~finite
     attributes = dict(header.attributes)
     if header.point >= 0:
         attributes["time_point"] = header.point

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from medssl.ingest.opening import open_unzipped
-from medssl.ingest.records import File, Reject, Value
+from medssl.ingest.records import File, Probe, Reject, Value
 
 MAX_VOXELS = 1 << 31  # of one volume
 DEFLATE_LIMIT = 1032  # bytes that one byte of gzip can stand for, at most
@@ -29,6 +29,7 @@ class Header:
         shape: (i, j, k) or (i, j, k, t).
         affine: index (i, j, k) -> RAS+ mm.
         offset: of the first voxel, in bytes.
+        padding: a file beside, on the same grid, that says where nothing was measured.
         paired: the voxels are in another file, `data`, once that is known.
         point: -1: the file is 3-D.
     """
@@ -43,6 +44,7 @@ class Header:
     findings: list[str] = field(default_factory=list)
     attributes: dict[str, Value] = field(default_factory=dict)
     data: File | None = None
+    padding: Probe | None = None
     point: int = -1
 
     @property
