@@ -103,7 +103,7 @@ def read(job: Job) -> Scan:
     padding = None
     if header.padding is not None:
         padding, there = to_ras(_stored(header.padding.file, header.padding.header) != 0, header.padding.header.affine)
-        if padding.shape != volume.shape or not np.allclose(there, affine, atol=1e-3):
+        if padding.shape != volume.shape[-3:] or not np.allclose(there, affine, atol=1e-3):
             raise Reject("mask_grid")
     if volume.dtype.kind == "f":
         with np.errstate(invalid="ignore"):
