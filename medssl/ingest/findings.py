@@ -56,7 +56,11 @@ FINDINGS: dict[str, Finding] = {
     "bad_mosaic": Finding(
         "error", "A Siemens mosaic without its private header: its slices cannot be placed.", _RESEND
     ),
-    "several_pages": Finding("error", "The TIFF holds several pages.", "Save each page as a file of its own."),
+    "several_pages": Finding(
+        "error", "The TIFF holds several pages: whether they are a volume, channels or previews, it does not say.",
+        "Save each page as a file of its own, or the stack as NIfTI with its geometry.",
+    ),
+    "moving_picture": Finding("error", "The PNG is an animation.", "Save each frame as a file of its own."),
     "missing_slices": Finding("error", "Slices are missing inside the series.", _RESEND),
     "uneven_slices": Finding("error", "The distances between the slices of the series differ.", _RESEND),
     "duplicate_slices": Finding("error", "The series holds several slices at the same place.", _RESEND),
@@ -179,6 +183,9 @@ FINDINGS: dict[str, Finding] = {
     ),
     "odd_spacing": Finding(
         "warning", "The voxel size is far from what scanners make.", "Check the unit that the file names."
+    ),
+    "further_pictures": Finding(
+        "info", "The photograph holds further pictures (a preview, a depth map); the first one is used.", "Nothing."
     ),
     "alpha_left_out": Finding("info", "The transparency of a colour volume was left out.", "Nothing."),
     "reduced_to_8_bit": Finding("info", "A 16-bit colour image was reduced to 8 bits.", "Nothing."),

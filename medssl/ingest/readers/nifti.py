@@ -11,7 +11,7 @@ import numpy as np
 from medssl.ingest import bids
 from medssl.ingest.identity import Keys
 from medssl.ingest.opening import open_unzipped
-from medssl.ingest.readers.image import companions, one_file_job
+from medssl.ingest.readers.image import companions, finite, one_file_job
 from medssl.ingest.readers.nifti_header import Header, check_size, is_analyze, is_nifti, read_header
 from medssl.ingest.records import File, Ignore, Job, Plan, Probe, Reject, Scan
 from medssl.ingest.reorient import spacing_of, to_ras
@@ -105,13 +105,10 @@ def read(job: Job) -> Scan:
         padding, there = to_ras(_stored(header.padding.file, header.padding.header) != 0, header.padding.header.affine)
         if padding.shape != volume.shape[-3:] or not np.allclose(there, affine, atol=1e-3):
             raise Reject("mask_grid")
-    if volume.dtype.kind == "f":
-        with np.errstate(invalid="ignore"):
-            finite = np.abs(volume) <= np.finfo(np.float32).max  # a NaN is not
-        if not finite.all():
-            findings.append("not_finite")
-            volume[~finite] = volume[finite].min() if finite.any() else 0
-            padding = ~finite if padding is None else padding | ~finite
+    if (numbers := finite(volume)) is not None:
+        findings.append("not_finite")
+        volume[~numbers] = 0  # until it is stored as the darkest value that is measured
+        padding = ~numbers if padding is None else padding | ~numbers
     attributes = dict(header.attributes)
     if header.point >= 0:
         attributes["time_point"] = header.point
