@@ -32,7 +32,7 @@ STATE = ".medssl_export.jsonl"  # what is finished: a line a scan, after its fil
 COLUMNS = ("scan", "patient", "exam", "series", "time_point", "modality", "unit", "kind", "spacing_mm",
            "file", "mask", "padding")  # fmt: skip
 PNG_TYPES = ("uint8", "uint16")
-LEVEL = 1  # of gzip: 6 takes four times as long for a tenth less
+LEVEL = 1  # of gzip: 6 takes three times as long, for 5 % less of a T1
 GIB = 1 << 30
 
 

@@ -157,6 +157,24 @@ def test_headers_that_lie_are_refused_with_a_code(tmp_path, workspace, fields, c
     assert code_of(tmp_path, workspace, tmp_path / "source") == code
 
 
+def test_damage_inside_a_gzip_is_found(tmp_path, workspace) -> None:
+    path = save(tmp_path / "source" / "a.nii.gz", noise((40, 40, 40)))
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2 : len(raw) // 2 + 200] = b"\0" * 200
+    path.write_bytes(raw)
+    assert code_of(tmp_path, workspace, tmp_path / "source") in ("unreadable", "truncated")
+
+
+def test_the_check_sum_of_a_gzip_counts(tmp_path, workspace) -> None:
+    """A changed byte that unpacks well shows in nothing else."""
+    path = save(tmp_path / "source" / "a.nii", noise())
+    raw = bytearray(gzip.compress(path.read_bytes(), 0))
+    raw[-500] ^= 1
+    path.with_name("a.nii.gz").write_bytes(raw)
+    path.unlink()
+    assert code_of(tmp_path, workspace, tmp_path / "source") == "unreadable"
+
+
 def test_a_small_gzip_that_claims_gigabytes_allocates_nothing(tmp_path, workspace) -> None:
     path = header_of(save(tmp_path / "source" / "a.nii", noise()), dim=[3, 1290, 1290, 1290, 1, 1, 1, 1])
     path.with_name("a.nii.gz").write_bytes(gzip.compress(path.read_bytes()))

@@ -15,7 +15,9 @@ from medssl.ingest.records import File, Job, Plan, Probe, Reject, Scan
 
 MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 MAX_PIXELS = 400_000_000
-PIXELS_A_BYTE = 8256  # that one byte of a file can stand for: deflate packs 1032 bytes into one, of 8 pixels each
+# Pixels that one byte of a file can stand for: a bit for a block of 64 and its end, in JPEG; deflate packs 1032 bytes
+# of 8 pixels into one.
+PIXELS_A_BYTE = {"JPEG": 1024, "MPO": 1024, "PNG": 8256, "TIFF": 8256}
 BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION = 258, 259, 262, 274  # tags of TIFF 6.0
 FAX = (2, 3, 4, 34661)  # compressions that need next to nothing for a white page
 TURNS = {  # orientation -> transposed, then steps along rows and columns that make the picture upright (section 8)
@@ -165,7 +167,7 @@ def _check(image: Any, size: int) -> None:
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise Reject("several_pages" if image.format == "TIFF" else "moving_picture")
     compression = image.tag_v2.get(COMPRESSION, 1) if image.format == "TIFF" else None
-    if compression not in FAX and pixels > (8 if compression == 1 else PIXELS_A_BYTE) * size:
+    if compression not in FAX and pixels > (8 if compression == 1 else PIXELS_A_BYTE[image.format]) * size:
         raise Reject("truncated")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import replace
 from functools import lru_cache
 from io import BufferedIOBase
@@ -17,6 +18,7 @@ from medssl.ingest.records import File, Ignore, Job, Plan, Probe, Reject, Scan
 from medssl.ingest.reorient import spacing_of, to_ras
 
 BLOCK = 1 << 22  # bytes that are read at once
+MAX_REST = 16  # blocks behind the voxels that are unpacked to reach the check sum
 VOXELS, SINGLE_FILES = (".img", ".img.gz"), (".nii", ".nii.gz")
 
 
@@ -38,7 +40,7 @@ def probe(file: File) -> Header | None:
     try:
         with open_unzipped(file) as stream:
             head = stream.read(540)
-    except (OSError, EOFError):
+    except (OSError, EOFError, zlib.error):
         raise Reject("unreadable") from None
     if file.name.lower().endswith(VOXELS) and not is_nifti(head):
         return None
@@ -144,12 +146,16 @@ def _stored(file: File, header: Header) -> np.ndarray:
             if not count:
                 raise EOFError
             done += count
+        if header.point in (-1, header.shape[-1] - 1):  # on to the end, where gzip keeps its check sum
+            for _ in range(MAX_REST):
+                if not stream.read(BLOCK):
+                    break
     except EOFError:
         _stream.cache_clear()
         raise Reject("truncated") from None
     except MemoryError:
         raise Reject("too_large") from None
-    except OSError:  # gzip's check sums, or the disk
+    except (OSError, zlib.error):  # gzip's check sums, or the disk
         _stream.cache_clear()
         raise Reject("unreadable") from None
     values = raw.view(header.dtype).reshape(header.shape[2::-1])
