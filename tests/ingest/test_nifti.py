@@ -400,6 +400,40 @@ def test_a_mask_named_after_the_patient_id_goes_to_the_dicom_series(tmp_path, ta
     np.testing.assert_array_equal(cohort.mask(scan), np.asarray(cohort.array(scan)) > 1000)
 
 
+def test_a_mask_beside_its_scan_and_one_that_is_a_pair(tmp_path, take) -> None:
+    source, values = tmp_path / "source", (noise() % 3).astype("uint8")
+    save(source / "x" / "one.nii.gz", noise(seed=1), np.eye(4))
+    save(source / "x" / "one_mask.nii.gz", values, np.eye(4))
+    save(source / "images" / "two.nii.gz", noise(seed=2), np.eye(4))
+    (source / "labels").mkdir()
+    nib.save(nib.Nifti1Pair(values, np.eye(4)), source / "labels" / "two.hdr")
+    cohort, report = take(source)
+    assert (report.scans, report.accepted, report.rejected) == (2, 5, 0)
+    for scan in cohort.scans()["scan"]:
+        np.testing.assert_array_equal(cohort.mask(scan), values.transpose(2, 1, 0))
+
+
+def test_a_scan_called_mask_alone_is_a_scan(tmp_path, take) -> None:
+    save(tmp_path / "source" / "one_mask.nii.gz", noise())
+    save(tmp_path / "source" / "two.nii.gz", noise(seed=1))
+    assert take(tmp_path / "source")[1].scans == 2
+
+
+def test_a_second_mask_and_one_with_time_points_are_refused(tmp_path, take) -> None:
+    source = tmp_path / "source"
+    for name in ("one", "two"):
+        save(source / "images" / f"{name}.nii.gz", noise(seed=len(name)), np.eye(4))
+    save(source / "labels" / "one.nii.gz", noise() % 2, np.eye(4))
+    save(source / "masks" / "one.nii.gz", 1 - noise() % 2, np.eye(4))
+    save(source / "labels" / "two.nii.gz", noise((12, 10, 8, 2)) % 2, np.eye(4))
+    cohort, _ = take(source)
+    rejected = cohort.files().query("status == 'rejected'")["code"]
+    assert sorted(rejected) == ["bad_dimensions", "second_mask"]
+    assert [np.asarray(m).sum() for m in map(cohort.mask, cohort.scans()["scan"]) if m is not None] == [
+        (noise() % 2).sum()
+    ]
+
+
 def test_a_folder_called_labels_alone_holds_scans(tmp_path, take) -> None:
     save(tmp_path / "source" / "labels" / "a.nii.gz", noise())
     _, report = take(tmp_path / "source")
