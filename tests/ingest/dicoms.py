@@ -40,12 +40,16 @@ def image(pixels: np.ndarray, **attributes: Any) -> Dataset:
 
 
 def series(volume: np.ndarray, affine: np.ndarray, **attributes: Any) -> list[Dataset]:
-    """One object a slice of a volume (k, j, i) whose index (i, j, k) maps to RAS+ mm by `affine`."""
+    """One object a slice of a volume (k, j, i) whose index (i, j, k) maps to RAS+ mm by `affine`.
+
+    Of an attribute, a list has one value a slice; a tuple is one value of several parts.
+    """
     lps = LPS @ affine
     columns, rows = np.linalg.norm(lps[:3, 0]), np.linalg.norm(lps[:3, 1])
     out = []
     for k, pixels in enumerate(volume):
         own = {name: value[k] if isinstance(value, list) else value for name, value in attributes.items()}
+        own = {name: list(value) if isinstance(value, tuple) else value for name, value in own.items()}
         out.append(
             image(
                 pixels,
