@@ -36,6 +36,8 @@ CREATE INDEX IF NOT EXISTS findings_by_file ON findings(file);
 CREATE TABLE IF NOT EXISTS labels(scan TEXT, target TEXT, value TEXT NOT NULL, PRIMARY KEY(scan, target));
 CREATE TABLE IF NOT EXISTS names(key TEXT, kind TEXT, scan TEXT, PRIMARY KEY(key, scan, kind)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS names_by_scan ON names(scan);
+CREATE TABLE IF NOT EXISTS masks(scan TEXT PRIMARY KEY, file TEXT NOT NULL, source TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS masks_by_file ON masks(file);
 CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT);
 """
 
@@ -166,7 +168,26 @@ def put_labels(db: sqlite3.Connection, rows: Sequence[tuple[str, str, str]]) -> 
     db.executemany("INSERT OR REPLACE INTO labels VALUES(?,?,?)", rows)
 
 
+def put_mask(
+    db: sqlite3.Connection, scan: str, file: str, source: str, finding: tuple[str, str, str, str] | None
+) -> None:
+    """Enter which file a scan's mask came from; `source` names the state of file and scan that it was made of.
+
+    Args:
+        finding: (code, severity, sentence, todo), or None.
+    """
+    db.execute("INSERT OR REPLACE INTO masks VALUES(?,?,?)", (scan, file, source))
+    if finding is not None:
+        code, severity, sentence, todo = finding
+        db.execute("DELETE FROM findings WHERE code=? AND scan=?", (code, scan))
+        db.execute("INSERT INTO findings VALUES(?,?,?,NULL,?,?)", (code, severity, scan, sentence, todo))
+
+
+def remove_mask(db: sqlite3.Connection, scan: str) -> None:
+    db.execute("DELETE FROM masks WHERE scan=?", (scan,))
+
+
 def remove_scans(db: sqlite3.Connection, scans: Iterable[str]) -> None:
     for scan in scans:
-        for table in ("scans", "names", "findings", "labels"):
+        for table in ("scans", "names", "findings", "labels", "masks"):
             db.execute(f"DELETE FROM {table} WHERE scan=?", (scan,))

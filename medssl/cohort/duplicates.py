@@ -71,7 +71,7 @@ def near_duplicates(cohort: Path, scans: pd.DataFrame) -> pd.DataFrame:
     if stored.get("key") != key:
         pairs = []
         for dims, recipe in RECIPES.items():
-            rows = unique[(unique["kind"] == "volume") == (dims == 3)]
+            rows = unique[unique["kind"].isin(["volume", "colour_volume"]) == (dims == 3)]
             prints = _fingerprints(cohort, rows, dims, recipe)
             names = rows["content_hash"].to_numpy()
             pairs += [[names[i], names[j], round(r, 3)] for i, j, r in _pairs(*prints, dims, recipe)]
@@ -83,11 +83,11 @@ def near_duplicates(cohort: Path, scans: pd.DataFrame) -> pd.DataFrame:
 
 
 def fingerprint(array: np.ndarray, dims: int, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
-    """((low^dims - 1,) bool, (side,) * dims int8) of an image (y, x), (C, y, x) or a volume (z, y, x)."""
+    """((low^dims - 1,) bool, (side,) * dims int8) of an image (y, x) or a volume (z, y, x), in colour (C, ...)."""
     from scipy.fft import dctn
     from scipy.ndimage import gaussian_filter
 
-    small = _shrink(array.mean(0) if dims == 2 and array.ndim == 3 else array, recipe.side)
+    small = _shrink(array.mean(0) if array.ndim > dims else array, recipe.side)
     low, high = np.percentile(small, (0.5, 99.5))
     small = np.clip(small, low, high)
     coarse = dctn(small, norm="ortho")[(slice(recipe.low),) * dims].reshape(-1)[1:]

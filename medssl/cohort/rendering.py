@@ -7,7 +7,9 @@ images stay as they were stored.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -15,9 +17,14 @@ from PIL import Image
 from medssl.config import View
 from medssl.errors import UserError
 
-AXIS = {"axial": 0, "coronal": 1, "sagittal": 2}  # of an array (z, y, x) in RAS+
+AXIS = {"axial": -3, "coronal": -2, "sagittal": -1}  # of an array (z, y, x) or (C, z, y, x) in RAS+
 WORLD = {"axial": 2, "coronal": 1, "sagittal": 0}  # of a point (x, y, z) in RAS+ mm
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+
+
+def is_volume(row: dict) -> bool:
+    """Whether a scan has slices: `volume` (z, y, x) or `colour_volume` (C, z, y, x)."""
+    return row["kind"] in ("volume", "colour_volume")
 
 
 @dataclass(frozen=True)
@@ -117,37 +124,57 @@ def render_image(array: np.ndarray, row: dict, padding: np.ndarray | None, view:
     """A 2-D scan, (y, x) or (C, y, x) -> (channels, size, size) uint8."""
     low, high = gray_range(row, array, view)
     spacing = _spacing(row, 2)
-    gray = to_gray(array, padding, low, high)
-    if gray.ndim == 2:
-        return np.broadcast_to(render_plane(gray, spacing, view), (view.channels, view.size, view.size))
-    if view.channels == 3:
-        return np.stack([render_plane(channel, spacing, view) for channel in gray[:3]])
-    luminance = np.tensordot(LUMINANCE, gray[:3].astype(np.float32), 1)
-    return render_plane(luminance, spacing, view)[None]
+    return _render_channels(to_gray(array, padding, low, high), spacing, view)
 
 
 def render_slice(volume: np.ndarray, row: dict, padding: np.ndarray | None, index: int, view: View) -> np.ndarray:
-    """Slice `index` along `view.plane` of a volume (z, y, x) -> (channels, size, size) uint8."""
+    """Slice `index` along `view.plane` of a volume (z, y, x) or (C, z, y, x) -> (channels, size, size) uint8."""
     axis = AXIS[view.plane]
     image = upright(np.take(volume, index, axis))
     hidden = None if padding is None else upright(np.take(padding, index, axis))
     spacing = _spacing(row, 3)
     del spacing[axis]
-    gray = to_gray(image, hidden, *gray_range(row, volume, view))
-    return np.broadcast_to(render_plane(gray, spacing, view), (view.channels, view.size, view.size))
+    return _render_channels(to_gray(image, hidden, *gray_range(row, volume, view)), spacing, view)
 
 
 def render_volume(volume: np.ndarray, row: dict, padding: np.ndarray | None, view: View) -> np.ndarray:
-    """A volume (z, y, x) -> (channels, size, size, size) uint8, axes in the order of the array."""
-    deep, rows, columns = grids(volume.shape, _spacing(row, 3), view)
+    """A volume (z, y, x) or (C, z, y, x) -> (channels, size, size, size) uint8, axes in the order of the array."""
     low, high = gray_range(row, volume, view)
+    spacing = _spacing(row, 3)
+
+    def gray(k: int) -> np.ndarray:  # slice by slice, so that no float copy of the whole volume is made
+        return to_gray(volume[..., k, :, :], None if padding is None else padding[k], low, high)
+
+    if volume.ndim == 3:
+        out = _render_stack(gray, volume.shape, spacing, view)
+        return np.broadcast_to(out, (view.channels, *out.shape))
+    if view.channels == 3:
+        channels = [partial(lambda c, k: gray(k)[c], c) for c in range(3)]
+        return np.stack([_render_stack(channel, volume.shape[1:], spacing, view) for channel in channels])
+    return _render_stack(lambda k: _luminance(gray(k)), volume.shape[1:], spacing, view)[None]
+
+
+def _render_channels(gray: np.ndarray, spacing: list[float], view: View) -> np.ndarray:
+    """(H, W) or (C, H, W) gray levels -> (channels, size, size) uint8."""
+    if gray.ndim == 2:
+        return np.broadcast_to(render_plane(gray, spacing, view), (view.channels, view.size, view.size))
+    if view.channels == 3:
+        return np.stack([render_plane(channel, spacing, view) for channel in gray[:3]])
+    return render_plane(_luminance(gray), spacing, view)[None]
+
+
+def _luminance(colours: np.ndarray) -> np.ndarray:
+    """(C, H, W) -> (H, W) float32."""
+    return np.tensordot(LUMINANCE, colours[:3].astype(np.float32), 1)
+
+
+def _render_stack(
+    gray: Callable[[int], np.ndarray], shape: tuple[int, ...], spacing: list[float], view: View
+) -> np.ndarray:
+    """Slices `gray(k)`, (H, W) each, of a volume of this shape -> (size, size, size) uint8."""
+    deep, rows, columns = grids(shape, spacing, view)
     first, last = int(np.floor(deep.low)), int(np.ceil(deep.high))
-    planes = [
-        resample(
-            to_gray(volume[k], None if padding is None else padding[k], low, high).astype(np.float32), rows, columns
-        )
-        for k in range(first, last)
-    ]
+    planes = [resample(gray(k).astype(np.float32), rows, columns) for k in range(first, last)]
     stack = np.stack(planes).reshape(last - first, -1)
     along = Grid(deep.low - first, deep.high - first, deep.start, deep.count)
     across = Grid(0, stack.shape[1], 0, stack.shape[1])
@@ -155,7 +182,7 @@ def render_volume(volume: np.ndarray, row: dict, padding: np.ndarray | None, vie
     out = np.zeros((view.size,) * 3, np.uint8)
     place = tuple(slice(g.start, g.start + g.count) for g in (deep, rows, columns))
     out[place] = np.rint(small)
-    return np.broadcast_to(out, (view.channels, *out.shape))
+    return out
 
 
 def upright(plane: np.ndarray) -> np.ndarray:
@@ -164,7 +191,7 @@ def upright(plane: np.ndarray) -> np.ndarray:
     All three planes need both axes flipped: (y, x) to anterior up and right left, (z, x) to superior up and right left,
     (z, y) to superior up and anterior left.
     """
-    return plane[::-1, ::-1]
+    return plane[..., ::-1, ::-1]
 
 
 def slice_indices(count: int, wanted: int | None) -> np.ndarray:
@@ -179,7 +206,7 @@ def slice_position(row: dict, plane: str, index: np.ndarray) -> np.ndarray:
     if row["affine"] is None:
         return np.full(len(index), np.nan)
     affine = np.asarray(row["affine"], float)
-    depth, height, width = row["shape"]
+    depth, height, width = row["shape"][-3:]
     points = np.tile([(width - 1) / 2, (height - 1) / 2, (depth - 1) / 2, 1.0], (len(index), 1))
     points[:, WORLD[plane]] = index
     return points @ affine[WORLD[plane]]

@@ -74,7 +74,7 @@ def make_samples(cohort: Path, scans: pd.DataFrame, view: View) -> Samples:
 
 
 def _check(rows: list[dict], view: View, name: str) -> None:
-    flat = sum(r["kind"] != "volume" for r in rows)
+    flat = sum(not rendering.is_volume(r) for r in rows)
     if view.spatial_dims == 3 and flat:
         raise UserError(f"{flat} of {len(rows)} scans are 2-D and give no 3-D samples", name, "Set spatial_dims: 2.")
     bare = sum(r["spacing"] is None for r in rows)
@@ -88,7 +88,7 @@ def _table(rows: list[dict], view: View) -> pd.DataFrame:
 
     counts, indices, positions = [], [], []
     for row in rows:
-        if row["kind"] == "volume" and view.spatial_dims == 2:
+        if rendering.is_volume(row) and view.spatial_dims == 2:
             index = rendering.slice_indices(row["shape"][rendering.AXIS[view.plane]], view.slices)
             positions.append(rendering.slice_position(row, view.plane, index))
         else:
@@ -140,7 +140,7 @@ def _render(cohort: Path, row: dict, view: View, indices: np.ndarray, out: np.nd
     array, padding = read_array(cohort, row["scan"]), read_array(cohort, row["scan"], "padding")
     if array is None:
         raise MedsslError(f"the array of scan {row['scan']} is missing", cohort.name, "Ingest the source again.")
-    if row["kind"] != "volume":
+    if not rendering.is_volume(row):
         out[0] = rendering.render_image(array, row, padding, view)
     elif view.spatial_dims == 3:
         out[0] = rendering.render_volume(array, row, padding, view)

@@ -49,6 +49,9 @@ FINDINGS: dict[str, Finding] = {
         "error", "The pixels are compressed with JPEG 2000 Part 2, which cannot be read here.", _RECODE
     ),
     "codec_jpeg_xl": Finding("error", "The pixels are compressed with JPEG XL, which cannot be read here.", _RECODE),
+    "codec_jpeg_12bit": Finding(
+        "error", "The pixels are compressed with 12-bit JPEG, which cannot be read here.", _RECODE
+    ),
     "codec_elsewhere": Finding("error", "The pixels are not in the file but on a server (JPIP).", _RESEND),
     "codec_encapsulated": Finding("error", "The pixels are in fragments that cannot be read here.", _RECODE),
     "codec_deflated_frames": Finding("error", "The frames are deflated one by one, which is not read here.", _RECODE),
@@ -87,12 +90,21 @@ FINDINGS: dict[str, Finding] = {
         "error", "The mask belongs to no scan of the cohort.", "Give mask and scan the same file name."
     ),
     "mask_of_several": Finding(
-        "error", "The mask's name fits several scans.", "Name the mask after the scan's path, in parallel folders."
+        "error",
+        "The mask fits several scans.",
+        "Name the mask after the scan's path, in parallel folders; draw a DICOM SEG on one time point or echo.",
+    ),
+    "mask_repeated": Finding(
+        "error",
+        "Several masks are there for one scan, so none of them is used (or the one that an earlier source brought).",
+        "Keep one, or save all structures in one mask with a label each.",
+    ),
+    "mask_overlaps": Finding(
+        "error",
+        "Segments of the mask overlap, and a voxel can have one label only.",
+        "Save segments that do not overlap.",
     ),
     "mask_grid": Finding("error", "The mask does not lie on the grid of its scan.", "Resample the mask onto its scan."),
-    "second_mask": Finding(
-        "error", "The scan has a mask already, and keeps one.", "Leave out the mask that is not meant."
-    ),
     "mask_values": Finding("error", "The mask's values are not whole numbers.", "Save the mask with integer labels."),
     # accepted, with something to know
     "no_patient_id": Finding(
@@ -147,6 +159,9 @@ FINDINGS: dict[str, Finding] = {
     "frames_left_out": Finding(
         "warning", "Other frames of the same object could not be used.", "Export the object again."
     ),
+    "mask_fractional": Finding(
+        "info", "The mask held fractions or probabilities: from one half on, a voxel is inside the segment.", "Nothing."
+    ),
     "film": Finding("info", "A film or multi-frame object: each frame is an image of its own.", "Nothing."),
     "film_thinned": Finding(
         "info", "A film of more than 64 frames: 64 of them, evenly spread, are images of their own.", "Nothing."
@@ -193,6 +208,9 @@ FINDINGS: dict[str, Finding] = {
     "label_table": Finding("info", "The label table.", ""),
     "bids_sidecar": Finding("info", "BIDS sidecars (JSON, tables of events, gradients).", ""),
     "bids_derivative": Finding("info", "Images in a folder of derivatives: computed from others.", ""),
+    "bids_wider_mask": Finding(
+        "info", "BIDS masks (of tissues, of the brain) of images that have a more specific one.", ""
+    ),
     "hidden": Finding("info", "Hidden files and files of the operating system.", ""),
     "not_a_scan": Finding("info", "Files that are no scans (text, tables, documents).", ""),
     "archive": Finding("info", "Archives are not opened.", "Unpack them."),

@@ -103,7 +103,7 @@ def _read(found: list[File], folder: Path, keys: Keys, table: label_tables.Table
     image_probes, mask_probes = masks.split(_read_headers(probes, fates, jobs))
     plan = _plan(image_probes, keys, fates)
     _run_jobs(plan, folder, keys, fates, jobs)
-    masks.read_all(mask_probes, folder, keys, fates, jobs)
+    masks.read_all(mask_probes, plan, folder, keys, fates, jobs)
     return fates
 
 

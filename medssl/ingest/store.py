@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medssl.cohort.arrays import content_hash, remove_array, write_array
+from medssl.cohort.arrays import Part, content_hash, remove_array, write_array
 from medssl.errors import MedsslError
 from medssl.ingest.records import ATTRIBUTES, Job, Reject, Scan
 
@@ -51,21 +52,29 @@ def store(folder: Path, job: Job, scan: Scan) -> dict[str, Any]:
         "affine": None if scan.affine is None else np.round(scan.affine, 6).tolist(),
         "unit": scan.unit,
         "percentiles": {f"{p:g}": round(float(v), 4) for p, v in zip(PERCENTILES, values, strict=True)},
-        "content_hash": content_hash(array),
+        "content_hash": "",
         "source": job.source,
         "patient_from": job.patient_from,
         "attributes": {name: value for name, value in scan.attributes.items() if name in ATTRIBUTES},
     }
+    with ThreadPoolExecutor(1) as beside:  # hashing and writing each leave the interpreter to the other
+        digest = beside.submit(content_hash, array)
+        write(folder, job.scan, array)
+        row["content_hash"] = digest.result()
+    if padding is None:
+        remove_array(folder, job.scan, "padding")
+    else:
+        write(folder, job.scan, padding, "padding")
+    return row
+
+
+def write(folder: Path, scan: str, array: np.ndarray, part: Part = "") -> None:
+    """Raises MedsslError: the disk is full, or cannot be written."""
     try:
-        write_array(folder, job.scan, array)
-        if padding is None:
-            remove_array(folder, job.scan, "padding")
-        else:
-            write_array(folder, job.scan, padding, "padding")
+        write_array(folder, scan, array, part)
     except OSError as error:
         fix = "Make room, then run the same command again: it goes on where it stopped."
         raise MedsslError(f"the cohort cannot be written ({error.strerror})", folder.name, fix) from None
-    return row
 
 
 def smallest_dtype(array: np.ndarray) -> np.ndarray:

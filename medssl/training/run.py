@@ -128,7 +128,7 @@ def pretrain(
     """
     scans = cohort.scans()
     if view is None:
-        colour = len(scans) > 0 and bool((scans["kind"] == "colour").all())
+        colour = len(scans) > 0 and bool(scans["kind"].isin(["colour", "colour_volume"]).all())
         view = View(channels=3 if colour else 1)
     task_class(task).check(view)  # before samples are made, which may take long
     modality = scans["modality"].dropna().mode()

@@ -203,3 +203,46 @@ def test_a_run_that_fails_leaves_nothing(cohort, monkeypatch) -> None:
 def test_an_empty_cohort(cohort) -> None:
     with pytest.raises(UserError, match="no scans"):
         cohort.samples()
+
+
+@pytest.fixture
+def colour_volume(cohort) -> Cohort:
+    """Red on top (z), green in front (y), blue at the right (x), one unit each; a hidden corner."""
+    array = np.zeros((3, 12, 16, 20), np.uint8)
+    array[0, 6:] = 200
+    array[1, :, 8:] = 100
+    array[2, :, :, 10:] = 50
+    padding = np.zeros(array.shape[1:], bool)
+    padding[:, :2, :2] = True
+    affine = np.diag([1.0, 1.0, 2.0, 1.0]).tolist()
+    add(cohort, array, padding, kind="colour_volume", spacing=[2.0, 1.0, 1.0], affine=affine)
+    return Cohort.open(cohort.path)
+
+
+@pytest.mark.parametrize(("plane", "count"), [("axial", 12), ("coronal", 16), ("sagittal", 20)])
+def test_slices_of_colour_volumes(colour_volume, plane, count) -> None:
+    """Every slice equals the same slice of each channel, as a gray volume of its own would show it."""
+    array = colour_volume.array(colour_volume.scans()["scan"][0])
+    samples = colour_volume.samples(View(size=16, plane=plane, channels=3, fit="stretch"))
+    assert samples.images.shape == (count, 3, 16, 16)
+    row = colour_volume.scans().to_dict("records")[0]
+    padding = colour_volume.padding(row["scan"])
+    view = View(size=16, plane=plane, fit="stretch", intensity="range")
+    for index in (0, count // 2, count - 1):
+        for channel in range(3):
+            expected = rendering.render_slice(array[channel], row, padding, index, view)[0]
+            np.testing.assert_array_equal(samples.images[index, channel], expected)
+    np.testing.assert_allclose(np.diff(samples.table["position_mm"]), 2.0 if plane == "axial" else 1.0)
+
+
+def test_colour_volumes_in_gray_and_in_3d(colour_volume) -> None:
+    gray = colour_volume.samples(View(size=16, fit="stretch")).images
+    assert gray.shape == (12, 1, 16, 16)
+    assert gray[11, 0, 1, 1] == round(0.299 * 200 + 0.587 * 100 + 0.114 * 50), "top, front, patient's right"
+    assert gray[0, 0, 15, 15] == 0 and gray[11, 0, 15, 15] == 0 and gray[11, 0, 12, 12] == round(0.299 * 200)
+    whole = colour_volume.samples(View(size=16, spatial_dims=3, channels=3, fit="stretch")).images
+    assert whole.shape == (1, 3, 16, 16, 16)
+    assert whole[0, :, 15, 15, 15].tolist() == [200, 100, 50] and whole[0, :, 15, 8, 3].tolist()[0] == 200
+    assert whole[0, :, 0, 0, 0].tolist() == [0, 0, 0]
+    assert colour_volume.samples(View(size=16, spatial_dims=3, fit="stretch")).images[0, 0, 15, 15, 15] == 124
+    assert len(colour_volume.near_duplicates()) == 0

@@ -419,19 +419,12 @@ def test_a_scan_called_mask_alone_is_a_scan(tmp_path, take) -> None:
     assert take(tmp_path / "source")[1].scans == 2
 
 
-def test_a_second_mask_and_one_with_time_points_are_refused(tmp_path, take) -> None:
+def test_a_mask_with_time_points_is_refused(tmp_path, take) -> None:
     source = tmp_path / "source"
-    for name in ("one", "two"):
-        save(source / "images" / f"{name}.nii.gz", noise(seed=len(name)), np.eye(4))
-    save(source / "labels" / "one.nii.gz", noise() % 2, np.eye(4))
-    save(source / "masks" / "one.nii.gz", 1 - noise() % 2, np.eye(4))
+    save(source / "images" / "two.nii.gz", noise(), np.eye(4))
     save(source / "labels" / "two.nii.gz", noise((12, 10, 8, 2)) % 2, np.eye(4))
     cohort, _ = take(source)
-    rejected = cohort.files().query("status == 'rejected'")["code"]
-    assert sorted(rejected) == ["bad_dimensions", "second_mask"]
-    assert [np.asarray(m).sum() for m in map(cohort.mask, cohort.scans()["scan"]) if m is not None] == [
-        (noise() % 2).sum()
-    ]
+    assert list(cohort.files().query("status == 'rejected'")["code"]) == ["bad_dimensions"]
 
 
 def test_a_folder_called_labels_alone_holds_scans(tmp_path, take) -> None:

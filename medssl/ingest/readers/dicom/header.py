@@ -6,18 +6,17 @@ Siemens mosaic. Whatever comes later sees images, and not files.
 
 from __future__ import annotations
 
-import math
 import struct
 from dataclasses import dataclass
-from functools import lru_cache
 from sys import intern
 from typing import Any, BinaryIO
 
 from medssl.ingest.opening import open_file
+from medssl.ingest.readers.dicom.attributes import number, numbers, seconds, short, text, values_of, wanted
 from medssl.ingest.readers.dicom.kinds import check_kind, check_size, check_syntax, is_multiframe
-from medssl.ingest.records import File, Reject
+from medssl.ingest.records import File, Ignore, Reject
 
-IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+IMPLICIT, EXPLICIT, BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 PIXEL_DATA = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")  # little and big endian
 FLOAT_DATA = (b"\xe0\x7f\x08\x00", b"\xe0\x7f\x09\x00", b"\x7f\xe0\x00\x08", b"\x7f\xe0\x00\x09")
 UNKNOWN_LENGTH = 0xFFFFFFFF
@@ -28,17 +27,6 @@ KEYS = (
     "echo", "b_value", "temporal", "stack", "component", "kernel", "dimensions", "gradient", "trigger", "image_type",
     "acquisition", "thickness",
 )  # fmt: skip
-
-TAGS = """
-    SOPClassUID SOPInstanceUID SeriesInstanceUID StudyInstanceUID PatientID IssuerOfPatientID InstitutionName Modality
-    Manufacturer BodyPartExamined Rows Columns SamplesPerPixel PhotometricInterpretation PlanarConfiguration
-    BitsAllocated BitsStored HighBit PixelRepresentation NumberOfFrames ImagePositionPatient ImageOrientationPatient
-    PixelSpacing ImagerPixelSpacing EstimatedRadiographicMagnificationFactor SliceThickness RescaleSlope
-    RescaleIntercept RescaleType PixelPaddingValue PixelPaddingRangeLimit PresentationLUTShape InstanceNumber
-    AcquisitionNumber AcquisitionTime EchoTime TemporalPositionIdentifier DiffusionBValue DiffusionGradientOrientation
-    TriggerTime ImageType ConvolutionKernel StackID ModalityLUTSequence
-    """.split()
-SIEMENS_B_VALUE = 0x0019100C  # with its creator at (0019,0010)
 
 
 @dataclass(slots=True)
@@ -103,21 +91,25 @@ class Header:
 
     @property
     def frame_bytes(self) -> int:
-        return (self.rows * self.columns * self.samples * self.allocated + 7) // 8
+        """Uncompressed; two pixels of a 4:2:2 image share their colour (PS3.3 C.7.6.3.1.2)."""
+        samples = 2 if self.offset and self.photometric == "YBR_FULL_422" else self.samples
+        return (self.rows * self.columns * samples * self.allocated + 7) // 8
 
 
 def sniff(head: bytes, name: str) -> bool:
     """The DICM prefix, or a bare data set that starts with group 0002 or 0008 in a plausible way."""
     if head[128:132] == b"DICM":
         return True
+    explicit = head[4:6].isalpha() and head[4:6].isupper()
+    if len(head) >= 16 and head[:2] in (b"\x00\x02", b"\x00\x08"):  # big endian, which is always explicit
+        return explicit and head[2:4] <= b"\x00\x70"
     if len(head) < 16 or head[:2] not in (b"\x02\x00", b"\x08\x00") or head[2:4] > b"\x70\x00":
         return False
-    explicit = head[4:6].isalpha() and head[4:6].isupper()
     return explicit or struct.unpack("<I", head[4:8])[0] <= 64
 
 
 def probe(source: File) -> list[Header] | Any:
-    """The headers of a file's images, or what `segmentation.probe` makes of a DICOM SEG.
+    """The headers of a file's images, or the `segmentation.Segmentation` that it is.
 
     Raises:
         Ignore: no image (report, plan, DICOMDIR).
@@ -131,15 +123,13 @@ def probe(source: File) -> list[Header] | Any:
     with open_file(source) as file, disable_value_validation():
         try:
             check_size(file, source)
-            data = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=_wanted())
-        except Reject:
+            data = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=wanted())
+        except (Reject, Ignore):
             raise
         except Exception:  # pydicom raises whatever its parser stumbles over
             raise Reject("unreadable") from None
-        syntax = str(getattr(data.file_meta, "TransferSyntaxUID", "")) or (
-            IMPLICIT if data.original_encoding[0] else EXPLICIT
-        )
-        values = _values(data)
+        syntax = syntax_of(data)
+        values = values_of(data)
         sop_class = str(values.get("SOPClassUID", getattr(data.file_meta, "MediaStorageSOPClassUID", "")) or "")
         offset = _pixel_offset(file, syntax)
         check_kind(file, sop_class, offset is not None, "Rows" in values)
@@ -155,6 +145,13 @@ def probe(source: File) -> list[Header] | Any:
         if "MOSAIC" in header.keys[KEYS.index("image_type")].split("\\"):
             return frames.of_mosaic(source, header)
         return [header]
+
+
+def syntax_of(data: Any) -> str:
+    """The transfer syntax; of a data set that does not name it, the uncompressed one that it was found to have."""
+    named = str(getattr(data.file_meta, "TransferSyntaxUID", None) or "")
+    implicit, little = data.original_encoding
+    return named or (IMPLICIT if implicit else EXPLICIT if little else BIG_ENDIAN)
 
 
 def _check_claims(header: Header, source: File) -> None:
@@ -185,32 +182,6 @@ def _pixel_offset(file: BinaryIO, syntax: str) -> int | None:
     return 0
 
 
-@lru_cache(maxsize=1)
-def _tag_names() -> dict[int, str]:
-    from pydicom.datadict import tag_for_keyword
-
-    names = {tag: name for name in TAGS if (tag := tag_for_keyword(name)) is not None}
-    return names | {SIEMENS_B_VALUE: "SiemensBValue"}
-
-
-@lru_cache(maxsize=1)
-def _wanted() -> list[int]:
-    return [*_tag_names(), 0x00190010]
-
-
-def _values(data: Any) -> dict[str, Any]:
-    """What the file says of TAGS; an element that cannot be read counts as missing."""
-    names = _tag_names()
-    values = {}
-    for tag in list(data.keys()):  # by tag and not by keyword, which takes pydicom twice as long
-        if (name := names.get(int(tag))) is not None:
-            try:
-                values[name] = data[tag].value
-            except Exception:  # pydicom raises whatever the bytes make it raise
-                continue
-    return values
-
-
 def _header(values: dict[str, Any], offset: int) -> Header:
     def whole(tag: str, default: int) -> int:
         value = number(values.get(tag))
@@ -222,7 +193,9 @@ def _header(values: dict[str, Any], offset: int) -> Header:
     rows, columns, samples = whole("Rows", 0), whole("Columns", 0), whole("SamplesPerPixel", 1)
     allocated, frames = whole("BitsAllocated", 16), whole("NumberOfFrames", 1)
     stored = whole("BitsStored", allocated)
-    if rows < 1 or columns < 1 or samples not in (1, 3, 4) or not 1 <= stored <= allocated <= 64 or frames < 0:
+    if rows < 1 or columns < 1 or samples not in (1, 3, 4) or frames < 0:
+        raise Reject("unsupported_pixels")
+    if allocated not in (1, 8, 16, 32, 64) or not 1 <= stored <= allocated:
         raise Reject("unsupported_pixels")
     high_bit = whole("HighBit", stored - 1)
     if not stored - 1 <= high_bit < allocated:
@@ -270,7 +243,7 @@ def _header(values: dict[str, Any], offset: int) -> Header:
         inverted=photometric == "MONOCHROME1" or (photometric == "MONOCHROME2" and shape == "INVERSE"),
         number=whole("InstanceNumber", 0),
         keys=_keys(values),
-        time=_seconds(text(values.get("AcquisitionTime"))),
+        time=seconds(text(values.get("AcquisitionTime"))),
         offset=offset,
         frames=max(1, frames),
     )
@@ -309,7 +282,7 @@ def component(kinds: list[str]) -> str:
 def _spacing(values: dict[str, Any]) -> tuple[tuple[float, float] | None, str, float]:
     """Pixel spacing, whose it is, and the magnification that was divided out (PS3.3 10.7.1.3, C.8.7.10)."""
     patient, detector = numbers(values.get("PixelSpacing"), 2), numbers(values.get("ImagerPixelSpacing"), 2)
-    if patient is not None and min(patient) > 0:
+    if patient is not None and min(patient) > 0 and patient != detector:  # equal: it was not corrected
         return (patient[0], patient[1]), "patient", 1.0
     if detector is None or min(detector) <= 0:
         return None, "", 1.0
@@ -317,42 +290,3 @@ def _spacing(values: dict[str, Any]) -> tuple[tuple[float, float] | None, str, f
     if factor is not None and 1 <= factor < 10:
         return (detector[0] / factor, detector[1] / factor), "magnified", factor
     return (detector[0], detector[1]), "detector", 1.0
-
-
-def _seconds(value: str) -> float | None:
-    try:
-        return int(value[:2]) * 3600 + int(value[2:4]) * 60 + float(value[4:] or 0)
-    except ValueError:
-        return None
-
-
-def text(value: Any) -> str:
-    return "" if value is None else str(value).strip().strip("\0")
-
-
-def short(value: float | None) -> str:
-    return "" if value is None else f"{value:g}"
-
-
-def number(value: Any) -> float | None:
-    """A finite number, or None: values like `-01.024000E+03` occur, and so do empty, multiple and absurd ones."""
-    if value is None:
-        return None
-    try:
-        found = float(value)
-    except (TypeError, ValueError, OverflowError):
-        try:
-            found = float(str(value[0] if isinstance(value, list | tuple) else value).strip())
-        except (TypeError, ValueError, IndexError, OverflowError):
-            return None
-    return found if math.isfinite(found) else None
-
-
-def numbers(value: Any, count: int) -> tuple[float, ...] | None:
-    if value is None:
-        return None
-    try:
-        found = tuple(float(v) for v in value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return found if len(found) == count and all(map(math.isfinite, found)) else None

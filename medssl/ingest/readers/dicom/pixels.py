@@ -11,9 +11,9 @@ import numpy as np
 from medssl.ingest import identity
 from medssl.ingest.opening import open_file
 from medssl.ingest.readers.dicom.geometry import affine_ras, tilt_degrees
-from medssl.ingest.readers.dicom.header import Header
+from medssl.ingest.readers.dicom.header import Header, syntax_of
 from medssl.ingest.readers.dicom.series import Payload
-from medssl.ingest.readers.dicom.values import colour, intensities, is_hounsfield
+from medssl.ingest.readers.dicom.values import Table, colour, intensities, is_hounsfield, modality_table, palette
 from medssl.ingest.records import File, Job, Reject, Scan
 from medssl.ingest.reorient import as_stored, spacing_of, turned_shape
 
@@ -34,7 +34,7 @@ def read(job: Job) -> Scan:
         raise Reject("bad_geometry")
     hounsfield = is_hounsfield(first)
     turn = affine if affine is not None and payload.kind == "volume" else np.eye(4)
-    array, padding, findings = _assemble(job.files, payload, turn, hounsfield)
+    array, padding, findings = _assemble(job.files, payload, turn)
     if padding is not None:
         findings.append("padding_masked")
     findings += _doubts(first, hounsfield)
@@ -68,7 +68,7 @@ def read(job: Job) -> Scan:
 
 
 def _assemble(
-    files: list[File], payload: Payload, affine: np.ndarray, hounsfield: bool
+    files: list[File], payload: Payload, affine: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
     """(z, y, x) or (3, z, y, x), padding (z, y, x) or None, and codes: every image written where it belongs."""
     headers = payload.headers
@@ -82,7 +82,7 @@ def _assemble(
         if stored.ndim == 3:
             values = colour(stored, header)
         else:
-            values, hidden = intensities(stored, header, hounsfield, table)
+            values, hidden = intensities(stored, header, table)
         if array is None or view is None:
             array = np.empty(((3, *shape) if values.ndim == 3 else shape), values.dtype)
             view = as_stored(array, affine)
@@ -99,11 +99,8 @@ def _assemble(
             as_stored(padding, affine)[k] = hidden
     if array is None:
         raise Reject("unreadable")
-    if array.ndim == 4:
-        if headers[0].photometric == "PALETTE COLOR" and array.dtype == np.uint16:
-            array = (array >> 8).astype(np.uint8)  # palettes give 8-bit colours in 16 bits
-        if (array[:1] == array[1:]).all():
-            array = np.ascontiguousarray(array[0])
+    if array.ndim == 4 and (array[:1] == array[1:]).all():
+        array = np.ascontiguousarray(array[0])
     return array, padding if padding is not None and padding.any() else None, findings
 
 
@@ -116,8 +113,8 @@ def _doubts(first: Header, hounsfield: bool) -> list[str]:
     return codes
 
 
-def _images(files: list[File], payload: Payload) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
-    """(index of the header, stored values, values after a Modality LUT or None), file after file."""
+def _images(files: list[File], payload: Payload) -> Iterator[tuple[int, np.ndarray, Table | None]]:
+    """(index of the header, stored values, Modality LUT or None), file after file."""
     members: dict[int, list[int]] = {}
     for k, place in enumerate(payload.places):
         members.setdefault(place, []).append(k)
@@ -147,7 +144,7 @@ def _direct(stream: Any, header: Header) -> np.ndarray:
     return values
 
 
-def _decoded(file: File, headers: list[Header]) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+def _decoded(file: File, headers: list[Header]) -> Iterator[tuple[np.ndarray, Table | None]]:
     """By pydicom and its codecs, as RGB where there are colours.
 
     Raises:
@@ -155,30 +152,29 @@ def _decoded(file: File, headers: list[Header]) -> Iterator[tuple[np.ndarray, np
     """
     import pydicom
     from pydicom.config import disable_value_validation
-    from pydicom.pixels import apply_color_lut, apply_modality_lut, iter_pixels
+    from pydicom.pixels import iter_pixels
     from pydicom.uid import UID
 
     first = headers[0]
     whole = replace(first, rows=first.rows * (first.tiles or 1), columns=first.columns * (first.tiles or 1))
     shape = (whole.rows, whole.columns) + ((whole.samples,) if whole.samples > 1 else ())
     wanted = [0] if first.tiles else [h.frame for h in headers]
-    if first.high_bit != first.stored - 1 and not first.offset and first.samples == 1:
-        raise Reject("unsupported_pixels")  # what a codec makes of bits that are not the lowest is not defined
     try:
         with open_file(file) as stream, disable_value_validation():
             data = pydicom.dcmread(stream, force=True)
-            if "TransferSyntaxUID" not in data.file_meta:
-                data.file_meta.TransferSyntaxUID = UID(_bare_syntax(data))
-            for values in iter_pixels(data, indices=wanted):
+            syntax = data.file_meta.TransferSyntaxUID = UID(syntax_of(data))
+            if first.high_bit != first.stored - 1 and syntax.is_encapsulated:
+                raise Reject("unsupported_pixels")  # what a codec makes of bits that are not the lowest is not defined
+            for values in iter_pixels(data, indices=wanted, correct_unused_bits=syntax.is_encapsulated):
                 values = values.reshape(shape) if values.size == np.prod(shape) else values
                 if values.shape != shape:
                     raise Reject("unsupported_pixels")
                 if first.tiles:
                     yield from ((_tile(values, header), None) for header in headers)
                 elif first.photometric == "PALETTE COLOR":
-                    yield apply_color_lut(values, data), None
+                    yield palette(values, data), None
                 elif first.table:
-                    yield values, apply_modality_lut(values, data)
+                    yield values, modality_table(data)
                 else:
                     yield values, None
     except Reject:
@@ -186,15 +182,11 @@ def _decoded(file: File, headers: list[Header]) -> Iterator[tuple[np.ndarray, np
     except (RuntimeError, NotImplementedError) as error:
         text = str(error).lower()
         missing = "unable to decompress" in text or "not supported" in text or "plugins" in text
+        if "12-bit precision" in text:
+            raise Reject("codec_jpeg_12bit") from None
         raise Reject("unknown_codec" if missing and "unable to decode" not in text else "unreadable") from None
     except Exception:  # whatever a codec stumbles over in a damaged file
         raise Reject("unreadable") from None
-
-
-def _bare_syntax(data: Any) -> str:
-    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-
-    return str(ImplicitVRLittleEndian if data.original_encoding[0] else ExplicitVRLittleEndian)
 
 
 def _tile(mosaic: np.ndarray, header: Header) -> np.ndarray:

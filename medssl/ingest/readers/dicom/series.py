@@ -11,6 +11,7 @@ from medssl.ingest.identity import Keys, file_names, folder_pairs, is_generic
 from medssl.ingest.readers.dicom import geometry
 from medssl.ingest.readers.dicom.header import KEYS, Header
 from medssl.ingest.readers.dicom.stacks import ENOUGH, Stack, stacks_of
+from medssl.ingest.readers.dicom.values import RESCALE_TYPES
 from medssl.ingest.records import File, Job, Plan, Probe, Reject, Value
 
 # images of their own, even in a series, unless functional groups say where each frame lies (as in tomosynthesis)
@@ -208,11 +209,6 @@ def _attributes(first: Header) -> dict[str, Value]:
     if first.tiles:
         out["mosaic"] = True
     return out
-
-
-RESCALE_TYPES = frozenset(  # defined terms of PS3.3 C.11.1.1.2
-    "OD HU US MGML Z_EFF ED EDW HU_MOD PCT BQML CNTS SUV NONE".split()
-)
 
 
 def _names(keys: Keys, header: Header, files: list[File]) -> list[tuple[str, str]]:
