@@ -62,6 +62,26 @@ def label(
     answer(counts, as_json, "\n".join(f"{key}: {value}" for key, value in counts.items()))
 
 
+@command
+def export(
+    cohort: Annotated[Path, typer.Argument(help="Folder of a cohort.")],
+    out: Annotated[Path, typer.Argument(help="New or empty folder, or the one of an earlier export that goes on.")],
+    format: Annotated[str, typer.Option(help="nifti: .nii.gz, and PNG or TIFF for images without geometry.")] = "nifti",
+    as_json: JsonOption = False,
+) -> None:
+    """Write the scans of a cohort as NIfTI files, masks beside them, with an index."""
+    from medssl.errors import unknown
+    from medssl.ingest import export_nifti
+
+    if format != "nifti":
+        raise unknown("format", format, ["nifti"], "--format")
+    report = export_nifti(cohort, out)
+    text = "{scans} scans in {folder}: {written} written, {kept} kept, {removed} old files removed".format(**report)
+    if report["not_written"]:
+        text += f"; {report['not_written']} not written (colour of more than 8 bits)"
+    answer(report, as_json, text)
+
+
 def label_columns(file: Path, scan: str | None, patient: str | None, group: str | None, target: list[str] | None):
     from medssl.config import LabelColumns
 

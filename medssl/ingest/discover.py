@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from medssl.errors import UserError
-from medssl.ingest import readers
+from medssl.ingest import bids, readers
 from medssl.ingest.identity import Keys
 from medssl.ingest.opening import GZIP, open_file
 from medssl.ingest.records import File, Ignore, Probe, Reject
@@ -79,6 +79,8 @@ def sniff(file: File) -> Probe:
     path = PurePosixPath(file.name)
     if any(part.startswith(".") or part.lower() in SYSTEM_FILES for part in path.parts):
         raise Ignore("hidden")
+    if bids.is_sidecar(file):
+        raise Ignore("bids_sidecar")
     looks_like_scan = file.name.lower().endswith(SCAN_ENDINGS)
     if file.size == 0:
         raise Reject("empty_file") if looks_like_scan else Ignore("not_a_scan")

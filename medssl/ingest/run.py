@@ -53,7 +53,8 @@ def ingest(
     places = [Path(s).expanduser().resolve() for s in ([sources] if isinstance(sources, (str, Path)) else sources)]
     if not places:
         raise UserError("no source was named", "", "Name a folder of scans.")
-    table = None if labels is None else label_tables.read_table(labels, [p if p.is_dir() else p.parent for p in places])
+    folders = [p if p.is_dir() else p.parent for p in places]
+    table = label_tables.participants(places) if labels is None else label_tables.read_table(labels, folders)
     found = discover.find_files(places, keys)
     if not found:
         where = ", ".join(map(str, places))
