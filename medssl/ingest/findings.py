@@ -96,7 +96,7 @@ FINDINGS: dict[str, Finding] = {
     ),
     "mask_repeated": Finding(
         "error",
-        "Several masks are there for one scan, so none of them is used (or the one that an earlier source brought).",
+        "Several masks are there for one scan, so none of them is used: each may lack what the others hold.",
         "Keep one, or save all structures in one mask with a label each.",
     ),
     "mask_overlaps": Finding(
@@ -105,6 +105,9 @@ FINDINGS: dict[str, Finding] = {
         "Save segments that do not overlap.",
     ),
     "mask_grid": Finding("error", "The mask does not lie on the grid of its scan.", "Resample the mask onto its scan."),
+    "second_mask": Finding(
+        "error", "The scan has a mask already, and keeps one.", "Leave out the mask that is not meant."
+    ),
     "mask_values": Finding("error", "The mask's values are not whole numbers.", "Save the mask with integer labels."),
     # accepted, with something to know
     "no_patient_id": Finding(
@@ -208,9 +211,6 @@ FINDINGS: dict[str, Finding] = {
     "label_table": Finding("info", "The label table.", ""),
     "bids_sidecar": Finding("info", "BIDS sidecars (JSON, tables of events, gradients).", ""),
     "bids_derivative": Finding("info", "Images in a folder of derivatives: computed from others.", ""),
-    "bids_wider_mask": Finding(
-        "info", "BIDS masks (of tissues, of the brain) of images that have a more specific one.", ""
-    ),
     "hidden": Finding("info", "Hidden files and files of the operating system.", ""),
     "not_a_scan": Finding("info", "Files that are no scans (text, tables, documents).", ""),
     "archive": Finding("info", "Archives are not opened.", "Unpack them."),
