@@ -2,7 +2,7 @@
 
 Files in a folder named labels, masks, ..., files named `case_7_mask` beside `case_7`, masks of a BIDS data set and
 DICOM SEG objects become masks of scans; `mask_targets` says of which. A mask must hold whole numbers and lie on the
-grid of its scan. A scan has one mask: of several of the same rank none is used, since each may lack what the others hold.
+grid of its scan. A scan has one mask: of several of one rank none is used, since each may lack what the others hold.
 """
 
 from __future__ import annotations
