@@ -23,7 +23,7 @@ import numpy as np
 from medssl.cohort import Cohort, catalog
 from medssl.cohort.arrays import PARTS, array_path, read_array
 from medssl.errors import MedsslError, UserError
-from medssl.ingest.pool import map_chunks
+from medssl.ingest.pool import map_chunks, usable_cpus
 from medssl.progress import bar, say
 from medssl.workspace import atomic, digest, lock, read_lines, write_text
 
@@ -34,6 +34,7 @@ COLUMNS = ("scan", "patient", "exam", "series", "time_point", "modality", "unit"
 PNG_TYPES = ("uint8", "uint16")
 LEVEL = 1  # of gzip: 6 takes three times as long, for 5 % less of a T1
 GIB = 1 << 30
+WORTH_A_PROCESS = 64 << 20  # bytes to pack, from which a second process pays
 
 
 def export_nifti(cohort: Cohort | str | Path, out: str | Path, *, jobs: int | None = None) -> dict[str, Any]:
@@ -75,13 +76,14 @@ def _export(cohort: Cohort, folder: Path, jobs: int | None) -> dict[str, Any]:
     states = {scan: _state(cohort.path, row) for scan, row in rows.items()}
     done, removed = _tidy(folder, states)
     todo = [row for scan, row in rows.items() if scan not in done]
-    room = sum(math.prod(row["shape"]) * np.dtype(row["dtype"]).itemsize for row in todo)
+    room = _bytes(todo)
     free = shutil.disk_usage(folder).free
     say(f"{len(todo)} of {len(rows)} scans to write: at most {room / GIB:.2f} GiB and masks; {free / GIB:.1f} are free")
     size = max(1, min(64, len(todo) // 16))
+    jobs = min(usable_cpus(), 1 + len(todo) // 32 + room // WORTH_A_PROCESS) if jobs is None else jobs
     work = partial(_write_chunk, str(cohort.path), str(folder))
     with (folder / STATE).open("a", encoding="utf-8") as log, bar("exporting", len(rows), len(done)) as progress:
-        for chunk in map_chunks(work, todo, size, jobs):
+        for chunk in map_chunks(work, todo, size, jobs, _lost, _bytes):
             for scan, files in chunk:
                 done[scan] = files
                 log.write(json.dumps({"scan": scan, "state": states[scan], "files": files}) + "\n")
@@ -99,6 +101,15 @@ def _export(cohort: Cohort, folder: Path, jobs: int | None) -> dict[str, Any]:
         "not_written": sum(not files for files in done.values()),
         "bytes": sum((folder / name).stat().st_size for name in names),
     }
+
+
+def _bytes(rows: Sequence[Any]) -> int:
+    return sum(math.prod(row["shape"]) * np.dtype(row["dtype"]).itemsize for row in rows)
+
+
+def _lost(row: Any, code: str) -> Any:
+    fix = "Free memory, then run the same command again: it goes on where it stopped."
+    raise MedsslError("the process that wrote a scan did not end well", row["scan"], fix)
 
 
 def _state(cohort: Path, row: Any) -> str:

@@ -117,7 +117,7 @@ def test_truncated_and_absurd_files_are_refused(tmp_path, take) -> None:
 def code_of(tmp_path, workspace, source) -> str:
     """The code under which the only file of a source was rejected."""
     with pytest.raises(UserError):
-        ingest([source], tmp_path / "cohort", workspace=workspace, jobs=1)
+        ingest([source], tmp_path / "cohort", workspace=workspace, jobs=0)
     return Cohort.open(tmp_path / "cohort").files()["code"].item()
 
 

@@ -153,8 +153,6 @@ def _stored(file: File, header: Header) -> np.ndarray:
     except EOFError:
         _stream.cache_clear()
         raise Reject("truncated") from None
-    except MemoryError:
-        raise Reject("too_large") from None
     except (OSError, zlib.error):  # gzip's check sums, or the disk
         _stream.cache_clear()
         raise Reject("unreadable") from None
