@@ -25,7 +25,7 @@ def write_array(folder: Path, scan: str, array: np.ndarray, part: Part = "") -> 
     """Write in C-order under a temporary name, then rename: whoever reads sees a whole array or none."""
     path = array_path(folder, scan, part)
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = unfinished_path(folder, scan, str(os.getpid()), part)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with fresh.open("wb") as file:
             np.save(file, np.ascontiguousarray(array), allow_pickle=False)
@@ -33,12 +33,6 @@ def write_array(folder: Path, scan: str, array: np.ndarray, part: Part = "") -> 
     finally:
         fresh.unlink(missing_ok=True)
     return path
-
-
-def unfinished_path(folder: Path, scan: str, word: str, part: Part = "") -> Path:
-    """A temporary name beside an array, which `remove_unfinished` knows."""
-    path = array_path(folder, scan, part)
-    return path.with_name(f".{path.name}.{word}")
 
 
 def read_array(folder: Path, scan: str, part: Part = "") -> np.ndarray | None:

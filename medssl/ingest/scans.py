@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from medssl.cohort import catalog
-from medssl.cohort.arrays import remove_unfinished, unfinished_path
 from medssl.errors import MedsslError
 from medssl.ingest import closing, estimate, findings, readers
 from medssl.ingest.fates import Fates
 from medssl.ingest.identity import Keys
 from medssl.ingest.pool import map_chunks
 from medssl.ingest.records import Job, Probe, Reject
-from medssl.ingest.store import not_written, store
+from medssl.ingest.store import store
 from medssl.progress import bar
 
 OWNED_BY_LABELS = "SELECT scan, patient, grp FROM scans WHERE patient_from='labels'"
@@ -69,7 +68,6 @@ def read_scans(plan: list[Job], folder: Path, fates: Fates, jobs: int) -> None:
             todo.append(job)
     estimate.say_scans(todo, folder, jobs)
     by_scan = {job.scan: job for job in todo}
-    todo = _ahead(todo, folder, fates, jobs)
     files = max(1, sum(len(job.files) for job in todo))
     size = max(1, min(256, len(todo) // 16, 1 + FILES_A_CHUNK * len(todo) // files))
     work = partial(_read_chunk, str(folder))
@@ -88,64 +86,8 @@ def read_scans(plan: list[Job], folder: Path, fates: Fates, jobs: int) -> None:
                     catalog.put_scan(db, row, job.names, rows, job.labels)
                     fates.accept(job.files, scan)
             progress.advance(len(results))
-    remove_unfinished(folder)
     with catalog.writing(folder) as db:
         closing.drop_stale(db, fates)
-
-
-def _ahead(todo: list[Job], folder: Path, fates: Fates, jobs: int) -> list[Job]:
-    """Decode the images of scans in parts where there are fewer scans than processes; jobs that go on with them."""
-    if len(todo) >= jobs:
-        return todo
-    parts: list[tuple[Job, Path]] = []
-    paths: dict[str, list[Path]] = defaultdict(list)
-    for job in todo:
-        reader = readers.reader(job.reader)
-        for number, part in enumerate(reader.parts(job, jobs) if hasattr(reader, "parts") else ()):
-            path = unfinished_path(folder, job.scan, f"part{number}")
-            parts.append((part, path))
-            paths[job.scan].append(path)
-    failed: dict[str, str] = {}
-    with bar("decoding", len(parts)) as progress:
-        for results in map_chunks(_decode_chunk, parts, 1, jobs, _lost_part, _part_bytes):
-            progress.advance(len(results))
-            failed.update({scan: code for scan, code in results if code})
-    with catalog.writing(folder) as db:
-        for job in todo:
-            if job.scan in failed:
-                fates.reject(job.files, failed[job.scan])
-                catalog.refuse(db, job.scan, job.source, failed[job.scan])
-    return [
-        readers.reader(job.reader).decoded(job, paths[job.scan]) if job.scan in paths else job
-        for job in todo
-        if job.scan not in failed
-    ]
-
-
-def _decode_chunk(parts: Sequence[tuple[Job, Path]]) -> list[tuple[str, str]]:
-    out = []
-    for part, path in parts:
-        code = ""
-        try:
-            readers.reader(part.reader).decode(part, path)
-        except Reject as verdict:
-            code = verdict.code
-        except OSError as error:
-            raise not_written(error, path.parents[2]) from None
-        except MemoryError:
-            code = "out_of_memory"
-        except Exception:  # whatever a decoder stumbles over in a damaged file
-            code = "unreadable"
-        out.append((part.scan, code))
-    return out
-
-
-def _lost_part(part: tuple[Job, Path], code: str) -> list[tuple[str, str]]:
-    return [(part[0].scan, code)]
-
-
-def _part_bytes(parts: Sequence[tuple[Job, Path]]) -> int:
-    return _bytes([part for part, _ in parts])
 
 
 def _read_chunk(folder: str, jobs: Sequence[Job]) -> list[Result]:

@@ -77,12 +77,8 @@ def write(folder: Path, scan: str, array: np.ndarray, part: Part = "") -> None:
     try:
         write_array(folder, scan, array, part)
     except OSError as error:
-        raise not_written(error, folder) from None
-
-
-def not_written(error: OSError, folder: Path) -> MedsslError:
-    fix = "Make room, then run the same command again: it goes on where it stopped."
-    return MedsslError(f"the cohort cannot be written ({error.strerror})", folder.name, fix)
+        fix = "Make room, then run the same command again: it goes on where it stopped."
+        raise MedsslError(f"the cohort cannot be written ({error.strerror})", folder.name, fix) from None
 
 
 def smallest_dtype(array: np.ndarray) -> np.ndarray:

@@ -16,7 +16,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
-from pydicom.uid import JPEGLSLossless
 
 from medssl.cohort import Cohort, catalog
 from medssl.cohort.splits import Split, cohort_split, tied_patients
@@ -302,27 +301,6 @@ def test_a_source_that_grew_keeps_its_test_patients(tmp_path, workspace, monkeyp
     assert (report.scans, report.patients, len(decoded)) == (50, 40, 30)
     assert before.test and set(before.test) <= set(after.test)
     assert not set(before.test) & {*after.pool, *after.validation}
-
-
-def test_a_compressed_series_is_decoded_by_several_processes_as_by_one(tmp_path, workspace, monkeypatch) -> None:
-    source = tmp_path / "source"
-    slices = dicoms.series(dicoms.volume((20, 9, 8)), dicoms.oblique(), Modality="CT", PixelPaddingValue=7)
-    paths = dicoms.save(slices, source, compress=JPEGLSLossless)
-    calls = []
-    parts = dicom_reader.parts
-    monkeypatch.setattr(dicom_reader, "parts", lambda job, count: calls.append(parts(job, count)) or calls[-1])
-    ingest([source], tmp_path / "one", workspace=workspace, jobs=0)
-    ingest([source], tmp_path / "two", workspace=workspace, jobs=2)
-    assert [len(part.payload.headers) for part in calls[-1]] == [10, 10]
-    one, two = Cohort.open(tmp_path / "one"), Cohort.open(tmp_path / "two")
-    assert one.hash == two.hash and dump(tmp_path / "one") == dump(tmp_path / "two")
-    assert contents(tmp_path / "one") == contents(tmp_path / "two"), "the parts' files are gone, too"
-    data = paths[15].read_bytes()
-    paths[15].write_bytes(data[:-60] + bytes(60))
-    pictures(source / "pictures", 1)
-    monkeypatch.setattr(run.estimate, "useful_jobs", lambda files: 3)
-    report = ingest([source], tmp_path / "two", workspace=workspace)
-    assert (report.scans, report.accepted, report.rejected) == (1, 1, 20)
 
 
 @pytest.mark.parametrize("kind", ["crashed", "timed_out", "out_of_memory"])

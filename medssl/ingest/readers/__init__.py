@@ -4,7 +4,6 @@
     probe(file) -> header             first pass, headers only; only where the module has it; may raise Reject, Ignore
     plan(probes, keys) -> Plan        which files make which scans
     read(job) -> Scan                 second pass, in a process of its own; may raise Reject
-    parts, decode, decoded            only where one scan is worth several processes, see `dicom.ahead`
 
 A reader opens files with `medssl.ingest.opening.open_file` and knows no paths.
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from medssl.ingest import identity
 from medssl.ingest.opening import open_file
-from medssl.ingest.readers.dicom.ahead import load
 from medssl.ingest.readers.dicom.geometry import affine_ras, tilt_degrees
 from medssl.ingest.readers.dicom.header import Header, syntax_of
 from medssl.ingest.readers.dicom.series import Payload
@@ -78,7 +77,7 @@ def _assemble(
     view: np.ndarray | None = None
     padding: np.ndarray | None = None
     findings: list[str] = []
-    for k, stored, table in images(files, payload):
+    for k, stored, table in _images(files, payload):
         header, hidden = headers[k], None
         if stored.ndim == 3:
             values = colour(stored, header)
@@ -114,17 +113,14 @@ def _doubts(first: Header, hounsfield: bool) -> list[str]:
     return codes
 
 
-def images(files: list[File], payload: Payload) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
+def _images(files: list[File], payload: Payload) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
     """(index of the header, stored values, values after a Modality LUT or None), file after file."""
-    if payload.decoded:
-        yield from load(payload.decoded)
-        return
     members: dict[int, list[int]] = {}
     for k, place in enumerate(payload.places):
         members.setdefault(place, []).append(k)
     for place, images in members.items():
         file, headers = files[place], [payload.headers[k] for k in images]
-        if all(is_direct(h) for h in headers):
+        if all(_is_direct(h) for h in headers):
             with open_file(file) as stream:
                 for k, header in zip(images, headers, strict=True):
                     yield k, _direct(stream, header), None
@@ -133,7 +129,7 @@ def images(files: list[File], payload: Payload) -> Iterator[tuple[int, np.ndarra
                 yield k, *decoded
 
 
-def is_direct(header: Header) -> bool:
+def _is_direct(header: Header) -> bool:
     """Whether pixels lie in the file as they are, one image after the other."""
     plain = header.samples == 1 and header.allocated in (8, 16, 32) and header.photometric != "PALETTE COLOR"
     return bool(header.offset) and plain and not header.tiles and not header.table

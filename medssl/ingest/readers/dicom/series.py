@@ -34,8 +34,6 @@ class Payload:
     headers: list[Header]
     places: list[int]
     attributes: dict[str, Value] = field(default_factory=dict)
-    first: int = 0  # of a part: index of its first header in the whole
-    decoded: list[str] = field(default_factory=list)  # files with its images, where they were decoded ahead
 
 
 def plan(probes: list[Probe], keys: Keys) -> Plan:
