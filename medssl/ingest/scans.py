@@ -15,6 +15,7 @@ from typing import Any
 from medssl.cohort import catalog
 from medssl.errors import MedsslError
 from medssl.ingest import estimate, findings, readers
+from medssl.ingest.ahead import decode_ahead, forget
 from medssl.ingest.fates import Fates
 from medssl.ingest.identity import Keys
 from medssl.ingest.pool import map_chunks
@@ -67,6 +68,7 @@ def read_scans(plan: list[Job], folder: Path, fates: Fates, jobs: int | None) ->
         else:
             todo.append(job)
     estimate.say_scans(todo, folder, jobs)
+    decode_ahead(todo, folder, jobs)
     by_scan = {job.scan: job for job in todo}
     files = max(1, sum(len(job.files) for job in todo))
     size = max(1, min(256, len(todo) // 16, 1 + FILES_A_CHUNK * len(todo) // files))
@@ -102,6 +104,7 @@ def _read_chunk(folder: str, jobs: Sequence[Job]) -> list[Result]:
             out.append((job.scan, None, ["out_of_memory"]))
         except Exception:  # whatever a decoder stumbles over in a damaged file
             out.append((job.scan, None, ["unreadable"]))
+        forget(job)
     return out
 
 

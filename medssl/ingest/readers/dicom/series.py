@@ -28,12 +28,16 @@ class Slice(NamedTuple):
 
 @dataclass
 class Payload:
-    """What `pixels.read` needs: the headers in order, and which of the job's files each one is in."""
+    """What `pixels.read` needs: the headers in order, and which of the job's files each one is in.
+
+    `decoded`: files that hold the stored values of all images in order, where they were decoded ahead.
+    """
 
     kind: str
     headers: list[Header]
     places: list[int]
     attributes: dict[str, Value] = field(default_factory=dict)
+    decoded: list[str] = field(default_factory=list)
 
 
 def plan(probes: list[Probe], keys: Keys) -> Plan:
