@@ -21,6 +21,7 @@ from medssl.ingest import discover, findings, masks, readers
 from medssl.ingest import labels as label_tables
 from medssl.ingest.fates import Fates
 from medssl.ingest.identity import Keys
+from medssl.ingest.page import write_page
 from medssl.ingest.pool import map_chunks
 from medssl.ingest.records import File, Ignore, Job, Probe, Reject
 from medssl.ingest.report import IngestReport, make_report
@@ -70,6 +71,7 @@ def ingest(
             report = make_report(db, target.path, fates, counts)
             if report.scans:
                 db.execute("INSERT INTO meta VALUES('complete', '1')")
+        write_page(target)
     if not report.scans:
         why = [f["sentence"] for f in report.findings] or [findings.finding(c).sentence for c in report.ignored_as]
         what = f"none of {report.found} files is a scan ({report.rejected} rejected, {report.ignored} ignored)"
