@@ -56,6 +56,10 @@ class Keys:
     def file(self, root: str, name: str) -> str:
         return "f" + self._pseudonym("file", root, name)
 
+    def place(self, path: str) -> str:
+        """A path as it may stand in logs: of a source, of a label table, of a file that nobody has listed yet."""
+        return "d" + self._pseudonym("place", path)
+
     def scan(self, *parts: str) -> str:
         return "s" + self._pseudonym("scan", *parts)
 

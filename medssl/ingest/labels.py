@@ -14,7 +14,7 @@ from typing import Any
 
 from medssl.cohort import Cohort, catalog
 from medssl.config import LabelColumns
-from medssl.errors import UserError, unknown
+from medssl.errors import SourcePath, UserError, unknown
 from medssl.ingest.identity import Keys, without_ending
 from medssl.workspace import Workspace
 
@@ -59,22 +59,22 @@ def read_table(columns: LabelColumns, folders: list[Path]) -> Table:
     named = Path(columns.file).expanduser()
     path = next((p for p in (*(folder / named for folder in folders), named) if p.is_file()), None)
     if path is None:
-        raise UserError("the label file does not exist", str(named), "Name it relative to the source, or in full.")
+        raise UserError("the label file does not exist", SourcePath(named), "Name it relative to the source, or in full.")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (UnicodeDecodeError, OSError):
-        raise UserError("the label file is not readable text (UTF-8)", str(path)) from None
+        raise UserError("the label file is not readable text (UTF-8)", SourcePath(path)) from None
     first = text.partition("\n")[0]
     separator = max(",\t;", key=first.count)
     reader = csv.DictReader(text.splitlines(), delimiter=separator, skipinitialspace=True)
     known = [name.strip() for name in reader.fieldnames or [] if name and name.strip()]
     rows = [{k.strip(): (v or "").strip() for k, v in row.items() if k and isinstance(v, str | None)} for row in reader]
     if not rows:
-        raise UserError("the label file has no rows", str(path), "It needs a line of column names and one line a scan.")
+        raise UserError("the label file has no rows", SourcePath(path), "It needs a line of column names and one line a scan.")
     roles = [(role, getattr(columns, role)) for role in ("scan", "patient", "group")]
     for role, name in [*roles, *(("target", t) for t in columns.targets)]:
         if name is not None and name not in known:
-            raise unknown(f"column ({role})", name, known, str(path))
+            raise unknown(f"column ({role})", name, known, SourcePath(path))
     taken = {name for _, name in roles}
     targets = columns.targets or [name for name in known if name not in taken]
     return Table(path.resolve(), rows, columns.scan, columns.patient, columns.group, targets, bool(columns.targets))
@@ -158,14 +158,14 @@ def _match(table: Table, index: _Index) -> tuple[str, list[list[str]]]:
         tried = f"column '{candidates[0][0]}'" if len(candidates) == 1 else f"any of {len(candidates)} columns"
         raise UserError(
             f"none of {len(table.rows)} rows fits any of {len(index.owner)} scans by {tried}",
-            str(table.path),
+            SourcePath(table.path),
             "The scan column holds file names or paths below the source (with or without ending) or folders of series; "
             "a patient column holds PatientIDs. Name the columns with --scan and --patient.",
         )
     if ambiguous:
         raise UserError(
             f"{ambiguous} rows name files that exist in several folders (column '{winner}')",
-            str(table.path),
+            SourcePath(table.path),
             "Write paths below the source instead of bare file names.",
         )
     return winner, matches
@@ -194,7 +194,7 @@ def _collect(table: Table, matches: list[list[str]]) -> tuple[list, dict[str, st
         names = ", ".join(sorted({name for _, name in conflicts}))
         raise UserError(
             f"{len({scan for scan, _ in conflicts})} scans have rows that disagree about: {names}",
-            str(table.path),
+            SourcePath(table.path),
             "Keep one row a scan, or rows that agree.",
         )
     return [(s, t, v) for (s, t), v in values.items()], owners["patient"], owners["group"]

@@ -16,7 +16,7 @@ from typing import Any
 from medssl.cohort import Cohort, catalog
 from medssl.cohort.arrays import PARTS, remove_array, remove_unfinished
 from medssl.config import LabelColumns
-from medssl.errors import MedsslError, UserError
+from medssl.errors import MedsslError, SourcePath, UserError
 from medssl.ingest import discover, findings, masks, readers
 from medssl.ingest import labels as label_tables
 from medssl.ingest.fates import Fates
@@ -57,7 +57,7 @@ def ingest(
     table = None if labels is None else label_tables.read_table(labels, [p if p.is_dir() else p.parent for p in places])
     found = discover.find_files(places, keys)
     if not found:
-        where = ", ".join(map(str, places))
+        where = SourcePath(", ".join(map(str, places)))
         raise UserError("the source holds no files", where, "Name a folder of DICOM, NIfTI, PNG, JPEG or TIFF files.")
     target = Cohort.create(cohort)
     with catalog.only_writer(target.path):
@@ -75,7 +75,7 @@ def ingest(
     if not report.scans:
         why = [f["sentence"] for f in report.findings] or [findings.finding(c).sentence for c in report.ignored_as]
         what = f"none of {report.found} files is a scan ({report.rejected} rejected, {report.ignored} ignored)"
-        raise UserError(what, ", ".join(map(str, places)), f"Most of them: {why[0]}")
+        raise UserError(what, SourcePath(", ".join(map(str, places))), f"Most of them: {why[0]}")
     return report
 
 
