@@ -7,6 +7,7 @@ source is gone.
 from __future__ import annotations
 
 import csv
+import json
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from medssl.cohort import Cohort, catalog
 from medssl.config import LabelColumns
 from medssl.errors import SourcePath, UserError, unknown
 from medssl.ingest.identity import Keys, without_ending
+from medssl.ingest.privacy import about
 from medssl.workspace import Workspace
 
 SCAN_KINDS = ("path", "name", "uid", "folder")  # what a scan column may name, the surest first
@@ -59,7 +61,9 @@ def read_table(columns: LabelColumns, folders: list[Path]) -> Table:
     named = Path(columns.file).expanduser()
     path = next((p for p in (*(folder / named for folder in folders), named) if p.is_file()), None)
     if path is None:
-        raise UserError("the label file does not exist", SourcePath(named), "Name it relative to the source, or in full.")
+        raise UserError(
+            "the label file does not exist", SourcePath(named), "Name it relative to the source, or in full."
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (UnicodeDecodeError, OSError):
@@ -70,7 +74,9 @@ def read_table(columns: LabelColumns, folders: list[Path]) -> Table:
     known = [name.strip() for name in reader.fieldnames or [] if name and name.strip()]
     rows = [{k.strip(): (v or "").strip() for k, v in row.items() if k and isinstance(v, str | None)} for row in reader]
     if not rows:
-        raise UserError("the label file has no rows", SourcePath(path), "It needs a line of column names and one line a scan.")
+        raise UserError(
+            "the label file has no rows", SourcePath(path), "It needs a line of column names and one line a scan."
+        )
     roles = [(role, getattr(columns, role)) for role in ("scan", "patient", "group")]
     for role, name in [*roles, *(("target", t) for t in columns.targets)]:
         if name is not None and name not in known:
@@ -90,6 +96,7 @@ def apply(cohort: Cohort, table: Table, keys: Keys) -> dict[str, Any]:
     values, patients, groups = _collect(table, matches)
     new_patients = _patient_keys(patients, groups, index, keys)
     with catalog.writing(cohort.path) as db:
+        _move_dates(db, new_patients, index, keys)
         catalog.put_labels(db, values)
         db.executemany("UPDATE scans SET grp=? WHERE scan=?", [(keys.group(g), scan) for scan, g in groups.items()])
         db.executemany(
@@ -107,6 +114,14 @@ def apply(cohort: Cohort, table: Table, keys: Keys) -> dict[str, Any]:
         "targets": sorted({target for _, target, _ in values}),
         "matched_by": how,
     }
+
+
+def _move_dates(db: Any, new_patients: dict[str, str], index: _Index, keys: Keys) -> None:
+    """Dates are shifted by patient: who gets another key gets another shift."""
+    for scan, new in new_patients.items():
+        (text,) = db.execute("SELECT attributes FROM scans WHERE scan=?", (scan,)).fetchone()
+        kept = about.moved(json.loads(text or "{}"), keys, index.owner[scan][0], new)
+        db.execute("UPDATE scans SET attributes=? WHERE scan=?", (json.dumps(kept), scan))
 
 
 class _Index:

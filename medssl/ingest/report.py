@@ -11,7 +11,6 @@ from typing import Any
 from medssl.ingest import findings
 from medssl.ingest.fates import Fates
 
-
 LISTED = 20  # rejected files that are named in the text
 
 
@@ -70,7 +69,9 @@ class IngestReport:
             where = self.rejected_paths[known["file"]] if on_terminal else known["file"]
             text.append(f"  rejected ({known['code']}): {where}")
         if len(self.rejected_files) > LISTED:
-            text.append(f"  {len(self.rejected_files) - LISTED} more rejected files: see ingest_report.csv in the cohort")
+            text.append(
+                f"  {len(self.rejected_files) - LISTED} more rejected files: see ingest_report.csv in the cohort"
+            )
         if self.labels:
             rows, of, scans = (self.labels[name] for name in ("rows", "table_rows", "scans"))
             targets = ", ".join(self.labels["targets"]) or "none"

@@ -23,6 +23,7 @@ from medssl.ingest.fates import Fates
 from medssl.ingest.identity import Keys
 from medssl.ingest.page import write_page
 from medssl.ingest.pool import map_chunks
+from medssl.ingest.privacy import about, flags
 from medssl.ingest.records import File, Ignore, Job, Probe, Reject
 from medssl.ingest.report import IngestReport, make_report
 from medssl.ingest.store import store
@@ -184,6 +185,7 @@ def _run_jobs(plan: list[Job], folder: Path, keys: Keys, fates: Fates, jobs: int
                         catalog.remove_scans(db, [scan])
                         continue
                     if scan in owners and row["patient_from"] != "id":  # a label table knows the patient better
+                        row["attributes"] = about.moved(row["attributes"], keys, row["patient"], owners[scan][0])
                         row["patient"], row["grp"], row["patient_from"] = *owners[scan], "labels"
                     rows = [findings.row(code) for code in dict.fromkeys(job.findings + codes)]
                     catalog.put_scan(db, row, job.names, rows, job.labels)
@@ -197,7 +199,7 @@ def _job_chunk(folder: str, jobs: Sequence[Job]) -> list[tuple[str, dict[str, An
     for job in jobs:
         try:
             scan = readers.reader(job.reader).read(job)
-            out.append((job.scan, store(Path(folder), job, scan), scan.findings))
+            out.append((job.scan, store(Path(folder), job, scan), scan.findings + flags.of_scan(scan)))
         except Reject as verdict:
             out.append((job.scan, None, [verdict.code]))
         except MedsslError:  # the cohort cannot be written: no fault of the file

@@ -6,9 +6,11 @@ import math
 from functools import lru_cache
 from typing import Any
 
+from medssl.ingest.privacy import about
 from medssl.ingest.readers.dicom.elements import value_of
 
-TAGS = """
+TAGS = (
+    """
     SOPClassUID SOPInstanceUID SeriesInstanceUID StudyInstanceUID PatientID IssuerOfPatientID InstitutionName Modality
     Manufacturer BodyPartExamined Rows Columns SamplesPerPixel PhotometricInterpretation PlanarConfiguration
     BitsAllocated BitsStored HighBit PixelRepresentation NumberOfFrames ImagePositionPatient ImageOrientationPatient
@@ -17,6 +19,8 @@ TAGS = """
     AcquisitionNumber AcquisitionTime EchoTime TemporalPositionIdentifier DiffusionBValue DiffusionGradientOrientation
     TriggerTime ImageType ConvolutionKernel StackID ModalityLUTSequence
     """.split()
+    + [*about.TAGS]
+)
 SIEMENS_B_VALUE = 0x0019100C  # with its creator at (0019,0010)
 
 
