@@ -86,15 +86,11 @@ def _shown(where: str, workspace: Path | None) -> str:
 
 
 def _unexpected(error: Exception, workspace: Path | None) -> str:
-    """For a pipe or a log: what happened and in which line of medssl. Messages and values may hold what a file says."""
+    """For a pipe or a log: what happened and in which line of medssl. A message may quote a file."""
     package = Path(__file__).parents[1]
-    frames = [
-        f for f, _ in traceback.walk_tb(error.__traceback__) if Path(f.f_code.co_filename).is_relative_to(package)
-    ]
-    lines = [f"{Path(f.f_code.co_filename).relative_to(package)}:{f.f_lineno}" for f in frames]
+    places = [(Path(f.f_code.co_filename), line) for f, line in traceback.walk_tb(error.__traceback__)]
+    lines = [f"{file.relative_to(package)}:{line}" for file, line in places if file.is_relative_to(package)]
     text = f"Error: unexpected {type(error).__name__} in medssl/{lines[-1] if lines else '?'}"
     if isinstance(error, OSError) and isinstance(error.filename, str):
         text += f" about {_shown(SourcePath(error.filename), workspace)} ({error.strerror})"
-    return (
-        f"{text}\n  To do: Run the same command on a terminal, without a pipe, to see all of it; it may name patients."
-    )
+    return f"{text}\n  To do: Run the same command on a terminal, without a pipe, to see all of it."

@@ -74,9 +74,7 @@ def read_table(columns: LabelColumns, folders: list[Path]) -> Table:
     known = [name.strip() for name in reader.fieldnames or [] if name and name.strip()]
     rows = [{k.strip(): (v or "").strip() for k, v in row.items() if k and isinstance(v, str | None)} for row in reader]
     if not rows:
-        raise UserError(
-            "the label file has no rows", SourcePath(path), "It needs a line of column names and one line a scan."
-        )
+        raise UserError("the label file has no rows", SourcePath(path), "It needs column names and a line a scan.")
     roles = [(role, getattr(columns, role)) for role in ("scan", "patient", "group")]
     for role, name in [*roles, *(("target", t) for t in columns.targets)]:
         if name is not None and name not in known:

@@ -69,9 +69,7 @@ class IngestReport:
             where = self.rejected_paths[known["file"]] if on_terminal else known["file"]
             text.append(f"  rejected ({known['code']}): {where}")
         if len(self.rejected_files) > LISTED:
-            text.append(
-                f"  {len(self.rejected_files) - LISTED} more rejected files: see ingest_report.csv in the cohort"
-            )
+            text.append(f"  {len(self.rejected_files) - LISTED} more rejected: see ingest_report.csv in the cohort")
         if self.labels:
             rows, of, scans = (self.labels[name] for name in ("rows", "table_rows", "scans"))
             targets = ", ".join(self.labels["targets"]) or "none"

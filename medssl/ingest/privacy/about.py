@@ -1,8 +1,8 @@
 """What a DICOM header says about the person and the day, and what of it may enter the catalog.
 
-Dates move by whole weeks within ten years, by an offset that the workspace's secret gives each patient: days of the week
-and the time between two exams of one patient stay, the date itself is gone. Ages over 89 count as 90, as in the Safe
-Harbor rule of HIPAA (45 CFR 164.514(b)(2)(i)(C)).
+Dates move by whole weeks within ten years, by an offset that the workspace's secret gives each patient: days of the
+week and the time between two exams of one patient stay, the date itself is gone. Ages over 89 count as 90, as in the
+Safe Harbor rule of HIPAA (45 CFR 164.514(b)(2)(i)(C)).
 """
 
 from __future__ import annotations
@@ -35,17 +35,26 @@ class About(NamedTuple):
     recognizable: str = ""
 
 
+NOBODY = About()
+
+
 def about(values: dict[str, Any]) -> About:
     """From the values of TAGS; what cannot be understood counts as missing."""
 
     def word(tag: str) -> str:
         return str(values.get(tag) or "").strip().upper()
 
+    def yes_no(text: str) -> str:
+        return text if text in ("YES", "NO") else ""
+
     day, born = read_date(word("StudyDate")), read_date(word("PatientBirthDate"))
     sex = word("PatientSex")
-    yes_no = [w if (w := word(tag)) in ("YES", "NO") else "" for tag in TAGS[-2:]]
     return About(
-        day and day.toordinal(), _age(word("PatientAge"), born, day), sex if sex in SEXES else "unknown", *yes_no
+        day=None if day is None else day.toordinal(),
+        age=_age(word("PatientAge"), born, day),
+        sex=sex if sex in SEXES else "unknown",
+        burned_in=yes_no(word("BurnedInAnnotation")),
+        recognizable=yes_no(word("RecognizableVisualFeatures")),
     )
 
 
@@ -89,7 +98,7 @@ def _age(text: str, born: date | None, day: date | None) -> float | None:
     if found and (found[2] or int(found[1])):
         years = int(found[1]) * YEARS[found[2] or "Y"]
     elif born is not None and day is not None and born <= day:
-        years = (day - born).days / 365.25
+        years = (12 * (day.year - born.year) + day.month - born.month - (day.day < born.day)) / 12
     else:
         return None
     if years > 130:

@@ -1,9 +1,10 @@
 """Whether an image holds a line of text, without reading it.
 
 Letters are thin strokes that stand out from what is around them, all of one height, side by side on one line. So: the
-image less its opening leaves what is thin and bright; connected pieces of it that have a letter's shape are put into
-rows by their upper and lower edges. Three in a row are text. Anatomy has thin bright lines as well, but hardly ever three
-of one height at one level with small gaps. Handwriting, single letters (side markers), faint and vertical text are missed.
+image less its opening leaves what is thin and bright; connected pieces of it that have a letter's shape are put
+into rows by their upper and lower edges. Three in a row are text. Anatomy has thin bright lines as well, but hardly
+ever three of one height at one level with small gaps. Handwriting, single letters (side markers), faint and vertical
+text are missed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ WIDEST = 1.6  # a letter's width in its height
 FILLED = 0.2  # of the box around a letter, at least
 SPACE = 1.2  # the widest gap within a line, in heights
 UNEVEN = 0.15  # in heights, by which edges on a line may differ
-CROWD = 20_000  # pieces that no text has: texture
+CROWD = 0.01  # pieces a pixel: so many are texture and not text
 
 
 def has_text(image: np.ndarray) -> bool:
@@ -57,7 +58,7 @@ def _letters(levels: np.ndarray) -> np.ndarray:
 
     thin = levels - ndimage.grey_opening(levels, (STROKE, STROKE))
     pieces, count = ndimage.label((thin > 255 * CONTRAST) & (levels > 140), np.ones((3, 3)))
-    if not 0 < count < CROWD:
+    if not 0 < count < CROWD * levels.size:
         return np.zeros((0, 4), int)
     sizes = np.bincount(pieces.ravel())[1:]
     slices: Any = ndimage.find_objects(pieces)

@@ -51,7 +51,8 @@ def test_dates_move_by_whole_weeks_that_the_patient_decides(workspace):
 
 
 def test_the_catalog_has_the_shifted_date_and_a_label_table_shifts_it_anew(take, tmp_path, workspace):
-    source, who = tmp_path / "source", {"PatientSex": "F", "PatientAge": "094Y", "StudyDate": "20200304"}
+    source = tmp_path / "source"
+    who = {"PatientSex": "F", "PatientAge": "094Y", "StudyDate": "20200304", "SOPInstanceUID": "1.2.3.9"}
     save([image(volume((1, 20, 24))[0], PatientID="ANON", **who)], source, ["a.dcm"])
     cohort, _ = take(source)
     (row,) = cohort.scans().to_dict("records")

@@ -83,8 +83,10 @@ def test_few_real_images_are_flagged_and_those_have_text(shared_data):
 
 # seen by a reader; those without text have calipers, boxes and body marks
 TEXT = """
-    benign_60.jpg benign_227.jpg benign_228.jpg malignant_140.jpg benign_4.jpg benign_319.jpg benign_367.jpg normal_121.jpg benign_134.jpg benign_298.jpg
+    benign_60.jpg benign_227.jpg benign_228.jpg malignant_140.jpg benign_4.jpg benign_319.jpg benign_367.jpg
+    normal_121.jpg benign_134.jpg benign_298.jpg
     """.split()
 NO_TEXT = """
-    normal_96.jpg benign_93.jpg benign_79.jpg malignant_145.jpg benign_234.jpg benign_323.jpg benign_213.jpg benign_287.jpg benign_181.jpg benign_303.jpg
+    normal_96.jpg benign_93.jpg benign_79.jpg malignant_145.jpg benign_234.jpg benign_323.jpg benign_213.jpg
+    benign_287.jpg benign_181.jpg benign_303.jpg
     """.split()

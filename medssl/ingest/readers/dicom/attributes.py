@@ -9,8 +9,7 @@ from typing import Any
 from medssl.ingest.privacy import about
 from medssl.ingest.readers.dicom.elements import value_of
 
-TAGS = (
-    """
+TAGS = f"""
     SOPClassUID SOPInstanceUID SeriesInstanceUID StudyInstanceUID PatientID IssuerOfPatientID InstitutionName Modality
     Manufacturer BodyPartExamined Rows Columns SamplesPerPixel PhotometricInterpretation PlanarConfiguration
     BitsAllocated BitsStored HighBit PixelRepresentation NumberOfFrames ImagePositionPatient ImageOrientationPatient
@@ -18,9 +17,8 @@ TAGS = (
     RescaleIntercept RescaleType PixelPaddingValue PixelPaddingRangeLimit PresentationLUTShape InstanceNumber
     AcquisitionNumber AcquisitionTime EchoTime TemporalPositionIdentifier DiffusionBValue DiffusionGradientOrientation
     TriggerTime ImageType ConvolutionKernel StackID ModalityLUTSequence
+    {" ".join(about.TAGS)}
     """.split()
-    + [*about.TAGS]
-)
 SIEMENS_B_VALUE = 0x0019100C  # with its creator at (0019,0010)
 
 

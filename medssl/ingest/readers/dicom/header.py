@@ -12,7 +12,7 @@ from sys import intern
 from typing import Any, BinaryIO
 
 from medssl.ingest.opening import open_file
-from medssl.ingest.privacy.about import About, about
+from medssl.ingest.privacy.about import NOBODY, About, about
 from medssl.ingest.readers.dicom.attributes import number, numbers, seconds, short, text, values_of, wanted
 from medssl.ingest.readers.dicom.kinds import check_kind, check_size, check_syntax, is_multiframe
 from medssl.ingest.records import File, Reject
@@ -86,7 +86,7 @@ class Header:
     tiles: int = 0
     own: bool = False
     container: str = ""
-    about: About = About()
+    about: About = NOBODY
 
     @property
     def is_located(self) -> bool:
