@@ -60,9 +60,9 @@ class Keys:
         weeks = int(self._pseudonym("shift", patient), 16) % 1040 - 520
         return 7 * (weeks if weeks < 0 else weeks + 1)
 
-    def uid(self, uid: str) -> str:
-        """Another UID for this one, made as those of UUIDs are (PS3.5 B.2)."""
-        return f"2.25.{int(self._pseudonym('uid', uid, length=32), 16)}"
+    def digits(self, kind: str, text: str) -> str:
+        """32 hex digits."""
+        return self._pseudonym(kind, text, length=32)
 
     def place(self, path: str) -> str:
         """A path as it may stand in logs: of a source, of a label table, of a file that nobody has listed yet."""
