@@ -19,6 +19,7 @@ from medssl.ingest.privacy.about import read_date, shifted
 DATABASE = "dicomfields_2026c"  # of the rules: Table E.1-1 of that edition
 STANDARD = "1.2.840.10008."  # UIDs that DICOM itself defines
 PATIENT_GROUP = 0x0010
+FREE = frozenset({"PN", "ST", "LT", "UT", "UR", "AE"})  # names and long text go even where the profile has no rule
 KEYED = {"PatientID": 0x00100020, "PatientName": 0x00100010}  # they get the patient key
 B_VALUE, SIEMENS_B_VALUE, SIEMENS_CREATOR = 0x00189087, 0x0019100C, 0x00190010
 METHOD = ["medssl: PS3.15 Basic Profile, modified dates", "pixels are unchanged"]
@@ -80,6 +81,8 @@ def _clean_sequence(data: Any, element: Any, keys: Keys, days: int) -> None:
 def _apply(data: Any, element: Any) -> None:
     action = _action(element.tag.group, element.tag.element)
     if action is None:
+        if element.VR in FREE or element.tag.group == PATIENT_GROUP:
+            del data[element.tag]
         return
     try:
         action(data, (element.tag.group, element.tag.element))
