@@ -29,6 +29,7 @@ import nibabel as nib
 import numpy as np
 import psutil
 import pydicom
+from processes import peak_mib
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, generate_uid
 
 from medssl.cohort import Cohort
@@ -223,22 +224,6 @@ def index_memory(folder: Path, count: int) -> dict:
         shutil.rmtree(place)
     value = peaks[count] - peaks[200]
     return {"name": "index_100k_mib", "value": round(value, 1), "ours_s": round(seconds, 1), "files": count}
-
-
-def peak_mib(run: subprocess.Popen) -> float:
-    """The highest sum of the memory (PSS: shared pages count once) of a process and those below it, until it ends."""
-    peak = 0
-    process = psutil.Process(run.pid)
-    while run.poll() is None:
-        total = 0
-        for member in [process, *process.children(recursive=True)]:
-            try:
-                total += member.memory_full_info().pss
-            except psutil.Error:
-                continue
-        peak = max(peak, total)
-        time.sleep(0.05)
-    return peak / 2**20
 
 
 def write_series(folder: Path, shape: tuple[int, int, int], syntax: str = ExplicitVRLittleEndian):

@@ -23,7 +23,8 @@ from medssl.workspace import Workspace
 @command
 def ingest(
     sources: Annotated[
-        list[Path], typer.Argument(help="Folders or files: DICOM, NIfTI, PNG, JPEG, TIFF, MedMNIST .npz.")
+        list[Path],
+        typer.Argument(help="Folders, files or archives (zip, tar): DICOM, NIfTI, PNG, JPEG, TIFF, MedMNIST .npz."),
     ],
     cohort: Annotated[Path, typer.Option(help="Folder of the cohort that is made or added to.")],
     labels: Annotated[Path | None, typer.Option(help="CSV or TSV with labels.")] = None,
@@ -31,6 +32,8 @@ def ingest(
     patient_column: PatientColumn = None,
     group_column: GroupColumn = None,
     target: TargetOption = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Reject every scan that has a warning.")] = False,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one a CPU.")] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -38,7 +41,7 @@ def ingest(
     from medssl.ingest import ingest as run_ingest
 
     columns = label_columns(labels, scan_column, patient_column, group_column, target) if labels else None
-    report = run_ingest(sources, cohort, workspace=Workspace(workspace), labels=columns)
+    report = run_ingest(sources, cohort, workspace=Workspace(workspace), labels=columns, jobs=jobs, strict=strict)
     answer(report.as_json(), as_json, "\n".join(report.lines()))
 
 

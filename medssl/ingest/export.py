@@ -23,11 +23,12 @@ import numpy as np
 from medssl.cohort import Cohort, catalog
 from medssl.cohort.arrays import PARTS, array_path, read_array
 from medssl.errors import MedsslError, UserError
-from medssl.ingest.pool import map_chunks
+from medssl.ingest.pool import map_chunks, usable_cpus
 from medssl.progress import bar, say
 from medssl.workspace import atomic, digest, lock, read_lines, write_text
 
 INDEX = "index.csv"
+SMALL = 24  # scans that are written before processes would have started
 STATE = ".medssl_export.jsonl"  # what is finished: a line a scan, after its files are whole
 COLUMNS = ("scan", "patient", "exam", "series", "time_point", "modality", "unit", "kind", "spacing_mm",
            "file", "mask", "padding")  # fmt: skip
@@ -79,9 +80,11 @@ def _export(cohort: Cohort, folder: Path, jobs: int | None) -> dict[str, Any]:
     free = shutil.disk_usage(folder).free
     say(f"{len(todo)} of {len(rows)} scans to write: at most {room / GIB:.2f} GiB and masks; {free / GIB:.1f} are free")
     size = max(1, min(64, len(todo) // 16))
+    if jobs is None:
+        jobs = usable_cpus() if len(todo) > SMALL else 0
     work = partial(_write_chunk, str(cohort.path), str(folder))
     with (folder / STATE).open("a", encoding="utf-8") as log, bar("exporting", len(rows), len(done)) as progress:
-        for chunk in map_chunks(work, todo, size, jobs):
+        for chunk in map_chunks(work, todo, size, jobs, _lost):
             for scan, files in chunk:
                 done[scan] = files
                 log.write(json.dumps({"scan": scan, "state": states[scan], "files": files}) + "\n")
@@ -124,6 +127,11 @@ def _tidy(folder: Path, states: dict[str, str]) -> tuple[dict[str, dict[str, str
     for fresh in folder.glob(".s*"):  # what a killed run left under temporary names
         fresh.unlink(missing_ok=True)
     return done, removed
+
+
+def _lost(row: dict[Any, Any], code: str) -> list[tuple[str, dict[str, str]]]:
+    """A scan that its process did not survive is not written."""
+    return [(row["scan"], {})]
 
 
 def _write_chunk(cohort: str, folder: str, rows: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, str]]]:

@@ -109,6 +109,16 @@ FINDINGS: dict[str, Finding] = {
         "error", "The scan has a mask already, and keeps one.", "Leave out the mask that is not meant."
     ),
     "mask_values": Finding("error", "The mask's values are not whole numbers.", "Save the mask with integer labels."),
+    "crashed": Finding("error", "The file crashes the library that decodes it.", "Copy it again from its origin."),
+    "timed_out": Finding("error", "Reading the file takes far longer than its size explains.", "Check the file."),
+    "out_of_memory": Finding(
+        "error", "The scan needs more memory than one process may take here.", "Use a machine with more memory."
+    ),
+    "archive_damaged": Finding("error", "The archive is damaged or incomplete.", "Copy it again from its origin."),
+    "archive_encrypted": Finding("error", "The archive is encrypted.", "Unpack it with its password."),
+    "archive_bomb": Finding(
+        "error", "The archive claims to hold far more than its size can explain.", "Unpack it if it is trusted."
+    ),
     # accepted, with something to know
     "no_patient_id": Finding(
         "warning",
@@ -213,7 +223,9 @@ FINDINGS: dict[str, Finding] = {
     "bids_derivative": Finding("info", "Images in a folder of derivatives: computed from others.", ""),
     "hidden": Finding("info", "Hidden files and files of the operating system.", ""),
     "not_a_scan": Finding("info", "Files that are no scans (text, tables, documents).", ""),
-    "archive": Finding("info", "Archives are not opened.", "Unpack them."),
+    "archive": Finding("info", "Archives that are not opened (7z, rar), or single compressed files.", "Unpack them."),
+    "archive_without_scans": Finding("info", "Archives that hold no scan.", ""),
+    "nested_archive": Finding("info", "Archives inside of archives.", "Unpack the outer ones."),
     "dicomdir": Finding("info", "DICOMDIR indexes; the images themselves are read.", ""),
     "structured_report": Finding("info", "DICOM reports and key object selections.", ""),
     "presentation_state": Finding("info", "DICOM presentation states (how an image was shown).", ""),

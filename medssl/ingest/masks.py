@@ -1,8 +1,8 @@
 """Label masks beside their scans: read, checked against the scan's grid, stored.
 
 Files in a folder named labels, masks, ..., files named `case_7_mask` beside `case_7`, masks of a BIDS data set and
-DICOM SEG objects become masks of scans; `mask_targets` says of which. A mask must hold whole numbers and lie on the grid
-of its scan. A scan has one mask: of several of the same rank none is used, since each may lack what the others hold.
+DICOM SEG objects become masks of scans; `mask_targets` says of which. A mask must hold whole numbers and lie on its
+scan's grid. A scan has one mask: of several of the same rank none is used, since each may lack what the others hold.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Work(NamedTuple):
     source: str
 
 
-def read_all(probes: list[Probe], plan: list[Job], folder: Path, keys: Keys, fates: Fates, jobs: int | None) -> None:
+def read_all(probes: list[Probe], plan: list[Job], folder: Path, keys: Keys, fates: Fates, jobs: int) -> None:
     """Store every mask beside its scan, and enter the verdict on its file. What has not changed is not read again.
 
     Args:
@@ -51,6 +51,7 @@ def read_all(probes: list[Probe], plan: list[Job], folder: Path, keys: Keys, fat
         if not probes and not known:
             return
         grids = mask_targets.grids(db)
+        refused = {key: (source, code) for key, source, code in db.execute("SELECT scan, source, code FROM refused")}
         chosen = _one_a_scan(mask_targets.targets(probes, plan, grids, db, keys, fates), known, fates)
     kept: set[str] = set()
     todo: list[Work] = []
@@ -61,15 +62,18 @@ def read_all(probes: list[Probe], plan: list[Job], folder: Path, keys: Keys, fat
         if same and array_path(folder, target.scan, "mask").is_file():
             fates.accept(list(target.files), target.scan)
             kept.add(target.scan)
+        elif refused.get(_refusal(target), ("", ""))[0] == work.source:
+            fates.reject(list(target.files), refused[_refusal(target)][1])
         else:
             todo.append(work)
     with bar("reading masks", len(todo)) as progress:
-        for chunk in map_chunks(partial(_read_chunk, str(folder)), todo, 16, jobs):
+        for chunk in map_chunks(partial(_read_chunk, str(folder)), todo, 16, jobs, _lost):
             with catalog.writing(folder) as db:
                 for work, code, note in chunk:
                     files, scan = list(work.target.files), work.target.scan
                     if code:
                         fates.reject(files, code)
+                        catalog.refuse(db, _refusal(work.target), work.source, code)
                         continue
                     catalog.put_mask(db, scan, files[0].id, work.source, findings.row(note) if note else None)
                     fates.accept(files, scan)
@@ -80,6 +84,11 @@ def read_all(probes: list[Probe], plan: list[Job], folder: Path, keys: Keys, fat
             with catalog.writing(folder) as db:
                 catalog.remove_mask(db, scan)
             remove_array(folder, scan, "mask")
+
+
+def _refusal(target: Target) -> str:
+    """Under which a refused mask is remembered."""
+    return f"{target.files[0].id} {target.scan}"
 
 
 def _one_a_scan(targets: list[Target], known: dict[str, tuple[str, str]], fates: Fates) -> list[Target]:
@@ -122,6 +131,10 @@ def _read_chunk(folder: str, todo: Sequence[Work]) -> list[tuple[Work, str, str]
             code = "unreadable"
         out.append((work, code, note))
     return out
+
+
+def _lost(work: Work, code: str) -> list[tuple[Work, str, str]]:
+    return [(work, code, "")]
 
 
 def _read(folder: Path, work: Work) -> str:

@@ -37,7 +37,11 @@ class Ignore(Exception):
 
 @dataclass(slots=True, frozen=True)
 class File:
-    """A file of a source. `name` is its path below the source with `/`; `id` is keyed and the only one ever shown."""
+    """A file of a source. `name` is its path below the source with `/`; `id` is keyed and the only one ever shown.
+
+    A member of an archive has the archive's `path`, its place there as `member`, and as `mtime_ns` what changes with
+    its content.
+    """
 
     path: str
     root: str
@@ -45,6 +49,7 @@ class File:
     size: int
     mtime_ns: int
     id: str
+    member: int | None = None
 
 
 @dataclass(slots=True)

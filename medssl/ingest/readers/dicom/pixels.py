@@ -187,6 +187,10 @@ def _decoded(file: File, headers: list[Header]) -> Iterator[tuple[np.ndarray, Ta
         raise Reject("unknown_codec" if missing and "unable to decode" not in text else "unreadable") from None
     except Exception:  # whatever a codec stumbles over in a damaged file
         raise Reject("unreadable") from None
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":  # of a codec written in Rust: derived from no Exception
+            raise Reject("unreadable") from None
+        raise
 
 
 def _tile(mosaic: np.ndarray, header: Header) -> np.ndarray:
