@@ -89,7 +89,7 @@ def assert_same(one: Cohort, two: Cohort) -> None:
 def test_every_kind_of_scan_comes_back_equal(mixed, tmp_path, take) -> None:
     cohort, report = take(mixed)
     assert report.rejected == 0
-    done = export_nifti(cohort, tmp_path / "out", jobs=1)
+    done = export_nifti(cohort, tmp_path / "out", jobs=0)
     assert done["scans"] == done["written"] == len(cohort) == 20 and done["kept"] == done["not_written"] == 0
     again, report = take(tmp_path / "out", "again")
     assert (report.rejected, report.scans) == (0, 20)
@@ -99,7 +99,7 @@ def test_every_kind_of_scan_comes_back_equal(mixed, tmp_path, take) -> None:
 
 def test_the_index_names_files_and_gives_patients_and_labels_back(mixed, tmp_path, take) -> None:
     cohort, _ = take(mixed)
-    export_nifti(cohort, tmp_path / "out", jobs=1)
+    export_nifti(cohort, tmp_path / "out", jobs=0)
     with (tmp_path / "out" / "index.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 20 and sum(bool(r["mask"]) for r in rows) == 2 and sum(bool(r["padding"]) for r in rows) == 1
@@ -115,7 +115,7 @@ def test_a_nifti_of_the_export_is_what_nibabel_reads(tmp_path, take) -> None:
     values, affine = noise((6, 5, 4)), dicoms.oblique()
     save(tmp_path / "source" / "a.nii", values, affine)
     cohort, _ = take(tmp_path / "source")
-    export_nifti(cohort, tmp_path / "out", jobs=1)
+    export_nifti(cohort, tmp_path / "out", jobs=0)
     image, truth = nib.load(next((tmp_path / "out").glob("*.nii.gz"))), nib.Nifti1Image(values, affine)
     np.testing.assert_array_equal(np.asarray(image.dataobj), np.asarray(nib.as_closest_canonical(truth).dataobj))
     np.testing.assert_allclose(image.affine, nib.as_closest_canonical(truth).affine, atol=1e-4)
@@ -136,19 +136,19 @@ def test_a_killed_export_goes_on_and_a_changed_cohort_is_followed(tmp_path, take
 
     monkeypatch.setattr(export, "_write_scan", killed)
     with pytest.raises(KeyboardInterrupt):
-        export_nifti(cohort, tmp_path / "out", jobs=1)
+        export_nifti(cohort, tmp_path / "out", jobs=0)
     monkeypatch.setattr(export, "_write_scan", write)
     assert not (tmp_path / "out" / "index.csv").exists()
-    done = export_nifti(cohort, tmp_path / "out", jobs=1)
+    done = export_nifti(cohort, tmp_path / "out", jobs=0)
     assert (done["written"], done["kept"]) == (18, 12)
-    assert export_nifti(cohort, tmp_path / "out", jobs=1)["written"] == 0
+    assert export_nifti(cohort, tmp_path / "out", jobs=0)["written"] == 0
     first = cohort.scans()["scan"][0]
     (tmp_path / "out" / f"{first}.nii.gz").unlink()
-    assert export_nifti(cohort, tmp_path / "out", jobs=1)["written"] == 1
+    assert export_nifti(cohort, tmp_path / "out", jobs=0)["written"] == 1
     (tmp_path / "source" / "0.nii.gz").unlink()
     save(tmp_path / "source" / "1.nii.gz", noise((6, 5, 4), seed=77))
     cohort, _ = take(tmp_path / "source")
-    done = export_nifti(cohort, tmp_path / "out", jobs=1)
+    done = export_nifti(cohort, tmp_path / "out", jobs=0)
     assert done["written"] == 1 and len(list((tmp_path / "out").glob("*.nii.gz"))) == len(cohort) == done["scans"]
     assert_same(cohort, take(tmp_path / "out", "again")[0])
 
@@ -175,7 +175,7 @@ def test_a_full_disk_is_one_message(tmp_path, take, monkeypatch) -> None:
 
     monkeypatch.setattr(export, "_write_nifti", full)
     with pytest.raises(MedsslError, match="No space left"):
-        export_nifti(cohort, tmp_path / "out", jobs=1)
+        export_nifti(cohort, tmp_path / "out", jobs=0)
     assert [p.name for p in (tmp_path / "out").iterdir() if not p.name.startswith(".")] == []
 
 
@@ -192,7 +192,7 @@ def test_real_scans_come_back_equal(shared_data: Path, tmp_path, take) -> None:
     with zipfile.ZipFile(shared_data / "dicom_series" / "GE_gantry_tilt_CT" / "slices.zip") as archive:
         archive.extractall(source / "ge")
     cohort, _ = take(source)
-    done = export_nifti(cohort, tmp_path / "out", jobs=1)
+    done = export_nifti(cohort, tmp_path / "out", jobs=0)
     assert done["written"] == len(cohort) and done["not_written"] == 0
     again, report = take(tmp_path / "out", "again")
     assert report.rejected == 0

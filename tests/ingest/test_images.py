@@ -208,7 +208,7 @@ def test_bombs_are_refused_before_they_are_unpacked(tmp_path, workspace, name, c
     (tmp_path / "source" / name).write_bytes(content)
     tracemalloc.start()
     with pytest.raises(UserError):
-        ingest([tmp_path / "source"], tmp_path / "cohort", workspace=workspace, jobs=1)
+        ingest([tmp_path / "source"], tmp_path / "cohort", workspace=workspace, jobs=0)
     assert tracemalloc.get_traced_memory()[1] < 50e6
     tracemalloc.stop()
     assert Cohort.open(tmp_path / "cohort").files()["code"].tolist() == [code]
@@ -219,7 +219,7 @@ def test_animations_are_refused(tmp_path, workspace) -> None:
     frames = [Image.fromarray(noise(seed=i)) for i in range(3)]
     frames[0].save(tmp_path / "source" / "a.png", save_all=True, append_images=frames[1:])
     with pytest.raises(UserError):
-        ingest([tmp_path / "source"], tmp_path / "cohort", workspace=workspace, jobs=1)
+        ingest([tmp_path / "source"], tmp_path / "cohort", workspace=workspace, jobs=0)
     assert Cohort.open(tmp_path / "cohort").files()["code"].tolist() == ["moving_picture"]
 
 

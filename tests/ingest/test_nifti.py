@@ -117,7 +117,7 @@ def test_truncated_and_absurd_files_are_refused(tmp_path, take) -> None:
 def code_of(tmp_path, workspace, source) -> str:
     """The code under which the only file of a source was rejected."""
     with pytest.raises(UserError):
-        ingest([source], tmp_path / "cohort", workspace=workspace, jobs=1)
+        ingest([source], tmp_path / "cohort", workspace=workspace, jobs=0)
     return Cohort.open(tmp_path / "cohort").files()["code"].item()
 
 
@@ -398,6 +398,33 @@ def test_a_mask_named_after_the_patient_id_goes_to_the_dicom_series(tmp_path, ta
     assert report.rejected == 0
     scan = only(cohort)["scan"]
     np.testing.assert_array_equal(cohort.mask(scan), np.asarray(cohort.array(scan)) > 1000)
+
+
+def test_a_mask_beside_its_scan_and_one_that_is_a_pair(tmp_path, take) -> None:
+    source, values = tmp_path / "source", (noise() % 3).astype("uint8")
+    save(source / "x" / "one.nii.gz", noise(seed=1), np.eye(4))
+    save(source / "x" / "one_mask.nii.gz", values, np.eye(4))
+    save(source / "images" / "two.nii.gz", noise(seed=2), np.eye(4))
+    (source / "labels").mkdir()
+    nib.save(nib.Nifti1Pair(values, np.eye(4)), source / "labels" / "two.hdr")
+    cohort, report = take(source)
+    assert (report.scans, report.accepted, report.rejected) == (2, 5, 0)
+    for scan in cohort.scans()["scan"]:
+        np.testing.assert_array_equal(cohort.mask(scan), values.transpose(2, 1, 0))
+
+
+def test_a_scan_called_mask_alone_is_a_scan(tmp_path, take) -> None:
+    save(tmp_path / "source" / "one_mask.nii.gz", noise())
+    save(tmp_path / "source" / "two.nii.gz", noise(seed=1))
+    assert take(tmp_path / "source")[1].scans == 2
+
+
+def test_a_mask_with_time_points_is_refused(tmp_path, take) -> None:
+    source = tmp_path / "source"
+    save(source / "images" / "two.nii.gz", noise(), np.eye(4))
+    save(source / "labels" / "two.nii.gz", noise((12, 10, 8, 2)) % 2, np.eye(4))
+    cohort, _ = take(source)
+    assert list(cohort.files().query("status == 'rejected'")["code"]) == ["bad_dimensions"]
 
 
 def test_a_folder_called_labels_alone_holds_scans(tmp_path, take) -> None:
