@@ -61,6 +61,17 @@ def test_ingest_label_and_pretrain_speak_json(medssl, scans, tmp_path):
     assert again["checkpoint"] == first["checkpoint"]
 
 
+def test_export_speaks_json_and_goes_on(medssl, scans, tmp_path):
+    place, cohort, out = tmp_path / "ws", tmp_path / "ws" / "cohorts" / "c", tmp_path / "out"
+    medssl("ingest", scans, "--cohort", cohort, "--workspace", place)
+    for written in (24, 0):
+        done = medssl("export", cohort, out, "--format", "nifti", "--json")
+        assert done.exit_code == 0, done.output
+        answer = json.loads(done.stdout)
+        assert (answer["scans"], answer["written"], answer["kept"]) == (24, written, 24 - written)
+    assert len(list(out.glob("*.png"))) == 24 and Path(answer["index"]).is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

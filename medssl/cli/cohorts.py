@@ -24,7 +24,8 @@ from medssl.workspace import Workspace
 @command
 def ingest(
     sources: Annotated[
-        list[Path], typer.Argument(help="Folders or files: DICOM, NIfTI, PNG, JPEG, TIFF, MedMNIST .npz.")
+        list[Path],
+        typer.Argument(help="Folders, files or archives (zip, tar): DICOM, NIfTI, PNG, JPEG, TIFF, MedMNIST .npz."),
     ],
     cohort: Annotated[Path, typer.Option(help="Folder of the cohort that is made or added to.")],
     labels: Annotated[Path | None, typer.Option(help="CSV or TSV with labels.")] = None,
@@ -32,6 +33,8 @@ def ingest(
     patient_column: PatientColumn = None,
     group_column: GroupColumn = None,
     target: TargetOption = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Reject every scan that has a warning.")] = False,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one a CPU.")] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -39,7 +42,7 @@ def ingest(
     from medssl.ingest import ingest as run_ingest
 
     columns = label_columns(labels, scan_column, patient_column, group_column, target) if labels else None
-    report = run_ingest(sources, cohort, workspace=Workspace(workspace), labels=columns)
+    report = run_ingest(sources, cohort, workspace=Workspace(workspace), labels=columns, jobs=jobs, strict=strict)
     answer(report.as_json(), as_json, "\n".join(report.lines(sys.stdout.isatty())))
 
 
@@ -61,6 +64,26 @@ def label(
     columns = label_columns(labels, scan_column, patient_column, group_column, target)
     counts = add_labels(Cohort.open(cohort), columns, Workspace(workspace))
     answer(counts, as_json, "\n".join(f"{key}: {value}" for key, value in counts.items()))
+
+
+@command
+def export(
+    cohort: Annotated[Path, typer.Argument(help="Folder of a cohort.")],
+    out: Annotated[Path, typer.Argument(help="New or empty folder, or the one of an earlier export that goes on.")],
+    format: Annotated[str, typer.Option(help="nifti: .nii.gz, and PNG or TIFF for images without geometry.")] = "nifti",
+    as_json: JsonOption = False,
+) -> None:
+    """Write the scans of a cohort as NIfTI files, masks beside them, with an index."""
+    from medssl.errors import unknown
+    from medssl.ingest import export_nifti
+
+    if format != "nifti":
+        raise unknown("format", format, ["nifti"], "--format")
+    report = export_nifti(cohort, out)
+    text = "{scans} scans in {folder}: {written} written, {kept} kept, {removed} old files removed".format(**report)
+    if report["not_written"]:
+        text += f"; {report['not_written']} not written (colour of more than 8 bits)"
+    answer(report, as_json, text)
 
 
 def label_columns(file: Path, scan: str | None, patient: str | None, group: str | None, target: list[str] | None):

@@ -39,6 +39,9 @@ CREATE TABLE IF NOT EXISTS names(key TEXT, kind TEXT, scan TEXT, PRIMARY KEY(key
 CREATE INDEX IF NOT EXISTS names_by_scan ON names(scan);
 CREATE TABLE IF NOT EXISTS masks(scan TEXT PRIMARY KEY, file TEXT NOT NULL, source TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS masks_by_file ON masks(file);
+CREATE TABLE IF NOT EXISTS parts(file TEXT, scan TEXT, PRIMARY KEY(file, scan)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS refused(
+    scan TEXT PRIMARY KEY, source TEXT NOT NULL, code TEXT NOT NULL, strict INT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT);
 """
 
@@ -62,13 +65,14 @@ def exists(folder: Path) -> bool:
     return (folder / FILE_NAME).is_file()
 
 
-def noted(folder: Path, key: str) -> bool:
-    """Whether the catalog holds this entry of `meta`; no, where a killed process left a file without any table."""
+def noted(folder: Path, key: str) -> str | None:
+    """This entry of `meta`, or None; so too where a killed process left a file without any table."""
     db = sqlite3.connect(f"{(folder / FILE_NAME).resolve().as_uri()}?mode=ro", uri=True, timeout=60)
     try:
-        return db.execute("SELECT 1 FROM meta WHERE key=?", (key,)).fetchone() is not None
+        row = db.execute("SELECT value FROM meta WHERE key=?", (key,)).fetchone()
+        return None if row is None else row[0]
     except sqlite3.OperationalError:
-        return False
+        return None
     finally:
         db.close()
 
@@ -151,6 +155,7 @@ def put_scan(
     values = [json.dumps(row[c]) if c in JSON_COLUMNS and row[c] is not None else row[c] for c in SCAN_COLUMNS]
     marks = ",".join("?" * len(SCAN_COLUMNS))
     db.execute(f"INSERT OR REPLACE INTO scans({','.join(SCAN_COLUMNS)}) VALUES({marks})", values)
+    db.execute("DELETE FROM refused WHERE scan=?", (scan,))
     db.execute("DELETE FROM names WHERE scan=?", (scan,))
     db.executemany("INSERT OR IGNORE INTO names VALUES(?,?,?)", [(key, kind, scan) for kind, key in names])
     db.execute("DELETE FROM findings WHERE scan=?", (scan,))
@@ -159,9 +164,44 @@ def put_scan(
         put_labels(db, [(scan, target, value) for target, value in labels.items()])
 
 
-def put_file(db: sqlite3.Connection, file: str, status: str, code: str, scan: str, size: int, mtime_ns: int) -> None:
+def refuse(db: sqlite3.Connection, scan: str, source: str, code: str, strict: bool = False) -> None:
+    """Note that a scan cannot be had of its files in this state, or shall not be (`strict`): nobody tries again.
+
+    Args:
+        scan: or what names a mask.
+    """
+    remove_scans(db, [scan])
+    db.execute("INSERT OR REPLACE INTO refused VALUES(?,?,?,?)", (scan, source, code, strict))
+
+
+def put_file(
+    db: sqlite3.Connection,
+    file: str,
+    status: str,
+    code: str,
+    scan: str,
+    size: int,
+    mtime_ns: int,
+    several: Sequence[str] = (),
+) -> None:
+    """Insert or replace one file; `several`: its scans where it holds more than one (then `scan` is empty)."""
     db.execute("INSERT OR REPLACE INTO files VALUES(?,?,?,?,?,?)", (file, status, code, scan, size, mtime_ns))
     db.execute("DELETE FROM findings WHERE file=?", (file,))
+    db.execute("DELETE FROM parts WHERE file=?", (file,))
+    db.executemany("INSERT OR IGNORE INTO parts VALUES(?,?)", [(file, scan) for scan in several])
+
+
+def remove_file(db: sqlite3.Connection, file: str) -> None:
+    db.execute("DELETE FROM findings WHERE file=?", (file,))
+    db.execute("DELETE FROM parts WHERE file=?", (file,))
+    db.execute("DELETE FROM files WHERE file=?", (file,))
+
+
+def note(db: sqlite3.Connection, key: str, value: str | None) -> None:
+    """Set an entry of `meta`, or remove it (None)."""
+    db.execute("DELETE FROM meta WHERE key=?", (key,))
+    if value is not None:
+        db.execute("INSERT INTO meta VALUES(?,?)", (key, value))
 
 
 def put_labels(db: sqlite3.Connection, rows: Sequence[tuple[str, str, str]]) -> None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from medssl.errors import SourcePath, UserError
-from medssl.ingest import readers
+from medssl.ingest import archives, bids, readers
+from medssl.ingest.archives import Member
 from medssl.ingest.identity import Keys
-from medssl.ingest.opening import GZIP, open_file
-from medssl.ingest.records import File, Ignore, Probe, Reject
+from medssl.ingest.opening import open_file
+from medssl.ingest.records import File, Ignore, Reject
 
 HEAD = 400  # bytes: a NIfTI-1 header has 348, a DICOM preamble 132
 SCAN_ENDINGS = (".dcm", ".dicom", ".ima", ".nii", ".nii.gz", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npz")
-ARCHIVES = (b"PK\x03\x04", b"7z\xbc\xaf", b"Rar!", b"BZh", b"\xfd7zXZ")
+CLOSED_ARCHIVES = (b"7z\xbc\xaf", b"Rar!")
+ARCHIVE = "archive"
 SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 
 
@@ -39,6 +41,16 @@ def find_files(sources: list[Path], keys: Keys) -> list[File]:
                 )
             files[file.id] = file
     return sorted(files.values(), key=lambda f: (f.root, f.name))
+
+
+def files_of(archive: File, members: list[Member], keys: Keys) -> list[File]:
+    """The members of an archive as files of the source, named as in a folder that is called like the archive."""
+    files = []
+    for member in members:
+        name = f"{archive.name}/{member.name}"
+        key = keys.file(archive.root, name)
+        files.append(File(archive.path, archive.root, name, member.size, member.state, key, member.place))
+    return files
 
 
 def _walk(source: Path) -> Iterator[tuple[str, str, os.stat_result]]:
@@ -70,44 +82,50 @@ def _walk(source: Path) -> Iterator[tuple[str, str, os.stat_result]]:
             yield entry.path, name, status
 
 
-def sniff(file: File) -> Probe:
-    """Which reader knows this file.
+def sniff(file: File) -> str:
+    """The name of the reader that knows this file, or ARCHIVE.
 
     Raises:
         Ignore, Reject: it is no scan, or should be one by its name and is not.
     """
-    path = PurePosixPath(file.name)
-    if any(part.startswith(".") or part.lower() in SYSTEM_FILES for part in path.parts):
+    if any(part.startswith(".") or part.lower() in SYSTEM_FILES for part in file.name.split("/")):
         raise Ignore("hidden")
-    looks_like_scan = file.name.lower().endswith(SCAN_ENDINGS)
+    if bids.is_sidecar(file):
+        raise Ignore("bids_sidecar")
+    if file.member is None and not Path(file.path).is_file():
+        raise Ignore("unsafe_link")
     if file.size == 0:
-        raise Reject("empty_file") if looks_like_scan else Ignore("not_a_scan")
-    head = read_head(file)
-    name = readers.by_content(head, file.name)
+        raise Reject("empty_file") if looks_like_scan(file) else Ignore("not_a_scan")
+    head, unpacked = _heads(file)
+    name = readers.by_content(unpacked, file.name)
     if name is not None:
-        return Probe(file, name)
-    if looks_like_scan:
+        return name
+    if archives.is_archive(head, unpacked) and not file.name.lower().endswith(".npz"):
+        return ARCHIVE
+    if looks_like_scan(file):
         raise Reject("wrong_content")
-    raise Ignore("archive" if head.startswith((*ARCHIVES, GZIP)) else "not_a_scan")
+    raise Ignore("archive" if head.startswith(CLOSED_ARCHIVES) else "not_a_scan")
 
 
-def read_head(file: File) -> bytes:
-    """The first bytes; those of a gzip file decompressed, with its magic kept where that fails.
+def looks_like_scan(file: File) -> bool:
+    """By its name alone: enough to say that something is wrong with it, and for nothing else."""
+    return file.name.lower().endswith(SCAN_ENDINGS)
+
+
+def _heads(file: File) -> tuple[bytes, bytes]:
+    """The first bytes, as they are and with gzip undone where that is possible.
 
     Raises:
         Reject: the file cannot be read.
-        Ignore: a link that leads nowhere, a pipe or a device.
     """
-    if not Path(file.path).is_file():
-        raise Ignore("unsafe_link")
     try:
         with open_file(file) as stream:
-            head = stream.read(4096 if file.name.lower().endswith(".gz") else HEAD)
+            head = stream.read(4096)
     except OSError:
         raise Reject("unreadable") from None
-    if head[:2] != GZIP:
-        return head
+    if head[:2] != archives.GZIP:
+        return head[:HEAD], head[:HEAD]
     try:
-        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, HEAD) or head
+        return head, zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, HEAD) or head
     except zlib.error:
-        return head
+        return head, head

@@ -135,4 +135,5 @@ def folder_pairs(folder: str) -> list[tuple[str, str]]:
 
 def without_ending(name: str) -> str:
     """Without `.nii.gz`, `.dcm`, `.jpg` and the like; a dot before anything longer is part of the name."""
-    return re.sub(r"(\.nii)?\.(gz|nii|dcm|dicom|ima|jpe?g|jpe|png|tiff?|npz|bmp)$", "", name, flags=re.IGNORECASE)
+    endings = r"(\.nii|\.hdr|\.img)?\.(gz|nii|hdr|img|dcm|dicom|ima|jpe?g|jpe|png|tiff?|npz|bmp)$"
+    return re.sub(endings, "", name, flags=re.IGNORECASE)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from medssl.ingest.privacy import about
 from medssl.workspace import Workspace
 
 SCAN_KINDS = ("path", "name", "uid", "folder")  # what a scan column may name, the surest first
+PARTICIPANTS = "participants.tsv"
+USUAL_COLUMNS = frozenset("age sex gender handedness species strain group diagnosis".split())
+MAX_WORDS, MAX_LENGTH = 10, 24  # of a column that nobody looked at: different values, and letters of one
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none"})
 
 
@@ -35,6 +39,7 @@ class Table:
     group: str | None
     targets: list[str]
     named_targets: bool
+    left_out: list[str] | None = None  # columns; None: the table was named by the user, who chose
 
 
 def add_labels(cohort: Cohort | str | Path, columns: LabelColumns, workspace: Workspace) -> dict[str, Any]:
@@ -84,8 +89,40 @@ def read_table(columns: LabelColumns, folders: list[Path]) -> Table:
     return Table(path.resolve(), rows, columns.scan, columns.patient, columns.group, targets, bool(columns.targets))
 
 
+def participants(sources: list[Path]) -> Table | None:
+    """`participants.tsv` of a BIDS data set that is the only source, for when no label table was named.
+
+    Nobody looked at its columns, so only those are taken whose values cannot name a patient: usual ones, numbers below
+    1,000, and words that many patients share. Ages over 89 count as 90.
+    """
+    if len(sources) != 1 or not (sources[0] / PARTICIPANTS).is_file() or not any(sources[0].glob("sub-*/")):
+        return None
+    try:
+        table = read_table(LabelColumns(file=PARTICIPANTS, patient="participant_id"), sources)
+    except UserError:  # no table of BIDS, whatever it is called
+        return None
+    columns = {name: [row.get(name, "") for row in table.rows] for name in table.targets}
+    kept = [name for name, values in columns.items() if _is_harmless(name, values)]
+    for name in kept:
+        for row in table.rows if name.lower() == "age" else ():
+            if row.get(name, "").lower() not in MISSING and float(row[name]) > 89:
+                row[name] = "90"
+    return replace(table, targets=kept, named_targets=True, left_out=[name for name in columns if name not in kept])
+
+
 def apply(cohort: Cohort, table: Table, keys: Keys) -> dict[str, Any]:
     """Match rows to scans, and store labels, patients and groups in one transaction."""
+    if table.left_out is None:
+        return _apply(cohort, table, keys)
+    try:
+        counts = _apply(cohort, table, keys)
+    except UserError:  # nobody asked for this table: where its rows fit nothing or disagree, there are no labels
+        counts = {"rows": 0, "table_rows": len(table.rows), "scans": 0, "targets": [], "matched_by": ""}
+    left = f"; {len(table.left_out)} of its columns were left out, --labels takes all" if table.left_out else ""
+    return counts | {"note": f"{PARTICIPANTS} was used, since no label table was named{left}"}
+
+
+def _apply(cohort: Cohort, table: Table, keys: Keys) -> dict[str, Any]:
     with catalog.reading(cohort.path) as db:
         index = _Index(db, keys)
     how, matches = _match(table, index)
@@ -157,7 +194,8 @@ def _match(table: Table, index: _Index) -> tuple[str, list[list[str]]]:
         candidates = [(table.scan, index.find_scan)]
     else:
         candidates = [] if table.patient is None else [(table.patient, index.find_patient)]
-        candidates += [(c, index.find_scan) for c in table.rows[0] if c not in (table.patient, table.group)]
+        if table.left_out is None:
+            candidates += [(c, index.find_scan) for c in table.rows[0] if c not in (table.patient, table.group)]
     best: tuple[int, str | None, list[list[str]], int] = (0, None, [], 0)
     for column, find in candidates:
         found = [find(_plain(row.get(column, ""))) for row in table.rows]
@@ -182,6 +220,15 @@ def _match(table: Table, index: _Index) -> tuple[str, list[list[str]]]:
             "Write paths below the source instead of bare file names.",
         )
     return winner, matches
+
+
+def _is_harmless(name: str, values: list[str]) -> bool:
+    known = {value for value in values if value.lower() not in MISSING}
+    numbers = all(re.fullmatch(r"-?\d{1,3}(\.\d+)?", value) for value in known)
+    if name.lower() == "age" or numbers:
+        return bool(known) and numbers
+    few = len(known) <= MAX_WORDS and (name.lower() in USUAL_COLUMNS or 2 * len(known) <= len(values))
+    return bool(known) and few and all(len(value) <= MAX_LENGTH for value in known)
 
 
 def _plain(text: str) -> str:

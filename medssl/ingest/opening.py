@@ -1,15 +1,14 @@
-"""The one place where files of a source are opened."""
+"""The one place where files of a source are opened, whether they lie in a folder or in an archive."""
 
 from __future__ import annotations
 
 import gzip
 from io import BufferedIOBase
-from pathlib import Path
 from typing import BinaryIO, cast
 
-from medssl.ingest.records import File, Reject
-
-GZIP = b"\x1f\x8b"
+from medssl.ingest.archives import GZIP, open_member
+from medssl.ingest.disk import Disk, failed
+from medssl.ingest.records import File
 
 
 def open_file(file: File) -> BinaryIO:
@@ -17,11 +16,14 @@ def open_file(file: File) -> BinaryIO:
 
     Raises:
         Reject: it cannot be opened.
+        SourceFailed: the disk fails.
     """
+    if file.member is not None:
+        return open_member(file.path, file.member, file.size)
     try:
-        return Path(file.path).open("rb")
-    except OSError:
-        raise Reject("unreadable") from None
+        return Disk(file.path)
+    except OSError as error:
+        raise failed(error) from None
 
 
 def open_unzipped(file: File) -> BufferedIOBase:

@@ -74,6 +74,8 @@ class IngestReport:
             rows, of, scans = (self.labels[name] for name in ("rows", "table_rows", "scans"))
             targets = ", ".join(self.labels["targets"]) or "none"
             text.append(f"  labels: {rows} of {of} rows fit, for {scans} scans; targets: {targets}")
+            if note := self.labels.get("note"):
+                text.append(f"  {note}")
         return text
 
 

@@ -69,7 +69,11 @@ def store(folder: Path, job: Job, scan: Scan) -> dict[str, Any]:
 
 
 def write(folder: Path, scan: str, array: np.ndarray, part: Part = "") -> None:
-    """Raises MedsslError: the disk is full, or cannot be written."""
+    """Write an array of the cohort.
+
+    Raises:
+        MedsslError: the disk is full, or cannot be written.
+    """
     try:
         write_array(folder, scan, array, part)
     except OSError as error:

@@ -145,7 +145,7 @@ def test_real_ultrasound_groups_are_found(shared_data: Path, workspace, tmp_path
         shutil.copy(next((shared_data / "busi").rglob(name)), tmp_path / "source" / name)
     chosen.to_csv(tmp_path / "source" / "labels.csv", index=False)
     columns = LabelColumns(file="labels.csv", scan="file", group="dup_group", targets=["label"])
-    ingest([tmp_path / "source"], tmp_path / "cohort", workspace=workspace, labels=columns, jobs=1)
+    ingest([tmp_path / "source"], tmp_path / "cohort", workspace=workspace, labels=columns, jobs=0)
     cohort = Cohort.open(tmp_path / "cohort")
     scans, pairs = cohort.scans(), cohort.near_duplicates()
     group = dict(zip(scans["scan"], scans["group"], strict=True))

@@ -19,7 +19,7 @@ def take(tmp_path: Path, workspace) -> Callable[..., tuple[Cohort, IngestReport]
 
     def run(source: Path, name: str = "cohort", **labels: Any) -> tuple[Cohort, IngestReport]:
         columns = LabelColumns(**labels) if labels else None
-        report = ingest([source], tmp_path / name, workspace=workspace, labels=columns, jobs=1)
+        report = ingest([source], tmp_path / name, workspace=workspace, labels=columns, jobs=0)
         files = report.as_json()["files"]
         assert files["found"] == files["accepted"] + files["rejected"] + files["ignored"]
         assert files["found"] == sum(p.is_file() for p in source.rglob("*"))

@@ -1,4 +1,7 @@
-"""`medssl deidentify`: the DICOM images of a source again, without what identifies in their headers and names."""
+"""`medssl deidentify`: the DICOM images of a source again, without what identifies in their headers and names.
+
+Only what ingestion takes for an image or a segmentation is written: no rule cleans the free text of reports.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from medssl.errors import SourcePath, UserError
-from medssl.ingest import discover, readers
+from medssl.ingest import discover
+from medssl.ingest.estimate import useful_jobs
+from medssl.ingest.fates import Fates
+from medssl.ingest.headers import read_headers
 from medssl.ingest.identity import Keys, is_generic
 from medssl.ingest.opening import open_file
 from medssl.ingest.privacy.elements import clean, keyed_uid
-from medssl.ingest.records import File, Ignore, Reject
+from medssl.ingest.records import File, Ignore, Probe, Reject
 from medssl.progress import bar
 from medssl.workspace import Workspace, atomic
 
@@ -58,11 +64,14 @@ def deidentify(source: str | Path, out: str | Path, workspace: Workspace) -> Dei
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError("the folder for de-identified files holds something", str(out), "Name a new or empty folder.")
     files = discover.find_files([source], keys)
-    done = Deidentified(str(out), len(files))
-    with bar("de-identifying", len(files)) as progress:
-        for file in files:
+    fates = Fates(files)
+    probes = read_headers(files, keys, fates, useful_jobs(files))
+    done = Deidentified(str(out), len(fates.files))
+    done.not_copied.update(code for status, code, _ in fates.status.values() if status != "accepted")
+    with bar("de-identifying", len(probes)) as progress:
+        for probe in probes:
             try:
-                done.burned_in += _write(file, out, keys)
+                done.burned_in += _write(probe, out, keys)
                 done.written += 1
             except (Ignore, Reject) as verdict:
                 done.not_copied[verdict.code] += 1
@@ -70,7 +79,7 @@ def deidentify(source: str | Path, out: str | Path, workspace: Workspace) -> Dei
     return done
 
 
-def _write(file: File, out: Path, keys: Keys) -> bool:
+def _write(probe: Probe, out: Path, keys: Keys) -> bool:
     """Whether its header says that text is burned in.
 
     Raises:
@@ -79,11 +88,9 @@ def _write(file: File, out: Path, keys: Keys) -> bool:
     import pydicom
     from pydicom.config import disable_value_validation
 
-    if discover.sniff(file).reader != "dicom":
+    file = probe.file
+    if probe.reader != "dicom":
         raise Ignore("no_dicom")
-    readers.reader("dicom").probe(
-        file
-    )  # images and segmentations only: free text of reports cannot be cleaned by rules
     with open_file(file) as stream, disable_value_validation():
         try:
             data = pydicom.dcmread(stream, force=True)

@@ -8,17 +8,19 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any, TextIO
 
 from medssl.cohort import catalog
 from medssl.errors import SourcePath, UserError
-from medssl.ingest import discover, masks, readers
+from medssl.ingest import discover, masks
+from medssl.ingest.estimate import useful_jobs
+from medssl.ingest.fates import Fates
+from medssl.ingest.headers import read_headers
 from medssl.ingest.identity import Keys
-from medssl.ingest.records import File, Ignore, Job, Probe, Reject
-from medssl.progress import bar
+from medssl.ingest.records import File, Job
+from medssl.ingest.scans import make_plan
 from medssl.workspace import Workspace
 
 ID = re.compile(r"\b[sfp][0-9a-f]{16}\b")  # of scans, files and patients
@@ -62,33 +64,20 @@ def link(ids: str | Path, sources: Sequence[str | Path], out: str | Path, worksp
     return {"ids": len(wanted), "found": len(found), "missing": missing, "rows": len(rows), "out": str(target)}
 
 
-def _rows(files: list[File], wanted: Any, keys: Keys) -> Iterator[tuple[str, ...]]:
-    probes: dict[str, list[Probe]] = defaultdict(list)
-    with bar("reading headers", len(files)) as progress:
-        for file in files:
-            progress.advance()
-            try:
-                probe = discover.sniff(file)
-                if hasattr(readers.reader(probe.reader), "probe"):
-                    probe.header = readers.reader(probe.reader).probe(file)
-                probes[probe.reader].append(probe)
-            except (Ignore, Reject):
-                pass
-            except Exception:  # whatever a parser stumbles over in a damaged file
-                pass
-            if file.id in wanted:
-                yield (file.id, *_origin(_header_of(probes, file)), file.path)
-    scans, _ = masks.split([p for group in probes.values() for p in group])
-    for reader in probes:
-        for job in readers.reader(reader).plan([p for p in scans if p.reader == reader], keys).jobs:
-            for i in {job.scan, job.patient} & set(wanted):
-                yield from ((i, *_origin(_first_header(job)), file.path) for file in job.files)
+def _rows(files: list[File], wanted: Set[str], keys: Keys) -> Iterator[tuple[str, ...]]:
+    fates = Fates(files)
+    probes = read_headers(files, keys, fates, useful_jobs(files))
+    headers = {p.file.id: p.header[0] for p in probes if isinstance(p.header, list) and p.header}
+    for file in fates.files.values():  # with those in archives
+        if file.id in wanted:
+            yield (file.id, *_origin(headers.get(file.id)), _place(file))
+    for job in make_plan(masks.split(probes)[0], keys, fates):
+        for i in {job.scan, job.patient} & wanted:
+            yield from ((i, *_origin(_first_header(job)), _place(file)) for file in job.files)
 
 
-def _header_of(probes: dict[str, list[Probe]], file: File) -> Any:
-    """The first header of the file just probed, or None."""
-    last = next((group[-1] for group in probes.values() if group and group[-1].file.id == file.id), None)
-    return last.header[0] if last is not None and isinstance(last.header, list) and last.header else None
+def _place(file: File) -> str:
+    return file.path if file.member is None else f"{file.path}: {file.name}"
 
 
 def _first_header(job: Job) -> Any:

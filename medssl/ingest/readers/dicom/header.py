@@ -15,7 +15,7 @@ from medssl.ingest.opening import open_file
 from medssl.ingest.privacy.about import NOBODY, About, about
 from medssl.ingest.readers.dicom.attributes import number, numbers, seconds, short, text, values_of, wanted
 from medssl.ingest.readers.dicom.kinds import check_kind, check_size, check_syntax, is_multiframe
-from medssl.ingest.records import File, Reject
+from medssl.ingest.records import File, Ignore, Reject
 
 IMPLICIT, EXPLICIT, BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 PIXEL_DATA = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")  # little and big endian
@@ -127,7 +127,7 @@ def probe(source: File) -> list[Header] | Any:
         try:
             check_size(file, source)
             data = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=wanted())
-        except Reject:
+        except (Reject, Ignore):
             raise
         except Exception:  # pydicom raises whatever its parser stumbles over
             raise Reject("unreadable") from None

@@ -13,7 +13,7 @@ from medssl.ingest.opening import open_file
 from medssl.ingest.readers.dicom.geometry import affine_ras, tilt_degrees
 from medssl.ingest.readers.dicom.header import Header, syntax_of
 from medssl.ingest.readers.dicom.series import Payload
-from medssl.ingest.readers.dicom.values import colour, intensities, is_hounsfield, is_measured, palette
+from medssl.ingest.readers.dicom.values import Table, colour, intensities, is_hounsfield, modality_table, palette
 from medssl.ingest.records import File, Job, Reject, Scan
 from medssl.ingest.reorient import as_stored, spacing_of, turned_shape
 
@@ -113,8 +113,8 @@ def _doubts(first: Header, hounsfield: bool) -> list[str]:
     return codes
 
 
-def _images(files: list[File], payload: Payload) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
-    """(index of the header, stored values, values after a Modality LUT or None), file after file."""
+def _images(files: list[File], payload: Payload) -> Iterator[tuple[int, np.ndarray, Table | None]]:
+    """(index of the header, stored values, Modality LUT or None), file after file."""
     members: dict[int, list[int]] = {}
     for k, place in enumerate(payload.places):
         members.setdefault(place, []).append(k)
@@ -144,7 +144,7 @@ def _direct(stream: Any, header: Header) -> np.ndarray:
     return values
 
 
-def _decoded(file: File, headers: list[Header]) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+def _decoded(file: File, headers: list[Header]) -> Iterator[tuple[np.ndarray, Table | None]]:
     """By pydicom and its codecs, as RGB where there are colours.
 
     Raises:
@@ -152,7 +152,7 @@ def _decoded(file: File, headers: list[Header]) -> Iterator[tuple[np.ndarray, np
     """
     import pydicom
     from pydicom.config import disable_value_validation
-    from pydicom.pixels import apply_modality_lut, iter_pixels
+    from pydicom.pixels import iter_pixels
     from pydicom.uid import UID
 
     first = headers[0]
@@ -165,7 +165,7 @@ def _decoded(file: File, headers: list[Header]) -> Iterator[tuple[np.ndarray, np
             syntax = data.file_meta.TransferSyntaxUID = UID(syntax_of(data))
             if first.high_bit != first.stored - 1 and syntax.is_encapsulated:
                 raise Reject("unsupported_pixels")  # what a codec makes of bits that are not the lowest is not defined
-            for values in iter_pixels(data, indices=wanted):
+            for values in iter_pixels(data, indices=wanted, correct_unused_bits=syntax.is_encapsulated):
                 values = values.reshape(shape) if values.size == np.prod(shape) else values
                 if values.shape != shape:
                     raise Reject("unsupported_pixels")
@@ -174,9 +174,7 @@ def _decoded(file: File, headers: list[Header]) -> Iterator[tuple[np.ndarray, np
                 elif first.photometric == "PALETTE COLOR":
                     yield palette(values, data), None
                 elif first.table:
-                    table = apply_modality_lut(values, data)
-                    top = 2 ** int(data.ModalityLUTSequence[0].LUTDescriptor[2]) - 1
-                    yield values, top - table if first.inverted and not is_measured(first) else table
+                    yield values, modality_table(data)
                 else:
                     yield values, None
     except Reject:
@@ -189,6 +187,10 @@ def _decoded(file: File, headers: list[Header]) -> Iterator[tuple[np.ndarray, np
         raise Reject("unknown_codec" if missing and "unable to decode" not in text else "unreadable") from None
     except Exception:  # whatever a codec stumbles over in a damaged file
         raise Reject("unreadable") from None
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":  # of a codec written in Rust: derived from no Exception
+            raise Reject("unreadable") from None
+        raise
 
 
 def _tile(mosaic: np.ndarray, header: Header) -> np.ndarray:
