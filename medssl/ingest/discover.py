@@ -12,7 +12,7 @@ from medssl.ingest import archives, bids, readers
 from medssl.ingest.archives import Member
 from medssl.ingest.identity import Keys
 from medssl.ingest.opening import open_file
-from medssl.ingest.records import File, Ignore, Reject
+from medssl.ingest.records import File, Ignore, Probe, Reject
 
 HEAD = 400  # bytes: a NIfTI-1 header has 348, a DICOM preamble 132
 SCAN_ENDINGS = (".dcm", ".dicom", ".ima", ".nii", ".nii.gz", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npz")
@@ -82,8 +82,8 @@ def _walk(source: Path) -> Iterator[tuple[str, str, os.stat_result]]:
             yield entry.path, name, status
 
 
-def sniff(file: File) -> str:
-    """The name of the reader that knows this file, or ARCHIVE.
+def sniff(file: File) -> Probe:
+    """Which reader knows this file, or ARCHIVE.
 
     Raises:
         Ignore, Reject: it is no scan, or should be one by its name and is not.
@@ -92,16 +92,17 @@ def sniff(file: File) -> str:
         raise Ignore("hidden")
     if bids.is_sidecar(file):
         raise Ignore("bids_sidecar")
-    if file.member is None and not Path(file.path).is_file():
-        raise Ignore("unsafe_link")
+    path = Path(file.path)
+    if file.member is None and not path.is_file() and (path.is_symlink() or path.exists()):
+        raise Ignore("unsafe_link")  # leads nowhere, or to a pipe or device
     if file.size == 0:
         raise Reject("empty_file") if looks_like_scan(file) else Ignore("not_a_scan")
     head, unpacked = _heads(file)
     name = readers.by_content(unpacked, file.name)
     if name is not None:
-        return name
+        return Probe(file, name)
     if archives.is_archive(head, unpacked) and not file.name.lower().endswith(".npz"):
-        return ARCHIVE
+        return Probe(file, ARCHIVE)
     if looks_like_scan(file):
         raise Reject("wrong_content")
     raise Ignore("archive" if head.startswith(CLOSED_ARCHIVES) else "not_a_scan")

@@ -60,7 +60,7 @@ class IngestReport:
     def lines(self, on_terminal: bool = False) -> list[str]:
         """For a person to read; with the paths of rejected files on a terminal, with their keyed ids elsewhere."""
         text = [
-            f"{self.found} files: {self.accepted} accepted, {self.rejected} rejected, {self.ignored} ignored; "
+            f"{self.found} files found = {self.accepted} accepted + {self.rejected} rejected + {self.ignored} ignored; "
             f"{self.scans} scans of {self.patients} patients"
         ]
         text += [f"  {f['severity']}: {f['sentence']} ({f['count']}) {f['todo']}" for f in self.findings]
