@@ -2,9 +2,9 @@
 
     python benchmarks/catalog_speed.py [--json] [--quick] [--rows N]
 
-The catalog is generated: plausible rows, no arrays. Opening is `Cohort.open` and `len`; the count that is checked is the
-slowest of three filtered ones, of which two do not name the first column of the index. Medians of 5 in this process. The
-file was just written, so it is read from the disk's cache and not from the disk.
+The catalog is generated: plausible rows, no arrays. Opening is `Cohort.open` and `len`; the count that is checked is
+the slowest of three filtered ones, of which two do not name the first column of the index. Medians of 5, one process.
+The file was just written, so it is read from the disk's cache and not from the disk.
 """
 
 from __future__ import annotations

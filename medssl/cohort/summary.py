@@ -6,8 +6,10 @@ Only numbers and words of controlled vocabularies: nothing here names a patient,
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 from medssl.cohort import catalog
 from medssl.cohort.cohort import Cohort
 
+MOST_CLASSES, LONGEST_CLASS = 30, 40  # values of a target, and characters of one, that are taken for classes
 SEVERITIES = ("error", "warning", "info")
 KIND_WORDS = {"volume": "volumes", "image": "images", "colour": "colour images", "colour_volume": "colour volumes"}
 
@@ -60,7 +63,9 @@ class Summary:
         patient_from: scans by where their patient is known from (id, labels, exam, file).
         scans_per_patient: (fewest, median, most).
         findings: {"code", "severity", "sentence", "todo", "scans", "files"}, the most serious first.
-        classes: {target: [{"value", "scans", "patients"}]}.
+        classes: {target: [{"value", "scans", "patients"}]}; a target whose values look like free text, dates or ids
+            has an empty list, so that none of them is repeated anywhere.
+        values: different values of each target.
         masks: scans with a mask of labels.
         exact: (groups, scans) of scans with equal pixels.
     """
@@ -78,6 +83,7 @@ class Summary:
     parts: list[Part] = field(default_factory=list)
     findings: list[dict[str, Any]] = field(default_factory=list)
     classes: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    values: dict[str, int] = field(default_factory=dict)
     masks: int = 0
     exact: tuple[int, int] = (0, 0)
 
@@ -92,6 +98,7 @@ def summarize(cohort: Cohort) -> Summary:
         ).fetchone()
         per = [n for (n,) in db.execute("SELECT count(*) FROM scans GROUP BY patient")] or [0]
         groups = [n for (n,) in db.execute("SELECT count(*) FROM scans GROUP BY content_hash HAVING count(*) > 1")]
+        classes = _classes(db)
         return Summary(
             name=cohort.name,
             files={"found": sum(status.values()), **status},
@@ -105,7 +112,8 @@ def summarize(cohort: Cohort) -> Summary:
             scans_per_patient=(min(per), median(per), max(per)),
             parts=_parts(db),
             findings=_findings(db),
-            classes=_classes(db),
+            classes={target: rows if _are_classes(rows) else [] for target, rows in classes.items()},
+            values={target: len(rows) for target, rows in classes.items()},
             masks=sum(1 for _ in (cohort.path / "arrays").glob("*/s*.mask.npy")),
             exact=(len(groups), sum(groups)),
         )
@@ -117,7 +125,7 @@ def span(low: float, high: float) -> str:
     return first if first == last else f"{first}–{last}"
 
 
-def product(ranges: list[tuple[float, float]]) -> str:
+def product(ranges: Sequence[tuple[float, float]]) -> str:
     """`4–256 × 512 × 512`; empty without axes."""
     return " × ".join(span(*axis) for axis in ranges)
 
@@ -142,12 +150,19 @@ def _parts(db: sqlite3.Connection) -> list[Part]:
     parts = []
     for (modality, kind), rows in groups.items():
         patients, vendors, body_parts, units, dtypes, shapes, spacings = zip(*rows, strict=True)
-        names = [_named(values) for values in (vendors, body_parts, units, dtypes)]
         first = 1 if kind.startswith("colour") else 0  # the channels are no axis of space
-        sizes = [json.loads(text)[first:] for text in set(shapes)]
-        steps = [json.loads(text) for text in {s for s in spacings if s}]
         part = Part(
-            modality, kind, len(rows), len(set(patients)), *names, _ranges(sizes), _ranges(steps), spacings.count(None)
+            modality=modality,
+            kind=kind,
+            scans=len(rows),
+            patients=len(set(patients)),
+            vendors=_named(vendors),
+            body_parts=_named(body_parts),
+            units=_named(units),
+            dtypes=_named(dtypes),
+            shape=_ranges([json.loads(text)[first:] for text in set(shapes)]),
+            spacing=_ranges([json.loads(text) for text in {s for s in spacings if s}]),
+            without_spacing=spacings.count(None),
         )
         parts.append(part)
     return sorted(parts, key=lambda p: (-p.scans, p.modality, p.kind))
@@ -180,3 +195,14 @@ def _classes(db: sqlite3.Connection) -> dict[str, list[dict[str, Any]]]:
     for target, value, scans, patients in db.execute(query):
         classes[target].append({"value": value, "scans": scans, "patients": patients})
     return dict(classes)
+
+
+def _are_classes(rows: list[dict[str, Any]]) -> bool:
+    """Whether these are names of classes: few, short, most of them used again, and none like a date or a long id."""
+    values = [str(row["value"]) for row in rows]
+    repeated = sum(row["scans"] for row in rows) >= 2 * len(rows) or len(rows) <= 2
+    return (
+        len(values) <= MOST_CLASSES
+        and repeated
+        and all(len(v) <= LONGEST_CLASS and not re.search(r"\d{5}|\d[-./]\d+[-./]\d", v) for v in values)
+    )

@@ -29,6 +29,7 @@ PICTURES = 6  # of each finding
 ALL_PICTURES = 120  # on the page: about 1 MB
 FILES = 12  # keys of rejected files that a finding names
 THUMBNAIL = 96  # pixels a side
+BLURRED = 24  # the same, of scans with burned-in text: too few for a letter
 
 
 def write_page(cohort: Cohort) -> None:
@@ -61,15 +62,18 @@ def render_page(cohort: Cohort) -> str:
 
 
 def _write_table(cohort: Cohort, table: Any) -> None:
-    """One row a file: its key, status, why, the scan that it belongs to, and the codes of that scan's findings."""
-    table.writerow(["file", "status", "code", "sentence", "todo", "scan", "scan_findings"])
+    """One row a file: its key, status, why, the scans that it belongs to, and the codes of their findings."""
+    table.writerow(["file", "status", "code", "sentence", "todo", "scans", "scan_findings"])
     with catalog.reading(cohort.path) as db:
         codes = dict(
             db.execute("SELECT scan, group_concat(code, ' ') FROM findings WHERE scan IS NOT NULL GROUP BY scan")
         )
+        several = dict(db.execute("SELECT file, group_concat(scan, ' ') FROM parts GROUP BY file"))
         for file, status, code, scan in db.execute("SELECT file, status, code, scan FROM files ORDER BY file"):
             todo = findings.FINDINGS[code].todo if code in findings.FINDINGS else ""
-            table.writerow([file, status, code, _sentence(code) if code else "", todo, scan, codes.get(scan, "")])
+            scans = several.get(file, scan)  # one file may hold many
+            noticed = dict.fromkeys(c for s in scans.split() for c in codes.get(s, "").split())
+            table.writerow([file, status, code, _sentence(code) if code else "", todo, scans, " ".join(noticed)])
 
 
 def _sentence(code: str) -> str:
@@ -102,16 +106,17 @@ def _patients_from(summary: Summary) -> str:
 
 def _note(db: sqlite3.Connection, finding: dict[str, Any], pictures: _Pictures) -> dict[str, Any]:
     """A finding with pictures of its scans, or the keys of its files."""
-    scans = db.execute(  # of different series first: they look less alike
-        "SELECT min(scan) FROM findings JOIN scans USING(scan) WHERE code=? AND severity=? GROUP BY series "
-        "ORDER BY 1 LIMIT ?",
-        (finding["code"], finding["severity"], PICTURES),
+    scans = db.execute(
+        "SELECT scan, exam FROM findings JOIN scans USING(scan) WHERE code=? AND severity=? ORDER BY scan LIMIT ?",
+        (finding["code"], finding["severity"], 10 * PICTURES),
     ).fetchall()
+    firsts = {exam: scan for scan, exam in reversed(scans)}  # one of each exam comes first: those look less alike
+    chosen = list(dict.fromkeys([*sorted(firsts.values()), *(scan for scan, _ in scans)]))[:PICTURES]
     files = db.execute(
         "SELECT DISTINCT file FROM findings WHERE code=? AND severity=? AND file IS NOT NULL ORDER BY 1 LIMIT ?",
         (finding["code"], finding["severity"], FILES),
     ).fetchall()
-    shown = [picture for (scan,) in scans if (picture := pictures.show(scan))]
+    shown = [picture for scan in chosen if (picture := pictures.show(scan))]
     return finding | {
         "pictures": shown,
         "files_shown": [file for (file,) in files],
@@ -134,6 +139,8 @@ class _Pictures:
 
     def __init__(self, cohort: Cohort) -> None:
         self.cohort, self.left, self._made = cohort, ALL_PICTURES, dict[str, dict[str, str] | None]()
+        with catalog.reading(cohort.path) as db:
+            self._written_on = {s for (s,) in db.execute("SELECT scan FROM findings WHERE code LIKE 'burned_in%'")}
 
     def show(self, scan: str) -> dict[str, str] | None:
         """{"scan", "source", "words"}, or None where nothing can be shown."""
@@ -146,7 +153,7 @@ class _Pictures:
 
     def _make(self, scan: str) -> dict[str, str] | None:
         row = self.cohort.scan(scan)
-        image = thumbnail(self.cohort, row)
+        image = thumbnail(self.cohort, row, BLURRED if scan in self._written_on else THUMBNAIL)
         if image is None:
             return None
         words = (
@@ -155,8 +162,8 @@ class _Pictures:
         return {"scan": scan, "source": "data:image/png;base64," + _png(image), "words": words}
 
 
-def thumbnail(cohort: Cohort, row: dict[str, Any]) -> np.ndarray | None:
-    """(1 or 3, THUMBNAIL, THUMBNAIL) uint8: the image, or a volume's middle slice; None where the array is gone.
+def thumbnail(cohort: Cohort, row: dict[str, Any], size: int = THUMBNAIL) -> np.ndarray | None:
+    """(1 or 3, size, size) uint8: the image, or a volume's middle slice; None where the array is gone.
 
     Volumes are cut across their shortest axis, in pixels: in the plane in which they were acquired, as a rule.
     """
@@ -166,7 +173,7 @@ def thumbnail(cohort: Cohort, row: dict[str, Any]) -> np.ndarray | None:
     channels = 3 if row["kind"].startswith("colour") else 1
     sides = array.shape[channels == 3 :]
     plane = min(rendering.AXIS, key=lambda name: sides[rendering.AXIS[name]] if len(sides) == 3 else 0)
-    view = View(size=THUMBNAIL, fit="pad", channels=channels, plane=plane)
+    view = View(size=size, fit="pad", channels=channels, plane=plane)
     try:
         if len(sides) == 2:
             return rendering.render_image(array, row, padding, view)

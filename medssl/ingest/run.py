@@ -80,9 +80,10 @@ def ingest(
         with catalog.writing(target.path) as db:
             closing.close(db, target.path, fates, strict, state)
             report = make_report(db, target.path, fates, counts)
-            if report.scans:
-                catalog.note(db, "complete", "1")
         write_page(target)
+        if report.scans:
+            with catalog.writing(target.path) as db:
+                catalog.note(db, "complete", "1")
     if not report.scans:
         why = [f["sentence"] for f in report.findings] or [findings.finding(c).sentence for c in report.ignored_as]
         what = f"none of {report.found} files is a scan ({report.rejected} rejected, {report.ignored} ignored)"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import io
 import re
 from pathlib import Path
 
@@ -88,6 +90,27 @@ def test_a_large_cohort_gives_a_small_page(source, take) -> None:
     assert text.count("<img ") == page.ALL_PICTURES and "No more pictures" in text and len(text) < 3_000_000
     assert len(set(re.findall(r"f[0-9a-f]{16}", text))) <= 2 * page.FILES and "99,989 other files, in the table" in text
     assert len((cohort.path / "ingest_report.csv").read_text().splitlines()) == 1 + 8 + 100_000
+
+
+def test_a_file_of_many_scans_names_them_all(tmp_path, take) -> None:
+    (tmp_path / "source").mkdir()
+    rng = np.random.default_rng(0)
+    arrays = {f"{part}_images": rng.integers(0, 255, (2, 28, 28), dtype=np.uint8) for part in ("train", "val", "test")}
+    np.savez(tmp_path / "source" / "many.npz", **{f"{n[:-6]}labels": np.array([[0], [1]]) for n in arrays}, **arrays)
+    cohort, _ = take(tmp_path / "source")
+    with (cohort.path / "ingest_report.csv").open(encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert set(row["scans"].split()) == set(cohort.scans()["scan"]) and row["scan_findings"] == "no_patient_id"
+
+
+def test_burned_in_text_cannot_be_read_on_the_page(source, take) -> None:
+    cohort, _ = take(source)
+    with catalog.writing(cohort.path) as db:
+        db.execute("INSERT INTO findings SELECT 'burned_in_tag', 'warning', scan, NULL, 'Text.', 'Look.' FROM scans")
+    page.write_page(cohort)
+    pictures = re.findall(r"data:image/png;base64,([^\"]+)", (cohort.path / "ingest_report.html").read_text())
+    sizes = {Image.open(io.BytesIO(base64.b64decode(p))).size for p in pictures}
+    assert sizes == {(page.BLURRED, page.BLURRED)}
 
 
 def test_volumes_are_cut_in_the_plane_of_most_pixels(tmp_path) -> None:
