@@ -38,16 +38,20 @@ def begin(db: sqlite3.Connection, strict: bool, state: str, revision: str) -> No
         catalog.note(db, key, value)
 
 
-def close(db: sqlite3.Connection, folder: Path, fates: Fates, strict: bool, state: str) -> None:
-    """Enter the verdict on every file, drop what its files no longer are, and note what needs all scans to be known."""
-    for archive in fates.opened:  # it counted as a file as long as it could not be opened
-        catalog.remove_file(db, archive)
+def drop_stale(db: sqlite3.Connection, fates: Fates) -> None:
+    """Remove scans that these files gave in an earlier state and give no longer, before a mask is drawn on them."""
     earlier = [
         *db.execute("SELECT file, scan FROM files WHERE scan != ''"),
         *db.execute("SELECT file, scan FROM parts"),
     ]
     stale = {scan for file_id, scan in earlier if file_id in fates.files} - fates.scans()
     catalog.remove_scans(db, stale)
+
+
+def close(db: sqlite3.Connection, folder: Path, fates: Fates, strict: bool, state: str) -> None:
+    """Enter the verdict on every file, and note what can be said only when all scans are known."""
+    for archive in fates.opened:  # it counted as a file as long as it could not be opened
+        catalog.remove_file(db, archive)
     for code, query in ABOUT_ALL.items():
         db.execute("DELETE FROM findings WHERE code=? AND scan IS NOT NULL", (code,))
         rows = [(code, *_words(code), scan) for (scan,) in db.execute(query).fetchall()]

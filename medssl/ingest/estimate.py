@@ -22,7 +22,12 @@ def say_files(files: Iterable[File]) -> None:
     say(f"{len(sizes):,} files, {amount(sum(sizes))}")
 
 
-def say_scans(todo: list[Job], folder: Path, jobs: int | None) -> None:
+def useful_jobs(files: list[File]) -> int:
+    """Processes whose start pays: one for a handful of files, up to the CPUs that this process may use."""
+    return min(usable_cpus(), 1 + len(files) // 32 + sum(file.size for file in files) // (8 << 20))
+
+
+def say_scans(todo: list[Job], folder: Path, jobs: int) -> None:
     """Time and room that reading these scans will take.
 
     Raises:
@@ -33,7 +38,7 @@ def say_scans(todo: list[Job], folder: Path, jobs: int | None) -> None:
     need = sum(map(array_bytes, todo))
     free = shutil.disk_usage(folder).free
     seconds = SECONDS_A_SCAN * len(todo) + SECONDS_A_FILE * sum(len(job.files) for job in todo) + need / BYTES_A_SECOND
-    wait = duration(seconds / max(1, min(len(todo), usable_cpus() if jobs is None else jobs)))
+    wait = duration(seconds / max(1, min(len(todo), jobs)))
     say(f"{len(todo):,} scans to read: {wait}, about {amount(need)} on a disk with {amount(free)} free")
     sure = sum(array_bytes(job) for job in todo if job.reader not in UNPACKED)
     if sure + SPARE > free:

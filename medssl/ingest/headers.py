@@ -18,7 +18,7 @@ CHUNK = 64  # files
 Verdict = tuple[str, Any]  # ("probe", (reader, header)), ("ignored", code), ("rejected", code) or ("archive", None)
 
 
-def read_headers(found: Iterable[File], keys: Keys, fates: Fates, jobs: int | None) -> list[Probe]:
+def read_headers(found: Iterable[File], keys: Keys, fates: Fates, jobs: int) -> list[Probe]:
     """What the scans among the files are, sorted by name; a verdict on every other file goes to `fates`.
 
     Archives are entered: each of them counts as a folder, and as one file where it holds no scan.
@@ -62,7 +62,7 @@ def _enter(probes: list[Probe], fates: Fates, file: File, status: str, value: An
         fates.reject([file], value)
 
 
-def _look(files: list[File], jobs: int | None) -> Iterable[tuple[File, Verdict]]:
+def _look(files: list[File], jobs: int) -> Iterable[tuple[File, Verdict]]:
     seen: dict[Any, Any] = {}
     numbered = list(enumerate(files))
     size = max(1, min(CHUNK, -(-len(files) // 8)))
@@ -76,7 +76,7 @@ def _look(files: list[File], jobs: int | None) -> Iterable[tuple[File, Verdict]]
                 yield files[number], (status, value)
 
 
-def _list(packed: list[File], jobs: int | None) -> Iterable[tuple[File, Verdict]]:
+def _list(packed: list[File], jobs: int) -> Iterable[tuple[File, Verdict]]:
     for answers in map_chunks(_list_chunk, list(enumerate(packed)), 1, jobs, _lost, _bytes):
         yield from ((packed[number], verdict) for number, verdict in answers)
 
@@ -103,7 +103,7 @@ def _verdict(ask: Any, file: File) -> Verdict:
 
 
 def _probe(file: File) -> Verdict:
-    name = discover.sniff(file)
+    name = discover.sniff(file).reader
     if name == discover.ARCHIVE:
         return name, None
     reader = readers.reader(name)

@@ -40,7 +40,7 @@ def map_chunks(
     work: Callable[[Sequence[Item]], Result],
     items: Sequence[Item],
     size: int,
-    jobs: int | None,
+    jobs: int,
     lost: Callable[[Item, str], Result],
     weight: Callable[[Sequence[Item]], int] = lambda chunk: 0,
 ) -> Iterator[Result]:
@@ -49,8 +49,7 @@ def map_chunks(
     Args:
         work: a module's function; chunk in, result out; both must pickle.
         size: items a chunk.
-        jobs: processes; None takes the CPUs that this process may use. 0 works in this process, where nothing protects
-            from an item that hangs or crashes.
+        jobs: processes; 0 works in this process, where nothing protects from an item that hangs or crashes.
         lost: what stands for the result of a chunk of one item that `crashed` its process or `timed_out`.
         weight: bytes of a chunk's sources, for the limit of time.
 
@@ -62,7 +61,6 @@ def map_chunks(
         for chunk in chunks:
             yield _quietly(work, chunk)
         return
-    jobs = jobs or usable_cpus()
     crashed: set[int] = set()  # items that are tried for the last time
     busy: dict[Connection, _Worker] = {}
 
@@ -110,11 +108,10 @@ def map_chunks(
             worker.kill()
 
 
-def warm_up(jobs: int | None) -> None:
+def warm_up(jobs: int) -> None:
     """Start the processes of a coming call now: they are ready when it comes."""
     with _guard:
-        wanted = (usable_cpus() if jobs is None else jobs) - len(_idle)
-        _idle.extend(_Worker() for _ in range(wanted))
+        _idle.extend(_Worker() for _ in range(jobs - len(_idle)))
 
 
 def usable_cpus() -> int:

@@ -74,7 +74,7 @@ def test_what_kills_its_process_costs_itself_alone(bad, code, size, monkeypatch,
 
 
 def test_a_single_bad_item_is_survived_too() -> None:
-    assert list(map_chunks(obey, ["segfault"], 5, None, give_up)) == [[("segfault", "crashed")]]
+    assert list(map_chunks(obey, ["segfault"], 5, 1, give_up)) == [[("segfault", "crashed")]]
 
 
 def test_an_error_of_the_run_is_raised_here_and_leaves_no_process_at_work() -> None:

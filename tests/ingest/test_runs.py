@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import ctypes
+import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,9 +18,13 @@ import pytest
 from PIL import Image
 
 from medssl.cohort import Cohort, catalog
+from medssl.cohort.splits import Split, cohort_split, tied_patients
+from medssl.config import Fractions, LabelColumns
 from medssl.errors import UserError
-from medssl.ingest import ingest
+from medssl.ingest import ingest, pool, run, scans
+from medssl.ingest.readers import dicom as dicom_reader
 from medssl.ingest.readers import image as image_reader
+from medssl.ingest.readers import nifti as nifti_reader
 
 
 def pictures(folder: Path, count: int, size: int = 32) -> None:
@@ -26,6 +32,17 @@ def pictures(folder: Path, count: int, size: int = 32) -> None:
     for i in range(count):
         pixels = np.random.default_rng(i).integers(0, 255, (size, size)).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{i:04d}.png")
+
+
+def masked(folder: Path, count: int) -> None:
+    """NIfTI volumes with their masks; the last mask has fractions."""
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True)
+    for i in range(count):
+        values = np.random.default_rng(i).integers(0, 3, (6, 7, 8)).astype(np.int16)
+        nib.save(nib.Nifti1Image(values * 100, np.eye(4)), folder / "images" / f"{i}.nii.gz")
+        mask = values.astype(np.float32) / (1 + (i == count - 1))
+        nib.save(nib.Nifti1Image(mask, np.eye(4)), folder / "labels" / f"{i}.nii.gz")
 
 
 def contents(cohort: Path) -> dict[str, bytes]:
@@ -36,7 +53,7 @@ def dump(cohort: Path) -> list[tuple]:
     with catalog.reading(cohort) as db:
         return [
             row
-            for table in ("scans", "files", "findings", "labels", "names")
+            for table in ("scans", "files", "parts", "findings", "labels", "masks", "names", "refused", "meta")
             for row in sorted(map(repr, db.execute(f"SELECT * FROM {table}")))
         ]
 
@@ -148,6 +165,169 @@ def test_a_full_disk_is_said_and_the_run_goes_on_later(tmp_path, workspace, monk
     assert ingest([tmp_path / "source"], tmp_path / "cohort", workspace=workspace).accepted == 3
 
 
+def spied(monkeypatch, *modules) -> list[str]:
+    """The scans that these readers decode from now on (with `jobs=0`)."""
+    decoded: list[str] = []
+    for module in modules:
+        read = module.read
+        monkeypatch.setattr(module, "read", lambda job, read=read: decoded.append(job.scan) or read(job))
+    return decoded
+
+
+def test_a_rerun_decodes_nothing_of_what_was_refused(tmp_path, workspace, monkeypatch) -> None:
+    source, place = tmp_path / "source", tmp_path / "cohort"
+    pictures(source, 3)
+    whole = (source / "0001.png").read_bytes()
+    (source / "0001.png").write_bytes(whole[:-300])
+    first = ingest([source], place, workspace=workspace, jobs=0)
+    decoded = spied(monkeypatch, image_reader)
+    second = ingest([source], place, workspace=workspace, jobs=0)
+    assert (first.accepted, first.rejected) == (2, 1) and first.as_json() == second.as_json() and not decoded
+    (source / "0001.png").write_bytes(whole)
+    third = ingest([source], place, workspace=workspace, jobs=0)
+    assert (third.accepted, third.rejected, len(decoded)) == (3, 0, 1) and "truncated" not in {
+        f["code"] for f in third.findings
+    }
+
+
+def test_masks_follow_their_scans_and_refused_ones_are_not_read_again(tmp_path, workspace, monkeypatch) -> None:
+    source, place = tmp_path / "source", tmp_path / "cohort"
+    masked(source, 3)
+    first = ingest([source], place, workspace=workspace, jobs=0)
+    assert (first.scans, first.accepted, first.rejected) == (3, 5, 1)
+    decoded = spied(monkeypatch, nifti_reader)
+    assert ingest([source], place, workspace=workspace, jobs=0).as_json() == first.as_json() and not decoded
+    (source / "images" / "0.nii.gz").write_bytes(b"nothing")
+    report = ingest([source], place, workspace=workspace, jobs=0)
+    assert (report.scans, report.accepted, report.rejected) == (2, 3, 3), "a mask keeps no scan alive"
+    assert len(contents(place)) == 3
+
+
+def test_what_an_older_reader_refused_is_tried_again(tmp_path, workspace, monkeypatch) -> None:
+    pictures(tmp_path / "source", 2)
+    (tmp_path / "source" / "0001.png").write_bytes((tmp_path / "source" / "0001.png").read_bytes()[:-300])
+    ingest([tmp_path / "source"], tmp_path / "cohort", workspace=workspace, jobs=0)
+    decoded = spied(monkeypatch, image_reader)
+    monkeypatch.setattr(run, "code_revision", lambda *rooms: "newer")
+    ingest([tmp_path / "source"], tmp_path / "cohort", workspace=workspace, jobs=0)
+    assert len(decoded) == 1
+
+
+def test_time_points_that_are_gone_are_gone(tmp_path, workspace) -> None:
+    (tmp_path / "source").mkdir()
+    pictures(tmp_path / "source", 1)
+    values = np.random.default_rng(0).integers(0, 99, (5, 6, 7, 4)).astype(np.int16)
+    shapes = []
+    for points in (values, values[..., :2], values[..., 0], values):
+        nib.save(nib.Nifti1Image(points, np.eye(4)), tmp_path / "source" / "a.nii")
+        ingest([tmp_path / "source"], tmp_path / "cohort", workspace=workspace, jobs=0)
+        scans = Cohort.open(tmp_path / "cohort").scans()
+        shapes.append(len(scans) - 1)
+        assert len(contents(tmp_path / "cohort")) == len(scans)
+    assert shapes == [4, 2, 1, 4]
+
+
+def test_strict_rejects_what_is_flagged_and_another_run_decides_anew(tmp_path, workspace, monkeypatch) -> None:
+    source, place = tmp_path / "source", tmp_path / "cohort"
+    dicoms.save(dicoms.series(dicoms.volume(), dicoms.AXIAL, SeriesInstanceUID="1.1"), source / "whole")
+    few = dicoms.series(dicoms.volume(seed=1), dicoms.AXIAL, SeriesInstanceUID="1.2")[:2]
+    dicoms.save(few, source / "few")
+    pictures(source / "pictures", 2)
+    default = ingest([source], place, workspace=workspace, jobs=0)
+    loose = dump(place)
+    assert (default.scans, default.accepted) == (4, 10)
+    decoded = spied(monkeypatch, image_reader, dicom_reader)
+    strict = ingest([source], place, workspace=workspace, jobs=0, strict=True)
+    assert not decoded, "findings are in the catalog"
+    assert (strict.scans, strict.accepted, strict.rejected) == (1, 6, 4)
+    assert {f["code"]: f["count"] for f in strict.findings if f["severity"] == "error"} == {
+        "few_slices": 2,
+        "no_patient_id": 2,
+    }
+    assert len(contents(place)) == 1
+    again = ingest([source], place, workspace=workspace, jobs=0, strict=True)
+    assert again.as_json() == strict.as_json() and not decoded
+    straight = ingest([source], tmp_path / "straight", workspace=workspace, jobs=0, strict=True)
+    assert dump(tmp_path / "straight") == dump(place)
+    assert {**straight.as_json(), "cohort": ""} == {**strict.as_json(), "cohort": ""}
+    ingest([source], place, workspace=workspace, jobs=0)
+    assert dump(place) == loose
+
+
+def test_strict_with_a_table_that_names_patients(tmp_path, workspace) -> None:
+    pictures(tmp_path / "source", 3)
+    with pytest.raises(UserError, match="3 rejected"):
+        ingest([tmp_path / "source"], tmp_path / "cohort", workspace=workspace, jobs=0, strict=True)
+    (tmp_path / "source" / "labels.csv").write_text("file,who,label\n0000.png,Jo,1\n0001.png,Jo,2\n0002.png,Al,1\n")
+    columns = LabelColumns(file="labels.csv", patient="who")
+    report = ingest(
+        [tmp_path / "source"], tmp_path / "cohort", workspace=workspace, jobs=0, strict=True, labels=columns
+    )
+    assert (report.scans, report.patients, report.rejected) == (3, 2, 0)
+
+
+def test_strict_rejects_masks_with_their_scans(tmp_path, workspace) -> None:
+    dicoms.save(dicoms.series(dicoms.volume(), dicoms.AXIAL), tmp_path / "source" / "dicom")
+    masked(tmp_path / "source" / "nifti", 2)
+    report = ingest([tmp_path / "source"], tmp_path / "cohort", workspace=workspace, jobs=0, strict=True)
+    assert (report.scans, report.accepted, report.rejected) == (1, 6, 4)
+    assert len(contents(tmp_path / "cohort")) == 1
+
+
+def the_split(place: Path) -> Split:
+    """As an experiment would draw it now."""
+    cohort = Cohort.open(place)
+    patients = tied_patients(cohort.scans(), cohort.near_duplicates())
+    return cohort_split(place, patients.assign(label=[i % 2 for i in range(len(patients))]), Fractions())
+
+
+def test_a_source_that_grew_keeps_its_test_patients(tmp_path, workspace, monkeypatch) -> None:
+    source, place = tmp_path / "source", tmp_path / "cohort"
+    for patient in range(20):
+        slices = dicoms.series(dicoms.volume((5, 8, 8), patient), dicoms.AXIAL, SeriesInstanceUID=f"1.{patient}")
+        for item in slices:
+            item.PatientID = f"P{patient}"
+        dicoms.save(slices, source / f"{patient}")
+    ingest([source], place, workspace=workspace, jobs=0)
+    before = the_split(place)
+    decoded = spied(monkeypatch, dicom_reader)
+    for patient in range(10, 40):
+        slices = dicoms.series(dicoms.volume((5, 8, 8), 100 + patient), dicoms.AXIAL, SeriesInstanceUID=f"2.{patient}")
+        for item in slices:
+            item.PatientID = f"P{patient}"
+        dicoms.save(slices, source / f"more{patient}")
+    report = ingest([source], place, workspace=workspace, jobs=0)
+    after = the_split(place)
+    assert (report.scans, report.patients, len(decoded)) == (50, 40, 30)
+    assert before.test and set(before.test) <= set(after.test)
+    assert not set(before.test) & {*after.pool, *after.validation}
+
+
+@pytest.mark.parametrize("kind", ["crashed", "timed_out", "out_of_memory"])
+def test_a_decoder_that_dies_costs_its_scan_alone(tmp_path, workspace, monkeypatch, kind) -> None:
+    pictures(tmp_path / "source", 3)
+    pictures(tmp_path / "source" / "bad", 1, size=77)
+    monkeypatch.setattr(scans, "_read_chunk", deadly)
+    if kind == "timed_out":
+        monkeypatch.setattr(pool, "LIMIT_S", 3.0)
+    report = ingest([tmp_path / "source"], tmp_path / kind, workspace=workspace, jobs=2)
+    assert (report.accepted, report.rejected) == (3, 1)
+    assert [f["code"] for f in report.findings if f["severity"] == "error"] == [kind]
+
+
+def deadly(folder: str, jobs):
+    """In the worker: what a codec may do to it, by the cohort's name."""
+    bad = jobs[0].files[0].name.startswith("bad/")
+    if bad and folder.endswith("crashed"):
+        ctypes.string_at(0)
+    if bad and folder.endswith("timed_out"):
+        time.sleep(1000)
+    with pytest.MonkeyPatch.context() as patch:
+        if bad:
+            patch.setattr(image_reader, "read", lambda job: np.ones(1 << 45))
+        return scans._read_chunk(folder, jobs)
+
+
 SCRIPT = """
 import sys
 from medssl.ingest import ingest
@@ -156,24 +336,31 @@ ingest([sys.argv[1]], sys.argv[2], workspace=Workspace(sys.argv[3]), jobs=2)
 """
 
 
-def test_a_killed_run_goes_on_to_the_same_cohort(tmp_path, workspace) -> None:
+@pytest.mark.parametrize("seed", range(3))
+def test_a_run_that_is_killed_at_a_random_moment_goes_on_to_the_same_cohort(tmp_path, workspace, seed) -> None:
     source = tmp_path / "source"
-    pictures(source / "pictures", 120, size=200)
+    pictures(source / "pictures", 60, size=200)
     dicoms.save(dicoms.series(dicoms.volume(), dicoms.AXIAL), source / "dicom")
+    masked(source / "masked", 4)
+    (source / "pictures" / "0003.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(99))
     whole, killed = tmp_path / "whole" / "cohort", tmp_path / "killed" / "cohort"
-    ingest([source], whole, workspace=workspace, jobs=0)
+    start = time.monotonic()
+    ingest([source], whole, workspace=workspace, jobs=2)
+    span = time.monotonic() - start
+    chance = random.Random(seed)
     command = [sys.executable, "-c", SCRIPT, str(source), str(killed), str(workspace.path)]
-    kills = 0
-    for enough in (1, 60):  # killed once some arrays are there, twice
+    for _ in range(20):  # until one is not over before it is killed
+        shutil.rmtree(killed, ignore_errors=True)
         process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
-        limit = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < limit:
-            if sum(1 for _ in killed.glob("arrays/*/*.npy")) >= enough:
-                os.killpg(process.pid, signal.SIGKILL)
-                kills += process.wait() == -signal.SIGKILL
-            time.sleep(0.005)
-    assert kills >= 1, "the run was over before it could be killed"
-    ingest([source], killed, workspace=workspace, jobs=0)
+        while process.poll() is None and not killed.exists():  # imports are no moment of an ingest
+            time.sleep(0.002)
+        time.sleep(chance.uniform(0, span))
+        process.kill()
+        if process.wait() == -signal.SIGKILL:
+            break
+    else:
+        pytest.fail("no run was killed")
+    ingest([source], killed, workspace=workspace, jobs=2)
     assert contents(killed) == contents(whole) and dump(killed) == dump(whole)
     assert not list(killed.glob("arrays/*/.*"))
 

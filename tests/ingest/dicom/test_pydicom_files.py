@@ -151,7 +151,7 @@ def as_stated(name: str, frames: list[int]) -> dict[int, np.ndarray]:
 
 def test_all_of_them_in_one_run(tmp_path, workspace) -> None:
     """Damaged, foreign and repeated files beside each other: each one has a verdict, and none stops the run."""
-    report = ingest([BUNDLED, PACKAGE], tmp_path / "cohort", workspace=workspace, jobs=1)
+    report = ingest([BUNDLED, PACKAGE], tmp_path / "cohort", workspace=workspace, jobs=0)
     files = Cohort.open(tmp_path / "cohort").files()
     assert len(files) == report.found == report.accepted + report.rejected + report.ignored
     assert (files.query("status != 'accepted'")["code"] != "").all() and (files["code"] != "").sum() < len(files)
