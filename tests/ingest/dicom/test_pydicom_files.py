@@ -92,13 +92,15 @@ def take_alone(path: Path, keys: Keys) -> tuple[list, str]:
     status = path.stat()
     file = File(str(path), "root", path.name, status.st_size, status.st_mtime_ns, "f0")
     try:
-        probe = discover.sniff(file)
-        assert probe.reader == "dicom"
+        kind = discover.sniff(file)
+        if kind == discover.ARCHIVE:  # whose members are read, or which is ignored
+            raise Ignore("archive")
+        assert kind == "dicom"
         dicom = readers.reader("dicom")
-        probe.header = dicom.probe(file)
-        if not isinstance(probe.header, list):
-            return [probe.header], ""
-        plan = dicom.plan([Probe(file, "dicom", probe.header)], keys)
+        header = dicom.probe(file)
+        if not isinstance(header, list):
+            return [header], ""
+        plan = dicom.plan([Probe(file, "dicom", header)], keys)
         assert not plan.rejected and not plan.ignored
         return [(job.payload.headers, dicom.read(job)) for job in plan.jobs], ""
     except (Reject, Ignore) as verdict:
