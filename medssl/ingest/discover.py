@@ -7,8 +7,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from medssl.errors import UserError
-from medssl.ingest import archives, readers
+from medssl.errors import SourcePath, UserError
+from medssl.ingest import archives, bids, readers
 from medssl.ingest.archives import Member
 from medssl.ingest.identity import Keys
 from medssl.ingest.opening import open_file
@@ -30,13 +30,13 @@ def find_files(sources: list[Path], keys: Keys) -> list[File]:
     files: dict[str, File] = {}
     for source in sources:
         if not source.exists():
-            raise UserError("the source does not exist", str(source), "Check the path, or set MEDSSL_DATA.")
+            raise UserError("the source does not exist", SourcePath(source), "Check the path, or set MEDSSL_DATA.")
         for path, name, status in _walk(source):
             file = File(path, source.name, name, status.st_size, status.st_mtime_ns, keys.file(source.name, name))
             if file.id in files and files[file.id].path != path:
                 raise UserError(
                     "two sources have the same folder name and hold files of the same name",
-                    str(source),
+                    SourcePath(source),
                     "Ingest the folder that holds them both.",
                 )
             files[file.id] = file
@@ -69,7 +69,7 @@ def _walk(source: Path) -> Iterator[tuple[str, str, os.stat_result]]:
         try:
             entries = sorted(os.scandir(folder), key=lambda e: e.name)
         except OSError as error:
-            raise UserError(f"a folder of the source cannot be read ({error.strerror})", folder) from None
+            raise UserError(f"a folder of the source cannot be read ({error.strerror})", SourcePath(folder)) from None
         for entry in entries:
             name = f"{prefix}{entry.name}"
             try:
@@ -90,6 +90,8 @@ def sniff(file: File) -> Probe:
     """
     if any(part.startswith(".") or part.lower() in SYSTEM_FILES for part in file.name.split("/")):
         raise Ignore("hidden")
+    if bids.is_sidecar(file):
+        raise Ignore("bids_sidecar")
     path = Path(file.path)
     if file.member is None and not path.is_file() and (path.is_symlink() or path.exists()):
         raise Ignore("unsafe_link")  # leads nowhere, or to a pipe or device
