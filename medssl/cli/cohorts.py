@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -42,7 +43,7 @@ def ingest(
 
     columns = label_columns(labels, scan_column, patient_column, group_column, target) if labels else None
     report = run_ingest(sources, cohort, workspace=Workspace(workspace), labels=columns, jobs=jobs, strict=strict)
-    answer(report.as_json(), as_json, "\n".join(report.lines()))
+    answer(report.as_json(), as_json, "\n".join(report.lines(sys.stdout.isatty())))
 
 
 @command

@@ -27,6 +27,7 @@ CREATE TABLE IF NOT EXISTS scans(
     patient_from TEXT NOT NULL, attributes TEXT);
 CREATE INDEX IF NOT EXISTS scans_by_content ON scans(content_hash, scan);
 CREATE INDEX IF NOT EXISTS scans_by_patient ON scans(patient);
+CREATE INDEX IF NOT EXISTS scans_by_kind ON scans(modality, vendor, body_part, kind, unit);
 CREATE TABLE IF NOT EXISTS files(
     file TEXT PRIMARY KEY, status TEXT NOT NULL, code TEXT, scan TEXT, size INT, mtime_ns INT);
 CREATE TABLE IF NOT EXISTS findings(

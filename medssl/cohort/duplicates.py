@@ -39,6 +39,8 @@ class Recipe(NamedTuple):
         low: DCT coefficients a side that the hash takes.
         bits: in which two hashes may differ.
         detail: correlation from which on details are the same.
+        small: the same, where a scan has fewer than `1.5 * side` pixels a side: outlines are then most of its detail,
+            and two hands have those in common.
         shift: pixels by which they may be shifted.
     """
 
@@ -47,10 +49,11 @@ class Recipe(NamedTuple):
     low: int
     bits: int
     detail: float
+    small: float
     shift: int
 
 
-RECIPES = {2: Recipe(64, 2.0, 8, 6, 0.58, 2), 3: Recipe(24, 1.5, 4, 12, 0.75, 0)}
+RECIPES = {2: Recipe(64, 2.0, 8, 6, 0.58, 0.72, 2), 3: Recipe(24, 1.5, 4, 12, 0.75, 0.75, 0)}
 BLOCK = 2048  # rows of the hash matrix that are compared at once
 
 
@@ -74,7 +77,12 @@ def near_duplicates(cohort: Path, scans: pd.DataFrame) -> pd.DataFrame:
             rows = unique[unique["kind"].isin(["volume", "colour_volume"]) == (dims == 3)]
             prints = _fingerprints(cohort, rows, dims, recipe)
             names = rows["content_hash"].to_numpy()
-            pairs += [[names[i], names[j], round(r, 3)] for i, j, r in _pairs(*prints, dims, recipe)]
+            small = np.array([min(shape[-dims:]) < 1.5 * recipe.side for shape in rows["shape"]], bool)
+            pairs += [
+                [names[i], names[j], round(r, 3)]
+                for i, j, r in _pairs(*prints, dims, recipe)
+                if r >= recipe.small or not (small[i] or small[j])
+            ]
         stored = {"key": key, "pairs": pairs}
         write_json(path, stored)
     scan_of = dict(zip(unique["content_hash"], unique["scan"], strict=True))

@@ -28,13 +28,13 @@ from medssl.progress import bar, say
 from medssl.workspace import atomic, digest, lock, read_lines, write_text
 
 INDEX = "index.csv"
+WORTH_A_PROCESS = 64 << 20  # bytes to pack, from which a process pays
 STATE = ".medssl_export.jsonl"  # what is finished: a line a scan, after its files are whole
 COLUMNS = ("scan", "patient", "exam", "series", "time_point", "modality", "unit", "kind", "spacing_mm",
            "file", "mask", "padding")  # fmt: skip
 PNG_TYPES = ("uint8", "uint16")
 LEVEL = 1  # of gzip: 6 takes three times as long, for 5 % less of a T1
 GIB = 1 << 30
-WORTH_A_PROCESS = 64 << 20  # bytes to pack, from which a second process pays
 
 
 def export_nifti(cohort: Cohort | str | Path, out: str | Path, *, jobs: int | None = None) -> dict[str, Any]:
@@ -80,7 +80,8 @@ def _export(cohort: Cohort, folder: Path, jobs: int | None) -> dict[str, Any]:
     free = shutil.disk_usage(folder).free
     say(f"{len(todo)} of {len(rows)} scans to write: at most {room / GIB:.2f} GiB and masks; {free / GIB:.1f} are free")
     size = max(1, min(64, len(todo) // 16))
-    jobs = min(usable_cpus(), 1 + len(todo) // 32 + room // WORTH_A_PROCESS) if jobs is None else jobs
+    if jobs is None:
+        jobs = min(usable_cpus(), len(todo) // 32 + room // WORTH_A_PROCESS)
     work = partial(_write_chunk, str(cohort.path), str(folder))
     with (folder / STATE).open("a", encoding="utf-8") as log, bar("exporting", len(rows), len(done)) as progress:
         for chunk in map_chunks(work, todo, size, jobs, _lost, _bytes):
@@ -101,15 +102,6 @@ def _export(cohort: Cohort, folder: Path, jobs: int | None) -> dict[str, Any]:
         "not_written": sum(not files for files in done.values()),
         "bytes": sum((folder / name).stat().st_size for name in names),
     }
-
-
-def _bytes(rows: Sequence[Any]) -> int:
-    return sum(math.prod(row["shape"]) * np.dtype(row["dtype"]).itemsize for row in rows)
-
-
-def _lost(row: Any, code: str) -> Any:
-    fix = "Free memory, then run the same command again: it goes on where it stopped."
-    raise MedsslError("the process that wrote a scan did not end well", row["scan"], fix)
 
 
 def _state(cohort: Path, row: Any) -> str:
@@ -135,6 +127,15 @@ def _tidy(folder: Path, states: dict[str, str]) -> tuple[dict[str, dict[str, str
     for fresh in folder.glob(".s*"):  # what a killed run left under temporary names
         fresh.unlink(missing_ok=True)
     return done, removed
+
+
+def _bytes(rows: Sequence[Any]) -> int:
+    return sum(math.prod(row["shape"]) * np.dtype(row["dtype"]).itemsize for row in rows)
+
+
+def _lost(row: Any, code: str) -> Any:
+    fix = "Free memory, then run the same command again: it goes on where it stopped."
+    raise MedsslError("the process that wrote a scan did not end well", row["scan"], fix)
 
 
 def _write_chunk(cohort: str, folder: str, rows: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, str]]]:

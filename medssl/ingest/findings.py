@@ -202,6 +202,22 @@ FINDINGS: dict[str, Finding] = {
         "warning", "The NIfTI's two affines (sform, qform) disagree by over a tenth of a voxel; the sform is used.",
         "Check its origin.",
     ),
+    "burned_in_tag": Finding(
+        "warning", "The image carries burned-in text, as its header says; it may name the patient.",
+        "Look at it; leave it out, or paint the text over, before anything leaves the house.",
+    ),
+    "burned_in_pixels": Finding(
+        "warning", "The pixels seem to hold lines of text; they may name the patient.",
+        "Look at it; leave it out, or paint the text over, before anything leaves the house.",
+    ),
+    "face_bearing": Finding(
+        "info", "A volume of the head: the patient's face can be made from it, unless it was defaced.",
+        "Deface it before it leaves the house.",
+    ),
+    "face_possible": Finding(
+        "info", "A volume that does not say what part of the body it shows: it may show a face.",
+        "Check it before it leaves the house.",
+    ),
     "bad_form": Finding(
         "warning", "A part of the NIfTI's geometry makes no sense and was not used.", "Check its origin."
     ),

@@ -7,6 +7,7 @@ source is gone.
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -15,8 +16,9 @@ from typing import Any
 
 from medssl.cohort import Cohort, catalog
 from medssl.config import LabelColumns
-from medssl.errors import UserError, unknown
+from medssl.errors import SourcePath, UserError, unknown
 from medssl.ingest.identity import Keys, without_ending
+from medssl.ingest.privacy import about
 from medssl.workspace import Workspace
 
 SCAN_KINDS = ("path", "name", "uid", "folder")  # what a scan column may name, the surest first
@@ -64,22 +66,24 @@ def read_table(columns: LabelColumns, folders: list[Path]) -> Table:
     named = Path(columns.file).expanduser()
     path = next((p for p in (*(folder / named for folder in folders), named) if p.is_file()), None)
     if path is None:
-        raise UserError("the label file does not exist", str(named), "Name it relative to the source, or in full.")
+        raise UserError(
+            "the label file does not exist", SourcePath(named), "Name it relative to the source, or in full."
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (UnicodeDecodeError, OSError):
-        raise UserError("the label file is not readable text (UTF-8)", str(path)) from None
+        raise UserError("the label file is not readable text (UTF-8)", SourcePath(path)) from None
     first = text.partition("\n")[0]
     separator = max(",\t;", key=first.count)
     reader = csv.DictReader(text.splitlines(), delimiter=separator, skipinitialspace=True)
     known = [name.strip() for name in reader.fieldnames or [] if name and name.strip()]
     rows = [{k.strip(): (v or "").strip() for k, v in row.items() if k and isinstance(v, str | None)} for row in reader]
     if not rows:
-        raise UserError("the label file has no rows", str(path), "It needs a line of column names and one line a scan.")
+        raise UserError("the label file has no rows", SourcePath(path), "It needs column names and a line a scan.")
     roles = [(role, getattr(columns, role)) for role in ("scan", "patient", "group")]
     for role, name in [*roles, *(("target", t) for t in columns.targets)]:
         if name is not None and name not in known:
-            raise unknown(f"column ({role})", name, known, str(path))
+            raise unknown(f"column ({role})", name, known, SourcePath(path))
     taken = {name for _, name in roles}
     targets = columns.targets or [name for name in known if name not in taken]
     return Table(path.resolve(), rows, columns.scan, columns.patient, columns.group, targets, bool(columns.targets))
@@ -127,6 +131,7 @@ def _apply(cohort: Cohort, table: Table, keys: Keys) -> dict[str, Any]:
     values, patients, groups = _collect(table, matches)
     new_patients = _patient_keys(patients, groups, index, keys)
     with catalog.writing(cohort.path) as db:
+        _move_dates(db, new_patients, index, keys)
         catalog.put_labels(db, values)
         db.executemany("UPDATE scans SET grp=? WHERE scan=?", [(keys.group(g), scan) for scan, g in groups.items()])
         db.executemany(
@@ -144,6 +149,14 @@ def _apply(cohort: Cohort, table: Table, keys: Keys) -> dict[str, Any]:
         "targets": sorted({target for _, target, _ in values}),
         "matched_by": how,
     }
+
+
+def _move_dates(db: Any, new_patients: dict[str, str], index: _Index, keys: Keys) -> None:
+    """Dates are shifted by patient: who gets another key gets another shift."""
+    for scan, new in new_patients.items():
+        (text,) = db.execute("SELECT attributes FROM scans WHERE scan=?", (scan,)).fetchone()
+        kept = about.moved(json.loads(text or "{}"), keys, index.owner[scan][0], new)
+        db.execute("UPDATE scans SET attributes=? WHERE scan=?", (json.dumps(kept), scan))
 
 
 class _Index:
@@ -196,14 +209,14 @@ def _match(table: Table, index: _Index) -> tuple[str, list[list[str]]]:
         tried = f"column '{candidates[0][0]}'" if len(candidates) == 1 else f"any of {len(candidates)} columns"
         raise UserError(
             f"none of {len(table.rows)} rows fits any of {len(index.owner)} scans by {tried}",
-            str(table.path),
+            SourcePath(table.path),
             "The scan column holds file names or paths below the source (with or without ending) or folders of series; "
             "a patient column holds PatientIDs. Name the columns with --scan and --patient.",
         )
     if ambiguous:
         raise UserError(
             f"{ambiguous} rows name files that exist in several folders (column '{winner}')",
-            str(table.path),
+            SourcePath(table.path),
             "Write paths below the source instead of bare file names.",
         )
     return winner, matches
@@ -241,7 +254,7 @@ def _collect(table: Table, matches: list[list[str]]) -> tuple[list, dict[str, st
         names = ", ".join(sorted({name for _, name in conflicts}))
         raise UserError(
             f"{len({scan for scan, _ in conflicts})} scans have rows that disagree about: {names}",
-            str(table.path),
+            SourcePath(table.path),
             "Keep one row a scan, or rows that agree.",
         )
     return [(s, t, v) for (s, t), v in values.items()], owners["patient"], owners["group"]

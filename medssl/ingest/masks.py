@@ -1,8 +1,8 @@
 """Label masks beside their scans: read, checked against the scan's grid, stored.
 
 Files in a folder named labels, masks, ..., files named `case_7_mask` beside `case_7`, masks of a BIDS data set and
-DICOM SEG objects become masks of scans; `mask_targets` says of which. A mask must hold whole numbers and lie on the
-grid of its scan. A scan has one mask: of several of one rank none is used, since each may lack what the others hold.
+DICOM SEG objects become masks of scans; `mask_targets` says of which. A mask must hold whole numbers and lie on its
+scan's grid. A scan has one mask: of several of the same rank none is used, since each may lack what the others hold.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def read_all(probes: list[Probe], plan: list[Job], folder: Path, keys: Keys, fat
         known = {scan: (file, source) for scan, file, source in db.execute("SELECT scan, file, source FROM masks")}
         if not probes and not known:
             return
-        refused = {key: (source, code) for key, source, code in db.execute("SELECT scan, source, code FROM refused")}
         grids = mask_targets.grids(db)
+        refused = {key: (source, code) for key, source, code in db.execute("SELECT scan, source, code FROM refused")}
         chosen = _one_a_scan(mask_targets.targets(probes, plan, grids, db, keys, fates), known, fates)
     kept: set[str] = set()
     todo: list[Work] = []

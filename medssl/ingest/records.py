@@ -14,6 +14,7 @@ ATTRIBUTES = frozenset(
     """
     time_point echo_time_ms b_value temporal_position trigger_time_ms acquisition frame image_type component
     slice_thickness_mm gantry_tilt_degrees pixel_spacing_from magnification rescale_type forms_apart_mm mosaic
+    study_date age sex recognizable_features
     bids_suffix
     """.split()
 )

@@ -14,13 +14,14 @@ from pathlib import Path
 from medssl.cohort import Cohort, catalog
 from medssl.cohort.arrays import remove_unfinished
 from medssl.config import LabelColumns
-from medssl.errors import MedsslError, UserError
+from medssl.errors import MedsslError, SourcePath, UserError
 from medssl.ingest import closing, discover, estimate, findings, masks, pool
 from medssl.ingest import labels as label_tables
 from medssl.ingest.disk import SourceFailed
 from medssl.ingest.fates import Fates
 from medssl.ingest.headers import read_headers
 from medssl.ingest.identity import Keys
+from medssl.ingest.page import write_page
 from medssl.ingest.records import File
 from medssl.ingest.report import IngestReport, make_report
 from medssl.ingest.scans import make_plan, read_scans
@@ -58,7 +59,7 @@ def ingest(
     table = label_tables.participants(places) if labels is None else label_tables.read_table(labels, folders)
     found = discover.find_files(places, keys)
     if not found:
-        where = ", ".join(map(str, places))
+        where = SourcePath(", ".join(map(str, places)))
         raise UserError("the source holds no files", where, "Name a folder of DICOM, NIfTI, PNG, JPEG or TIFF files.")
     estimate.say_files(found)
     jobs = estimate.useful_jobs(found) if jobs is None else jobs
@@ -79,12 +80,14 @@ def ingest(
         with catalog.writing(target.path) as db:
             closing.close(db, target.path, fates, strict, state)
             report = make_report(db, target.path, fates, counts)
-            if report.scans:
+        write_page(target)
+        if report.scans:
+            with catalog.writing(target.path) as db:
                 catalog.note(db, "complete", "1")
     if not report.scans:
         why = [f["sentence"] for f in report.findings] or [findings.finding(c).sentence for c in report.ignored_as]
         what = f"none of {report.found} files is a scan ({report.rejected} rejected, {report.ignored} ignored)"
-        raise UserError(what, ", ".join(map(str, places)), f"Most of them: {why[0]}")
+        raise UserError(what, SourcePath(", ".join(map(str, places))), f"Most of them: {why[0]}")
     return report
 
 
@@ -107,7 +110,7 @@ def _read(
             others.append(file)
     image_probes, mask_probes = masks.split(read_headers(others, keys, fates, jobs))
     plan = make_plan(image_probes, keys, fates)
-    read_scans(plan, folder, fates, jobs)
+    read_scans(plan, folder, keys, fates, jobs)
     masks.read_all(mask_probes, plan, folder, keys, fates, jobs)
 
 

@@ -40,6 +40,7 @@ def render_report(results: Results) -> str:
     arms = [a for a in config.arms if a in set(scores["arm"])]
     baselines = [b for b in config.baseline if b in set(table["baseline"])]
     return _template().render(
+        style=Markup(resources.files("medssl").joinpath("page.css").read_text(encoding="utf-8")),
         title=results.title,
         name=results.name,
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),

@@ -61,6 +61,23 @@ def test_labels_and_units(cohort) -> None:
         cohort.units("kind", "slice")  # type: ignore[arg-type]
 
 
+def test_filtered_counts_come_from_an_index_alone(cohort) -> None:
+    with catalog.writing(cohort.path) as db:
+        db.execute("UPDATE scans SET modality='CT', vendor='Siemens' WHERE patient='p1'")
+    counts = [
+        cohort.count(),
+        cohort.count(modality="CT"),
+        cohort.count(vendor="GE", modality="MR"),
+        cohort.count(kind="x"),
+    ]
+    assert counts == [4, 2, 2, 0]
+    with pytest.raises(UserError, match="Did you mean 'vendor'"):
+        cohort.count(vendr="GE")
+    with catalog.reading(cohort.path) as db:
+        plan = db.execute("EXPLAIN QUERY PLAN SELECT count(*) FROM scans WHERE vendor='GE' AND unit='HU'").fetchall()
+    assert "COVERING INDEX scans_by_kind" in plan[0][3], "a million rows would be read whole otherwise"
+
+
 def test_the_hash_knows_patients_and_pixels_but_no_labels_and_no_names(cohort, tmp_path) -> None:
     first = cohort.hash
 

@@ -266,3 +266,19 @@ def test_medmnist(tmp_path, take) -> None:
         for i, (v,) in enumerate(arrays[f"{s}_labels"])
     }
     assert found == want
+
+
+def test_a_damaged_medmnist_file_costs_itself_alone(tmp_path, take) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    Image.fromarray(noise()).save(source / "sound.png")
+    arrays = {f"{s}_{what}": np.zeros((2, 28, 28) if what == "images" else (2, 1)) for s in ("train", "val", "test")
+              for what in ("images", "labels")}  # fmt: skip
+    np.savez(source / "a.npz", **arrays)
+    sound = (source / "a.npz").read_bytes()
+    place = sound.rindex(b"PK\x01\x02") + 6  # the version that is needed to unpack a member, in the zip's directory
+    (source / "a.npz").write_bytes(sound[:place] + b"\xff\xff" + sound[place + 2 :])
+    np.savez(source / "b.npz", **arrays | {"val_labels": np.array([["x"], ["y"]])})
+    np.savez(source / "c.npz", **arrays | {"val_labels": np.zeros((0, 1)), "val_images": np.zeros((0, 28, 28))})
+    _, report = take(source)
+    assert (report.found, report.accepted, report.rejected, report.scans) == (4, 2, 2, 5)

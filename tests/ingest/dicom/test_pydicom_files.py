@@ -93,8 +93,8 @@ def take_alone(path: Path, keys: Keys) -> tuple[list, str]:
     file = File(str(path), "root", path.name, status.st_size, status.st_mtime_ns, "f0")
     try:
         kind = discover.sniff(file)
-        if kind == discover.ARCHIVE:
-            return [], "archive"
+        if kind == discover.ARCHIVE:  # whose members are read, or which is ignored
+            raise Ignore("archive")
         assert kind == "dicom"
         dicom = readers.reader("dicom")
         header = dicom.probe(file)
@@ -153,7 +153,7 @@ def as_stated(name: str, frames: list[int]) -> dict[int, np.ndarray]:
 
 def test_all_of_them_in_one_run(tmp_path, workspace) -> None:
     """Damaged, foreign and repeated files beside each other: each one has a verdict, and none stops the run."""
-    report = ingest([BUNDLED, PACKAGE], tmp_path / "cohort", workspace=workspace, jobs=1)
+    report = ingest([BUNDLED, PACKAGE], tmp_path / "cohort", workspace=workspace, jobs=0)
     files = Cohort.open(tmp_path / "cohort").files()
     assert len(files) == report.found == report.accepted + report.rejected + report.ignored
     assert (files.query("status != 'accepted'")["code"] != "").all() and (files["code"] != "").sum() < len(files)

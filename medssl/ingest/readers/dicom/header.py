@@ -12,6 +12,7 @@ from sys import intern
 from typing import Any, BinaryIO
 
 from medssl.ingest.opening import open_file
+from medssl.ingest.privacy.about import NOBODY, About, about
 from medssl.ingest.readers.dicom.attributes import number, numbers, seconds, short, text, values_of, wanted
 from medssl.ingest.readers.dicom.kinds import check_kind, check_size, check_syntax, is_multiframe
 from medssl.ingest.records import File, Ignore, Reject
@@ -44,6 +45,7 @@ class Header:
         frame, frames: which of the file's frames, of how many; tiles: of a mosaic, a side, else 0 (`frame` is a tile).
         own: the frames have functional groups, so that their geometry is meant (and a film's is not).
         container: frames of different containers never belong to one volume; empty for single-frame files.
+        about: the person and the day.
     """
 
     sop: str
@@ -84,6 +86,7 @@ class Header:
     tiles: int = 0
     own: bool = False
     container: str = ""
+    about: About = NOBODY
 
     @property
     def is_located(self) -> bool:
@@ -246,6 +249,7 @@ def _header(values: dict[str, Any], offset: int) -> Header:
         time=seconds(text(values.get("AcquisitionTime"))),
         offset=offset,
         frames=max(1, frames),
+        about=about(values),
     )
 
 

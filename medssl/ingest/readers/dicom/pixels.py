@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from medssl.ingest.records import File, Job, Reject, Scan
 from medssl.ingest.reorient import as_stored, spacing_of, turned_shape
 
 TILTED = 0.5  # degrees
+PIECE = 32  # images that are worth another process
 OVERLAP = 0.05  # of the step by which the thickness may differ from it
 
 
@@ -65,6 +67,34 @@ def read(job: Job) -> Scan:
     scan.kind = "image" if scan.array.ndim == 2 else "colour"
     scan.spacing, scan.affine = first.spacing, affine
     return scan
+
+
+def pieces(job: Job) -> list[tuple[Job, int]]:
+    """Jobs for `decode` with some images each, and the index of the first; none where that is not worth it."""
+    payload: Payload = job.payload
+    headers = payload.headers
+    if len(headers) < 2 * PIECE or any(_is_direct(h) or h.tiles or h.table for h in headers):
+        return []
+    out = []
+    for start in range(0, len(headers), PIECE):
+        places = payload.places[start : start + PIECE]
+        files = [job.files[place] for place in dict.fromkeys(places)]
+        index = {place: i for i, place in enumerate(dict.fromkeys(places))}
+        part = Payload(payload.kind, headers[start : start + PIECE], [index[place] for place in places])
+        out.append((replace(job, files=files, payload=part), start))
+    return out
+
+
+def decode(job: Job) -> np.ndarray:
+    """Stored values (images, rows, columns), or with colours last, as `read` takes them up where they lie in a file.
+
+    Raises:
+        Reject: as `read` does, and where the images are not all alike.
+    """
+    images = {k: stored for k, stored, _ in _images(job.files, job.payload)}
+    if len({(stored.shape, stored.dtype) for stored in images.values()}) > 1:
+        raise Reject("mixed_series")
+    return np.stack([images[k] for k in sorted(images)])
 
 
 def _assemble(
@@ -115,6 +145,10 @@ def _doubts(first: Header, hounsfield: bool) -> list[str]:
 
 def _images(files: list[File], payload: Payload) -> Iterator[tuple[int, np.ndarray, Table | None]]:
     """(index of the header, stored values, Modality LUT or None), file after file."""
+    if payload.decoded:
+        stacks = (np.load(path, allow_pickle=False) for path in payload.decoded)
+        yield from ((k, stored, None) for k, stored in enumerate(chain.from_iterable(stacks)))
+        return
     members: dict[int, list[int]] = {}
     for k, place in enumerate(payload.places):
         members.setdefault(place, []).append(k)
