@@ -1,11 +1,18 @@
 """User errors: what went wrong, where, and what to do about it.
 
 The command line prints these without a traceback; `UserError` ends with exit code 2, any other with 1.
-No message may carry anything that identifies a patient: name files by their keyed id, or by a path only through
-`where`, which the command line shows on an interactive terminal alone.
+No message may carry anything that identifies a patient. A path of scans or of their labels may do so: it goes into
+`where`, as a `SourcePath`, which the command line shows on an interactive terminal alone.
 """
 
 from __future__ import annotations
+
+
+class SourcePath(str):
+    """A path below a source, or of a label table: folders and files there are named after patients.
+
+    Paths of workspaces, cohorts and configs are plain text: their users named them.
+    """
 
 
 class MedsslError(Exception):
@@ -13,7 +20,7 @@ class MedsslError(Exception):
 
     Args:
         what: the problem, one sentence.
-        where: the file, key or option that it is about.
+        where: the file, key or option that it is about; `str` of the error leaves out a `SourcePath`.
         fix: what the user can do now.
     """
 
@@ -24,7 +31,11 @@ class MedsslError(Exception):
         super().__init__(self.__str__())
 
     def __str__(self) -> str:
-        text = f"{self.where}: {self.what}" if self.where else self.what
+        return self.text("a file or folder of the source" if isinstance(self.where, SourcePath) else self.where)
+
+    def text(self, where: str) -> str:
+        """The whole message, with its place written so."""
+        text = f"{where}: {self.what}" if where else self.what
         return f"{text}\n  To do: {self.fix}" if self.fix else text
 
     def __reduce__(self):  # errors cross process borders (joblib), so they must survive pickling

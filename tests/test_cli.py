@@ -61,12 +61,23 @@ def test_ingest_label_and_pretrain_speak_json(medssl, scans, tmp_path):
     assert again["checkpoint"] == first["checkpoint"]
 
 
+def test_export_speaks_json_and_goes_on(medssl, scans, tmp_path):
+    place, cohort, out = tmp_path / "ws", tmp_path / "ws" / "cohorts" / "c", tmp_path / "out"
+    medssl("ingest", scans, "--cohort", cohort, "--workspace", place)
+    for written in (24, 0):
+        done = medssl("export", cohort, out, "--format", "nifti", "--json")
+        assert done.exit_code == 0, done.output
+        answer = json.loads(done.stdout)
+        assert (answer["scans"], answer["written"], answer["kept"]) == (24, written, 24 - written)
+    assert len(list(out.glob("*.png"))) == 24 and Path(answer["index"]).is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["ingest", "{tmp}/nowhere", "--cohort", "{tmp}/c"], "nowhere"),
+        (["ingest", "{tmp}/nowhere", "--cohort", "{tmp}/c"], "the source does not exist"),
         (["ingest", "{tmp}/empty", "--cohort", "{tmp}/c"], "no files"),
-        (["ingest", "{scans}", "--cohort", "{tmp}/c", "--labels", "nolabels.csv"], "nolabels.csv"),
+        (["ingest", "{scans}", "--cohort", "{tmp}/c", "--labels", "nolabels.csv"], "label file does not exist"),
         (["ingest", "{scans}", "--cohort", "{tmp}/c", "--labels", "labels.csv", "--target", "lable"], "label"),
         (["ingest", "{scans}", "--cohort", "{tmp}/c", "--labels", "labels.csv", "--scan-column", "label"], "row"),
         (["run", "nothing"], "no such config"),
@@ -94,3 +105,55 @@ def test_tasks_are_listed_with_their_papers(medssl):
     rows = json.loads(medssl("tasks", "--json").stdout)
     assert {"rotation", "inpainting", "simclr"} <= {row["name"] for row in rows}
     assert all(row["paper"] and row["line"] for row in rows)
+
+
+def piped(*arguments):
+    return subprocess.run([sys.executable, "-m", "medssl.cli", *map(str, arguments)], capture_output=True, text=True)
+
+
+def on_terminal(*arguments):
+    """The same command with a terminal as standard output and error; its text."""
+    import os
+    import pty
+
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen([sys.executable, "-m", "medssl.cli", *map(str, arguments)], stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    text = b""
+    while True:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:  # how Linux says that the other end is closed
+            break
+        if not piece:
+            break
+        text += piece
+    child.wait()
+    os.close(ours)
+    return text.decode()
+
+
+def test_paths_of_a_source_are_shown_on_a_terminal_and_by_keyed_ids_in_a_pipe(scans, tmp_path):
+    (scans / "DOE^JANE.png").write_bytes(b"\x89PNG\r\n\x1a\nno picture")
+    arguments = ("ingest", scans, "--cohort", tmp_path / "c", "--workspace", tmp_path / "ws")
+    assert "DOE^JANE.png" in on_terminal(*arguments)
+    done = piped(*arguments)
+    assert done.returncode == 0 and "DOE" not in done.stdout + done.stderr
+    key = next(line.split()[-1] for line in done.stdout.splitlines() if "rejected (unreadable)" in line)
+    answer = json.loads(piped(*arguments, "--json").stdout)
+    assert answer["rejected_files"] == [{"file": key, "code": "unreadable"}]
+
+    missing = ("ingest", tmp_path / "DOE^JANE", "--cohort", tmp_path / "c", "--workspace", tmp_path / "ws")
+    assert "DOE^JANE" in on_terminal(*missing)
+    done = piped(*missing)
+    assert done.returncode == 2 and "DOE" not in done.stderr and "Error: d" in done.stderr
+
+
+def test_an_unexpected_error_says_its_type_and_line_in_a_pipe_and_nothing_else(medssl, scans, tmp_path, monkeypatch):
+    def fails(*args, **kwargs):
+        raise ValueError("DOE^JANE")
+
+    monkeypatch.setattr(sys.modules["medssl.cli.cohorts"], "Workspace", fails)
+    done = medssl("ingest", scans, "--cohort", tmp_path / "c", "--workspace", tmp_path / "ws")
+    assert done.exit_code == 1 and "unexpected ValueError in medssl/cli/cohorts.py:" in done.output
+    assert "DOE" not in done.output and "Traceback" not in done.output

@@ -1,6 +1,6 @@
 import pickle
 
-from medssl.errors import MedsslError, UserError, nearest, unknown
+from medssl.errors import MedsslError, SourcePath, UserError, nearest, unknown
 
 
 def test_message_says_what_where_and_what_to_do():
@@ -17,3 +17,9 @@ def test_errors_survive_a_process_border():
 def test_nearest():
     assert nearest("budgts", ["budgets", "draws"]) == "budgets" and nearest("zzz", ["budgets"]) == ""
     assert "Did you mean 'draws'" in str(unknown("key", "draw", ["draws"]))
+
+
+def test_the_text_of_an_error_leaves_out_a_path_of_a_source():
+    error = pickle.loads(pickle.dumps(UserError("bad", SourcePath("/scans/DOE^JANE"), "mend it")))
+    assert str(error) == "a file or folder of the source: bad\n  To do: mend it"
+    assert error.text(error.where).startswith("/scans/DOE^JANE: bad")

@@ -6,13 +6,14 @@ import functools
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from medssl.errors import MedsslError
+from medssl.errors import MedsslError, SourcePath
 from medssl.progress import console, say
 
 app = typer.Typer(
@@ -51,16 +52,45 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             function(*args, **kwargs)
         except MedsslError as error:
-            console.print(f"Error: {error}", markup=False, soft_wrap=True)
+            message = error.text(_shown(error.where, kwargs.get("workspace")))
+            console.print(f"Error: {message}", markup=False, soft_wrap=True)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             say("Interrupted. What was done is kept: run the same command again to go on.")
             raise typer.Exit(130) from None
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except typer.Exit:
+            raise
+        except Exception as error:
+            if sys.stderr.isatty():
+                raise
+            console.print(_unexpected(error, kwargs.get("workspace")), markup=False, soft_wrap=True)
+            raise typer.Exit(1) from None
 
     return app.command(name)(guarded)
 
 
 def answer(value: Any, as_json: bool, text: str) -> None:
     print(json.dumps(value) if as_json else text)
+
+
+def _shown(where: str, workspace: Path | None) -> str:
+    """A place as it may be printed: what may name a patient is shown on a terminal, and by its keyed id in a pipe."""
+    if not isinstance(where, SourcePath) or sys.stderr.isatty():
+        return where
+    from medssl.ingest.identity import Keys
+    from medssl.workspace import Workspace
+
+    return Keys(Workspace(workspace)).place(where)
+
+
+def _unexpected(error: Exception, workspace: Path | None) -> str:
+    """For a pipe or a log: what happened and in which line of medssl. A message may quote a file."""
+    package = Path(__file__).parents[1]
+    places = [(Path(f.f_code.co_filename), line) for f, line in traceback.walk_tb(error.__traceback__)]
+    lines = [f"{file.relative_to(package)}:{line}" for file, line in places if file.is_relative_to(package)]
+    text = f"Error: unexpected {type(error).__name__} in medssl/{lines[-1] if lines else '?'}"
+    if isinstance(error, OSError) and isinstance(error.filename, str):
+        text += f" about {_shown(SourcePath(error.filename), workspace)} ({error.strerror})"
+    return f"{text}\n  To do: Run the same command on a terminal, without a pipe, to see all of it."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -42,7 +43,7 @@ def ingest(
 
     columns = label_columns(labels, scan_column, patient_column, group_column, target) if labels else None
     report = run_ingest(sources, cohort, workspace=Workspace(workspace), labels=columns, jobs=jobs, strict=strict)
-    answer(report.as_json(), as_json, "\n".join(report.lines()))
+    answer(report.as_json(), as_json, "\n".join(report.lines(sys.stdout.isatty())))
 
 
 @command
@@ -63,6 +64,26 @@ def label(
     columns = label_columns(labels, scan_column, patient_column, group_column, target)
     counts = add_labels(Cohort.open(cohort), columns, Workspace(workspace))
     answer(counts, as_json, "\n".join(f"{key}: {value}" for key, value in counts.items()))
+
+
+@command
+def export(
+    cohort: Annotated[Path, typer.Argument(help="Folder of a cohort.")],
+    out: Annotated[Path, typer.Argument(help="New or empty folder, or the one of an earlier export that goes on.")],
+    format: Annotated[str, typer.Option(help="nifti: .nii.gz, and PNG or TIFF for images without geometry.")] = "nifti",
+    as_json: JsonOption = False,
+) -> None:
+    """Write the scans of a cohort as NIfTI files, masks beside them, with an index."""
+    from medssl.errors import unknown
+    from medssl.ingest import export_nifti
+
+    if format != "nifti":
+        raise unknown("format", format, ["nifti"], "--format")
+    report = export_nifti(cohort, out)
+    text = "{scans} scans in {folder}: {written} written, {kept} kept, {removed} old files removed".format(**report)
+    if report["not_written"]:
+        text += f"; {report['not_written']} not written (colour of more than 8 bits)"
+    answer(report, as_json, text)
 
 
 def label_columns(file: Path, scan: str | None, patient: str | None, group: str | None, target: list[str] | None):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 
 from medssl.cohort import Cohort, Samples
 from medssl.config import Arm, Experiment, Pretraining, Source
-from medssl.errors import UserError
+from medssl.errors import SourcePath, UserError
 from medssl.experiment.job import ArmInputs, EncoderSource
 from medssl.experiment.plan import Plan
 from medssl.progress import say
@@ -26,9 +27,9 @@ def ensure_cohort(source: Source, workspace: Workspace) -> Cohort:
     path = workspace.cohort(source.name)
     if not is_complete(path):
         folder = find_source(source, workspace)
-        say(f"Cohort '{source.name}' is not there yet: ingesting {source.source}")
+        say(f"Cohort '{source.name}' is not there yet: ingesting its source")
         report = ingest([folder], path, workspace=workspace, labels=source.labels)
-        say("\n".join(report.lines()))
+        say("\n".join(report.lines(sys.stderr.isatty())))
     return Cohort.open(path)
 
 
@@ -43,7 +44,7 @@ def find_source(source: Source, workspace: Workspace) -> Path:
         if place.exists():
             return place
     fix = source.obtain or "Set MEDSSL_DATA to the folder that holds it, or write an absolute path in the config."
-    raise UserError(f"the source of cohort '{source.name}' does not exist", source.source, fix)
+    raise UserError(f"the source of cohort '{source.name}' does not exist", SourcePath(source.source), fix)
 
 
 def pretrain_encoder(name: str, plan: Plan, workspace: Workspace) -> tuple[str, Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -42,7 +43,7 @@ def run(config: Experiment, workspace: Workspace | None = None, processes: int |
 
 def _run(plan: Plan, folder: Path, workspace: Workspace, processes: int | None) -> Results:
     config, cohort = plan.config, plan.cohort
-    write_plan(plan, folder)
+    write_plan(plan, folder, workspace)
     say(_summary(plan))
     used = {arm.pretrain for arm in config.arms.values() if arm.pretrain}
     pretrained = {name: pretrain_encoder(name, plan, workspace) for name in config.pretraining if name in used}
@@ -60,7 +61,7 @@ def _run(plan: Plan, folder: Path, workspace: Workspace, processes: int | None) 
     return Results.open(folder)
 
 
-def write_plan(plan: Plan, folder: Path) -> None:
+def write_plan(plan: Plan, folder: Path, workspace: Workspace) -> None:
     """Config, split and budgets of an experiment, before anything is computed, for people and for `Results`."""
     config = plan.config
     plan.split.save(folder / "split.json")
@@ -78,7 +79,16 @@ def write_plan(plan: Plan, folder: Path) -> None:
         "cohort_folder": os.path.relpath(plan.cohort.path, folder),
     }
     write_json(folder / "facts.json", facts)
-    write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    write_text(folder / "config.yaml", yaml.safe_dump(_without_paths(config, workspace), sort_keys=False))
+
+
+def _without_paths(config: Experiment, workspace: Workspace) -> dict[str, Any]:
+    """The config as it is kept: where scans and labels lie may name a patient, so that is kept by a keyed id."""
+    raw = config.model_dump(mode="json")
+    for holder, name in ((raw["cohort"], "source"), (raw["cohort"]["labels"] or {}, "file")):
+        if name in holder:
+            holder[name] = "d" + workspace.pseudonym("place", holder[name])
+    return raw
 
 
 def _sizes(plan: Plan) -> dict[str, int]:

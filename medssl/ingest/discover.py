@@ -7,12 +7,12 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from medssl.errors import UserError
-from medssl.ingest import archives, readers
+from medssl.errors import SourcePath, UserError
+from medssl.ingest import archives, bids, readers
 from medssl.ingest.archives import Member
 from medssl.ingest.identity import Keys
 from medssl.ingest.opening import open_file
-from medssl.ingest.records import File, Ignore, Reject
+from medssl.ingest.records import File, Ignore, Probe, Reject
 
 HEAD = 400  # bytes: a NIfTI-1 header has 348, a DICOM preamble 132
 SCAN_ENDINGS = (".dcm", ".dicom", ".ima", ".nii", ".nii.gz", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npz")
@@ -30,13 +30,13 @@ def find_files(sources: list[Path], keys: Keys) -> list[File]:
     files: dict[str, File] = {}
     for source in sources:
         if not source.exists():
-            raise UserError("the source does not exist", str(source), "Check the path, or set MEDSSL_DATA.")
+            raise UserError("the source does not exist", SourcePath(source), "Check the path, or set MEDSSL_DATA.")
         for path, name, status in _walk(source):
             file = File(path, source.name, name, status.st_size, status.st_mtime_ns, keys.file(source.name, name))
             if file.id in files and files[file.id].path != path:
                 raise UserError(
                     "two sources have the same folder name and hold files of the same name",
-                    str(source),
+                    SourcePath(source),
                     "Ingest the folder that holds them both.",
                 )
             files[file.id] = file
@@ -69,7 +69,7 @@ def _walk(source: Path) -> Iterator[tuple[str, str, os.stat_result]]:
         try:
             entries = sorted(os.scandir(folder), key=lambda e: e.name)
         except OSError as error:
-            raise UserError(f"a folder of the source cannot be read ({error.strerror})", folder) from None
+            raise UserError(f"a folder of the source cannot be read ({error.strerror})", SourcePath(folder)) from None
         for entry in entries:
             name = f"{prefix}{entry.name}"
             try:
@@ -82,24 +82,27 @@ def _walk(source: Path) -> Iterator[tuple[str, str, os.stat_result]]:
             yield entry.path, name, status
 
 
-def sniff(file: File) -> str:
-    """The name of the reader that knows this file, or ARCHIVE.
+def sniff(file: File) -> Probe:
+    """Which reader knows this file, or ARCHIVE.
 
     Raises:
         Ignore, Reject: it is no scan, or should be one by its name and is not.
     """
     if any(part.startswith(".") or part.lower() in SYSTEM_FILES for part in file.name.split("/")):
         raise Ignore("hidden")
-    if file.member is None and not Path(file.path).is_file():
-        raise Ignore("unsafe_link")
+    if bids.is_sidecar(file):
+        raise Ignore("bids_sidecar")
+    path = Path(file.path)
+    if file.member is None and not path.is_file() and (path.is_symlink() or path.exists()):
+        raise Ignore("unsafe_link")  # leads nowhere, or to a pipe or device
     if file.size == 0:
         raise Reject("empty_file") if looks_like_scan(file) else Ignore("not_a_scan")
     head, unpacked = _heads(file)
     name = readers.by_content(unpacked, file.name)
     if name is not None:
-        return name
+        return Probe(file, name)
     if archives.is_archive(head, unpacked) and not file.name.lower().endswith(".npz"):
-        return ARCHIVE
+        return Probe(file, ARCHIVE)
     if looks_like_scan(file):
         raise Reject("wrong_content")
     raise Ignore("archive" if head.startswith(CLOSED_ARCHIVES) else "not_a_scan")

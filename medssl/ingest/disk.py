@@ -30,6 +30,9 @@ class SourceFailed(BaseException):
 
 def failed(error: OSError, code: str = "unreadable") -> Reject | SourceFailed:
     """What to raise for an error of the system: the end of the run, or the file's rejection (as without permission)."""
+    if error.errno == errno.ENOENT:  # it was there a moment ago
+        fix = "Is the disk still there? Run the same command again: it goes on."
+        return SourceFailed("a file of the source went away while it was read", fix)
     if error.errno in FAILURES:
         return SourceFailed(_READ.format(error.strerror))
     return Reject(code)

@@ -59,7 +59,11 @@ FINDINGS: dict[str, Finding] = {
     "bad_mosaic": Finding(
         "error", "A Siemens mosaic without its private header: its slices cannot be placed.", _RESEND
     ),
-    "several_pages": Finding("error", "The TIFF holds several pages.", "Save each page as a file of its own."),
+    "several_pages": Finding(
+        "error", "The TIFF holds several pages: whether they are a volume, channels or previews, it does not say.",
+        "Save each page as a file of its own, or the stack as NIfTI with its geometry.",
+    ),
+    "moving_picture": Finding("error", "The PNG is an animation.", "Save each frame as a file of its own."),
     "missing_slices": Finding("error", "Slices are missing inside the series.", _RESEND),
     "uneven_slices": Finding("error", "The distances between the slices of the series differ.", _RESEND),
     "duplicate_slices": Finding("error", "The series holds several slices at the same place.", _RESEND),
@@ -71,6 +75,17 @@ FINDINGS: dict[str, Finding] = {
     "mixed_series": Finding("error", "The images of the series do not belong to one volume.", _RESEND),
     "only_padding": Finding("error", "The scan holds no measured value.", "Leave it out."),
     "bad_dimensions": Finding("error", "The NIfTI has a number of dimensions that is not a scan.", "Save 3-D volumes."),
+    "vector_voxels": Finding(
+        "error", "Each voxel holds several numbers (a deformation field, a tensor), not an intensity.",
+        "Save each component as a volume of its own, where it is one.",
+    ),
+    "complex_voxels": Finding(
+        "error", "The voxels are complex numbers.", "Save magnitude and phase as volumes of their own."
+    ),
+    "missing_partner": Finding(
+        "error", "The other half of the pair (.hdr with the header, .img with the voxels) is missing.",
+        "Put both into one folder, under the same name.",
+    ),
     "mask_without_image": Finding(
         "error", "The mask belongs to no scan of the cohort.", "Give mask and scan the same file name."
     ),
@@ -81,7 +96,7 @@ FINDINGS: dict[str, Finding] = {
     ),
     "mask_repeated": Finding(
         "error",
-        "Several masks are there for one scan, so none of them is used (or the one that an earlier source brought).",
+        "Several masks are there for one scan, so none of them is used: each may lack what the others hold.",
         "Keep one, or save all structures in one mask with a label each.",
     ),
     "mask_overlaps": Finding(
@@ -90,6 +105,9 @@ FINDINGS: dict[str, Finding] = {
         "Save segments that do not overlap.",
     ),
     "mask_grid": Finding("error", "The mask does not lie on the grid of its scan.", "Resample the mask onto its scan."),
+    "second_mask": Finding(
+        "error", "The scan has a mask already, and keeps one.", "Leave out the mask that is not meant."
+    ),
     "mask_values": Finding("error", "The mask's values are not whole numbers.", "Save the mask with integer labels."),
     "crashed": Finding("error", "The file crashes the library that decodes it.", "Copy it again from its origin."),
     "timed_out": Finding("error", "Reading the file takes far longer than its size explains.", "Check the file."),
@@ -181,11 +199,44 @@ FINDINGS: dict[str, Finding] = {
         "warning", "The NIfTI does not say how it lies in the patient.", "Check left and right before using positions."
     ),
     "forms_disagree": Finding(
-        "warning", "The NIfTI's two affines (sform, qform) disagree; the sform is used.", "Check its origin."
+        "warning", "The NIfTI's two affines (sform, qform) disagree by over a tenth of a voxel; the sform is used.",
+        "Check its origin.",
     ),
+    "burned_in_tag": Finding(
+        "warning", "The image carries burned-in text, as its header says; it may name the patient.",
+        "Look at it; leave it out, or paint the text over, before anything leaves the house.",
+    ),
+    "burned_in_pixels": Finding(
+        "warning", "The pixels seem to hold lines of text; they may name the patient.",
+        "Look at it; leave it out, or paint the text over, before anything leaves the house.",
+    ),
+    "face_bearing": Finding(
+        "info", "A volume of the head: the patient's face can be made from it, unless it was defaced.",
+        "Deface it before it leaves the house.",
+    ),
+    "face_possible": Finding(
+        "info", "A volume that does not say what part of the body it shows: it may show a face.",
+        "Check it before it leaves the house.",
+    ),
+    "bad_form": Finding(
+        "warning", "A part of the NIfTI's geometry makes no sense and was not used.", "Check its origin."
+    ),
+    "left_right_unknown": Finding(
+        "warning", "The Analyze format does not say which side is left; the first column is taken for the right one.",
+        "Check left and right against the origin before using positions.",
+    ),
+    "odd_spacing": Finding(
+        "warning", "The voxel size is far from what scanners make.", "Check the unit that the file names."
+    ),
+    "further_pictures": Finding(
+        "info", "The photograph holds further pictures (a preview, a depth map); the first one is used.", "Nothing."
+    ),
+    "alpha_left_out": Finding("info", "The transparency of a colour volume was left out.", "Nothing."),
     "reduced_to_8_bit": Finding("info", "A 16-bit colour image was reduced to 8 bits.", "Nothing."),
     # ignored
     "label_table": Finding("info", "The label table.", ""),
+    "bids_sidecar": Finding("info", "BIDS sidecars (JSON, tables of events, gradients).", ""),
+    "bids_derivative": Finding("info", "Images in a folder of derivatives: computed from others.", ""),
     "hidden": Finding("info", "Hidden files and files of the operating system.", ""),
     "not_a_scan": Finding("info", "Files that are no scans (text, tables, documents).", ""),
     "archive": Finding("info", "Archives that are not opened (7z, rar), or single compressed files.", "Unpack them."),

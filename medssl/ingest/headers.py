@@ -103,7 +103,7 @@ def _verdict(ask: Any, file: File) -> Verdict:
 
 
 def _probe(file: File) -> Verdict:
-    name = discover.sniff(file)
+    name = discover.sniff(file).reader
     if name == discover.ARCHIVE:
         return name, None
     reader = readers.reader(name)

@@ -8,9 +8,8 @@ from medssl.workspace import Workspace
 
 GENERIC_IDS = frozenset(  # what de-identifiers and consoles write for everybody
     """
-    0 00 000 0000 00000 000000 0000000 00000000 none null nan na n/a unknown unk anon anonym anonymous anonymized
-    anonymised anonymize noname no_name noid no_id test patient patientid deidentified de-identified removed redacted
-    xxx xxxx x
+    none null nan na unknown unk anon anonym anonymous anonymized anonymised anonymize anonymouspatient
+    anonymizedpatient noname noid test testpatient phantom patient patientid deidentified removed redacted
     """.split()
 )
 
@@ -56,6 +55,19 @@ class Keys:
     def file(self, root: str, name: str) -> str:
         return "f" + self._pseudonym("file", root, name)
 
+    def days(self, patient: str) -> int:
+        """By how much the dates of this patient are shifted: whole weeks, up to ten years either way, never none."""
+        weeks = int(self._pseudonym("shift", patient), 16) % 1040 - 520
+        return 7 * (weeks if weeks < 0 else weeks + 1)
+
+    def digits(self, kind: str, text: str) -> str:
+        """32 hex digits."""
+        return self._pseudonym(kind, text, length=32)
+
+    def place(self, path: str) -> str:
+        """A path as it may stand in logs: of a source, of a label table, of a file that nobody has listed yet."""
+        return "d" + self._pseudonym("place", path)
+
     def scan(self, *parts: str) -> str:
         return "s" + self._pseudonym("scan", *parts)
 
@@ -85,8 +97,9 @@ class Keys:
 
 
 def is_generic(patient_id: str) -> bool:
-    """Empty, or one of the words that de-identifiers write for everybody."""
-    return not patient_id.strip() or patient_id.strip().lower() in GENERIC_IDS
+    """Empty, or one of the words that de-identifiers write for everybody, however they are spaced."""
+    word = re.sub(r"[\W_]+", "", patient_id.lower())
+    return not word or word in GENERIC_IDS or set(word) in ({"0"}, {"x"}, {"9"})
 
 
 def modality(text: str) -> str:
@@ -122,4 +135,5 @@ def folder_pairs(folder: str) -> list[tuple[str, str]]:
 
 def without_ending(name: str) -> str:
     """Without `.nii.gz`, `.dcm`, `.jpg` and the like; a dot before anything longer is part of the name."""
-    return re.sub(r"(\.nii)?\.(gz|nii|dcm|dicom|ima|jpe?g|jpe|png|tiff?|npz|bmp)$", "", name, flags=re.IGNORECASE)
+    endings = r"(\.nii|\.hdr|\.img)?\.(gz|nii|hdr|img|dcm|dicom|ima|jpe?g|jpe|png|tiff?|npz|bmp)$"
+    return re.sub(endings, "", name, flags=re.IGNORECASE)

@@ -7,18 +7,24 @@ source is gone.
 from __future__ import annotations
 
 import csv
+import json
+import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from medssl.cohort import Cohort, catalog
 from medssl.config import LabelColumns
-from medssl.errors import UserError, unknown
+from medssl.errors import SourcePath, UserError, unknown
 from medssl.ingest.identity import Keys, without_ending
+from medssl.ingest.privacy import about
 from medssl.workspace import Workspace
 
 SCAN_KINDS = ("path", "name", "uid", "folder")  # what a scan column may name, the surest first
+PARTICIPANTS = "participants.tsv"
+USUAL_COLUMNS = frozenset("age sex gender handedness species strain group diagnosis".split())
+MAX_WORDS, MAX_LENGTH = 10, 24  # of a column that nobody looked at: different values, and letters of one
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none"})
 
 
@@ -33,6 +39,7 @@ class Table:
     group: str | None
     targets: list[str]
     named_targets: bool
+    left_out: list[str] | None = None  # columns; None: the table was named by the user, who chose
 
 
 def add_labels(cohort: Cohort | str | Path, columns: LabelColumns, workspace: Workspace) -> dict[str, Any]:
@@ -59,29 +66,63 @@ def read_table(columns: LabelColumns, folders: list[Path]) -> Table:
     named = Path(columns.file).expanduser()
     path = next((p for p in (*(folder / named for folder in folders), named) if p.is_file()), None)
     if path is None:
-        raise UserError("the label file does not exist", str(named), "Name it relative to the source, or in full.")
+        raise UserError(
+            "the label file does not exist", SourcePath(named), "Name it relative to the source, or in full."
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (UnicodeDecodeError, OSError):
-        raise UserError("the label file is not readable text (UTF-8)", str(path)) from None
+        raise UserError("the label file is not readable text (UTF-8)", SourcePath(path)) from None
     first = text.partition("\n")[0]
     separator = max(",\t;", key=first.count)
     reader = csv.DictReader(text.splitlines(), delimiter=separator, skipinitialspace=True)
     known = [name.strip() for name in reader.fieldnames or [] if name and name.strip()]
     rows = [{k.strip(): (v or "").strip() for k, v in row.items() if k and isinstance(v, str | None)} for row in reader]
     if not rows:
-        raise UserError("the label file has no rows", str(path), "It needs a line of column names and one line a scan.")
+        raise UserError("the label file has no rows", SourcePath(path), "It needs column names and a line a scan.")
     roles = [(role, getattr(columns, role)) for role in ("scan", "patient", "group")]
     for role, name in [*roles, *(("target", t) for t in columns.targets)]:
         if name is not None and name not in known:
-            raise unknown(f"column ({role})", name, known, str(path))
+            raise unknown(f"column ({role})", name, known, SourcePath(path))
     taken = {name for _, name in roles}
     targets = columns.targets or [name for name in known if name not in taken]
     return Table(path.resolve(), rows, columns.scan, columns.patient, columns.group, targets, bool(columns.targets))
 
 
+def participants(sources: list[Path]) -> Table | None:
+    """`participants.tsv` of a BIDS data set that is the only source, for when no label table was named.
+
+    Nobody looked at its columns, so only those are taken whose values cannot name a patient: usual ones, numbers below
+    1,000, and words that many patients share. Ages over 89 count as 90.
+    """
+    if len(sources) != 1 or not (sources[0] / PARTICIPANTS).is_file() or not any(sources[0].glob("sub-*/")):
+        return None
+    try:
+        table = read_table(LabelColumns(file=PARTICIPANTS, patient="participant_id"), sources)
+    except UserError:  # no table of BIDS, whatever it is called
+        return None
+    columns = {name: [row.get(name, "") for row in table.rows] for name in table.targets}
+    kept = [name for name, values in columns.items() if _is_harmless(name, values)]
+    for name in kept:
+        for row in table.rows if name.lower() == "age" else ():
+            if row.get(name, "").lower() not in MISSING and float(row[name]) > 89:
+                row[name] = "90"
+    return replace(table, targets=kept, named_targets=True, left_out=[name for name in columns if name not in kept])
+
+
 def apply(cohort: Cohort, table: Table, keys: Keys) -> dict[str, Any]:
     """Match rows to scans, and store labels, patients and groups in one transaction."""
+    if table.left_out is None:
+        return _apply(cohort, table, keys)
+    try:
+        counts = _apply(cohort, table, keys)
+    except UserError:  # nobody asked for this table: where its rows fit nothing or disagree, there are no labels
+        counts = {"rows": 0, "table_rows": len(table.rows), "scans": 0, "targets": [], "matched_by": ""}
+    left = f"; {len(table.left_out)} of its columns were left out, --labels takes all" if table.left_out else ""
+    return counts | {"note": f"{PARTICIPANTS} was used, since no label table was named{left}"}
+
+
+def _apply(cohort: Cohort, table: Table, keys: Keys) -> dict[str, Any]:
     with catalog.reading(cohort.path) as db:
         index = _Index(db, keys)
     how, matches = _match(table, index)
@@ -90,6 +131,7 @@ def apply(cohort: Cohort, table: Table, keys: Keys) -> dict[str, Any]:
     values, patients, groups = _collect(table, matches)
     new_patients = _patient_keys(patients, groups, index, keys)
     with catalog.writing(cohort.path) as db:
+        _move_dates(db, new_patients, index, keys)
         catalog.put_labels(db, values)
         db.executemany("UPDATE scans SET grp=? WHERE scan=?", [(keys.group(g), scan) for scan, g in groups.items()])
         db.executemany(
@@ -107,6 +149,14 @@ def apply(cohort: Cohort, table: Table, keys: Keys) -> dict[str, Any]:
         "targets": sorted({target for _, target, _ in values}),
         "matched_by": how,
     }
+
+
+def _move_dates(db: Any, new_patients: dict[str, str], index: _Index, keys: Keys) -> None:
+    """Dates are shifted by patient: who gets another key gets another shift."""
+    for scan, new in new_patients.items():
+        (text,) = db.execute("SELECT attributes FROM scans WHERE scan=?", (scan,)).fetchone()
+        kept = about.moved(json.loads(text or "{}"), keys, index.owner[scan][0], new)
+        db.execute("UPDATE scans SET attributes=? WHERE scan=?", (json.dumps(kept), scan))
 
 
 class _Index:
@@ -144,7 +194,8 @@ def _match(table: Table, index: _Index) -> tuple[str, list[list[str]]]:
         candidates = [(table.scan, index.find_scan)]
     else:
         candidates = [] if table.patient is None else [(table.patient, index.find_patient)]
-        candidates += [(c, index.find_scan) for c in table.rows[0] if c not in (table.patient, table.group)]
+        if table.left_out is None:
+            candidates += [(c, index.find_scan) for c in table.rows[0] if c not in (table.patient, table.group)]
     best: tuple[int, str | None, list[list[str]], int] = (0, None, [], 0)
     for column, find in candidates:
         found = [find(_plain(row.get(column, ""))) for row in table.rows]
@@ -158,17 +209,26 @@ def _match(table: Table, index: _Index) -> tuple[str, list[list[str]]]:
         tried = f"column '{candidates[0][0]}'" if len(candidates) == 1 else f"any of {len(candidates)} columns"
         raise UserError(
             f"none of {len(table.rows)} rows fits any of {len(index.owner)} scans by {tried}",
-            str(table.path),
+            SourcePath(table.path),
             "The scan column holds file names or paths below the source (with or without ending) or folders of series; "
             "a patient column holds PatientIDs. Name the columns with --scan and --patient.",
         )
     if ambiguous:
         raise UserError(
             f"{ambiguous} rows name files that exist in several folders (column '{winner}')",
-            str(table.path),
+            SourcePath(table.path),
             "Write paths below the source instead of bare file names.",
         )
     return winner, matches
+
+
+def _is_harmless(name: str, values: list[str]) -> bool:
+    known = {value for value in values if value.lower() not in MISSING}
+    numbers = all(re.fullmatch(r"-?\d{1,3}(\.\d+)?", value) for value in known)
+    if name.lower() == "age" or numbers:
+        return bool(known) and numbers
+    few = len(known) <= MAX_WORDS and (name.lower() in USUAL_COLUMNS or 2 * len(known) <= len(values))
+    return bool(known) and few and all(len(value) <= MAX_LENGTH for value in known)
 
 
 def _plain(text: str) -> str:
@@ -194,7 +254,7 @@ def _collect(table: Table, matches: list[list[str]]) -> tuple[list, dict[str, st
         names = ", ".join(sorted({name for _, name in conflicts}))
         raise UserError(
             f"{len({scan for scan, _ in conflicts})} scans have rows that disagree about: {names}",
-            str(table.path),
+            SourcePath(table.path),
             "Keep one row a scan, or rows that agree.",
         )
     return [(s, t, v) for (s, t), v in values.items()], owners["patient"], owners["group"]

@@ -1,197 +1,119 @@
-"""Label masks: files in a folder named labels, masks, ..., and DICOM SEG objects, become masks of a scan.
+"""Label masks beside their scans: read, checked against the scan's grid, stored.
 
-`images/case_7.nii.gz` and `labels/case_7.nii.gz` belong together, and so do a DICOM series and a mask that is named
-after its PatientID or its folder; a SEG says which images it was drawn on. A mask must hold whole numbers and lie on
-the grid of its scan. A scan has one mask: of several none is used, since each may lack what the others hold.
+Files in a folder named labels, masks, ..., files named `case_7_mask` beside `case_7`, masks of a BIDS data set and
+DICOM SEG objects become masks of scans; `mask_targets` says of which. A mask must hold whole numbers and lie on its
+scan's grid. A scan has one mask: of several of the same rank none is used, since each may lack what the others hold.
 """
 
 from __future__ import annotations
 
-import json
-import sqlite3
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from medssl.cohort import catalog
 from medssl.cohort.arrays import array_path, remove_array
 from medssl.errors import MedsslError
-from medssl.ingest import findings, readers
+from medssl.ingest import findings, mask_targets, readers
 from medssl.ingest.fates import Fates
-from medssl.ingest.identity import Keys, without_ending
+from medssl.ingest.identity import Keys
+from medssl.ingest.mask_targets import Grid, Target, split
 from medssl.ingest.pool import map_chunks
 from medssl.ingest.readers.dicom import segmentation
 from medssl.ingest.readers.dicom.segmentation import Segmentation
-from medssl.ingest.records import File, Ignore, Job, Probe, Reject
+from medssl.ingest.records import Job, Probe, Reject
 from medssl.ingest.store import smallest_dtype, write
 from medssl.progress import bar
 
-FOLDERS = frozenset({"labels", "label", "masks", "mask", "labelstr", "labelsts", "segmentations", "segmentation"})
-READERS = ("nifti", "image")
-GRID_TOLERANCE_MM = 0.01  # between the corners of mask and scan
-
-
-class Target(NamedTuple):
-    """A scan, and which frames of a SEG are its."""
-
-    scan: str
-    frames: tuple[int, ...] = ()
+__all__ = ["read_all", "split"]
 
 
 class Work(NamedTuple):
-    """One mask to be read: `row` is its scan's grid and `source` the state of both files."""
+    """One mask to be read; `source` names the state of its files and of its scan."""
 
-    probe: Probe
     target: Target
-    row: dict[str, Any]
+    grid: Grid
     source: str
-
-
-def split(probes: list[Probe]) -> tuple[list[Probe], list[Probe]]:
-    """(scans, masks): a mask is a SEG, or lies in a folder of such a name beside, not above, the scans."""
-    drawn = [p for p in probes if isinstance(p.header, Segmentation)]
-    others = [p for p in probes if not isinstance(p.header, Segmentation)]
-    named = [p for p in others if p.reader in READERS and any(f.lower() in FOLDERS for f in _folders(p.file))]
-    if len(named) == len(others):  # a source with nothing but such folders holds scans that are called so
-        return others, drawn
-    ids = {p.file.id for p in named}
-    return [p for p in others if p.file.id not in ids], named + drawn
 
 
 def read_all(probes: list[Probe], plan: list[Job], folder: Path, keys: Keys, fates: Fates, jobs: int) -> None:
     """Store every mask beside its scan, and enter the verdict on its file. What has not changed is not read again.
 
     Args:
-        plan: of this run's scans: a SEG names the images that they are made of.
+        plan: of this run's scans.
     """
     with catalog.reading(folder) as db:
         known = {scan: (file, source) for scan, file, source in db.execute("SELECT scan, file, source FROM masks")}
         if not probes and not known:
             return
-        rows = {
-            scan: {"shape": _grid(kind, shape), "affine": json.loads(affine) if affine else None, "source": source}
-            for scan, kind, shape, affine, source in db.execute("SELECT scan, kind, shape, affine, source FROM scans")
-        }
+        grids = mask_targets.grids(db)
         refused = {key: (source, code) for key, source, code in db.execute("SELECT scan, source, code FROM refused")}
-        targets = _targets(probes, plan, rows, db, keys, fates)
+        chosen = _one_a_scan(mask_targets.targets(probes, plan, grids, db, keys, fates), known, fates)
     kept: set[str] = set()
-    claims = Counter(target.scan for _, target in targets)
     todo: list[Work] = []
-    for probe, target in targets:
-        file, (owner, source) = probe.file, known.get(target.scan, ("", ""))
-        state = f"{keys.source('mask', f'{file.id} {file.size} {file.mtime_ns}')} {rows[target.scan]['source']}"
-        if claims[target.scan] > 1 or (owner not in ("", file.id) and owner not in fates.files):
-            fates.reject([file], "mask_repeated")
-        elif source == state and array_path(folder, target.scan, "mask").is_file():
-            fates.accept([file], target.scan)
+    for target in chosen:
+        state = [f"{file.id} {file.size} {file.mtime_ns}" for file in target.files]
+        work = Work(target, grids[target.scan], f"{keys.source('mask', *state)} {grids[target.scan].source}")
+        same = known.get(target.scan, ("", ""))[1] == work.source
+        if same and array_path(folder, target.scan, "mask").is_file():
+            fates.accept(list(target.files), target.scan)
             kept.add(target.scan)
-        elif refused.get(_refusal(file, target), ("", ""))[0] == state:
-            fates.reject([file], refused[_refusal(file, target)][1])
+        elif refused.get(_refusal(target), ("", ""))[0] == work.source:
+            fates.reject(list(target.files), refused[_refusal(target)][1])
         else:
-            todo.append(Work(probe, target, rows[target.scan], state))
+            todo.append(work)
     with bar("reading masks", len(todo)) as progress:
         for chunk in map_chunks(partial(_read_chunk, str(folder)), todo, 16, jobs, _lost):
             with catalog.writing(folder) as db:
                 for work, code, note in chunk:
+                    files, scan = list(work.target.files), work.target.scan
                     if code:
-                        fates.reject([work.probe.file], code)
-                        catalog.refuse(db, _refusal(work.probe.file, work.target), work.source, code)
+                        fates.reject(files, code)
+                        catalog.refuse(db, _refusal(work.target), work.source, code)
                         continue
-                    finding = findings.row(note) if note else None
-                    catalog.put_mask(db, work.target.scan, work.probe.file.id, work.source, finding)
-                    fates.accept([work.probe.file], work.target.scan)
-                    kept.add(work.target.scan)
+                    catalog.put_mask(db, scan, files[0].id, work.source, findings.row(note) if note else None)
+                    fates.accept(files, scan)
+                    kept.add(scan)
             progress.advance(len(chunk))
     for scan, (owner, state) in known.items():  # masks whose file or scan is no longer what it was
-        if (
-            scan in rows
-            and scan not in kept
-            and (owner in fates.files or not state.endswith(f" {rows[scan]['source']}"))
-        ):
+        if scan in grids and scan not in kept and (owner in fates.files or state.split(" ")[1] != grids[scan].source):
             with catalog.writing(folder) as db:
                 catalog.remove_mask(db, scan)
             remove_array(folder, scan, "mask")
 
 
-def _refusal(file: File, target: Target) -> str:
+def _refusal(target: Target) -> str:
     """Under which a refused mask is remembered."""
-    return f"{file.id} {target.scan}"
+    return f"{target.files[0].id} {target.scan}"
 
 
-def _targets(
-    probes: list[Probe], plan: list[Job], rows: dict[str, dict], db: sqlite3.Connection, keys: Keys, fates: Fates
-) -> list[tuple[Probe, Target]]:
-    """Which scan each mask belongs to; a SEG may be drawn on several stacks of a series. Others are rejected here."""
-    names: dict[str, set[str]] = defaultdict(set)
-    for key, scan in db.execute("SELECT key, scan FROM names"):
-        names[key].add(scan)
-    wanted = {uid for p in probes if isinstance(p.header, Segmentation) for uid in p.header.instances}
-    instances: dict[str, set[str]] = defaultdict(set)
-    for job in plan if wanted else ():
-        for header in job.payload.headers if job.reader == "dicom" else ():
-            if header.sop in wanted:
-                instances[header.sop].add(job.scan)
-    out: list[tuple[Probe, Target]] = []
-    seen: set[str] = set()
-    for probe in probes:
-        try:
-            if isinstance(probe.header, Segmentation):
-                if probe.header.sop in seen:
-                    raise Ignore("repeated_instance")
-                seen.add(probe.header.sop)
-                out += [(probe, target) for target in _drawn_on(probe.header, instances, names, rows, keys)]
-                continue
-            scans = _scans_of(probe.file, names, keys) & rows.keys()
-            if len(scans) != 1:
-                raise Reject("mask_of_several" if scans else "mask_without_image")
-            out.append((probe, Target(scans.pop())))
-        except Ignore as verdict:
-            fates.ignore(probe.file, verdict.code)
-        except Reject as verdict:
-            fates.reject([probe.file], verdict.code)
-    return out
+def _one_a_scan(targets: list[Target], known: dict[str, tuple[str, str]], fates: Fates) -> list[Target]:
+    """The mask of each scan: that of the best rank; none where several have it, and none against an earlier source's.
 
-
-def _drawn_on(
-    header: Segmentation, instances: dict[str, set[str]], names: dict[str, set[str]], rows: dict[str, dict], keys: Keys
-) -> list[Target]:
-    """The scans on whose grids the frames lie, among those made of the images, or at least the series, that it names.
-
-    Raises:
-        Reject: mask_without_image; mask_grid where a frame lies on no grid; mask_of_several where on more than one.
+    Args:
+        known: file and state of the masks that the catalog has, by scan.
     """
-    scans = {scan for uid in header.instances for scan in instances.get(uid, ())} & rows.keys()
-    if not scans:
-        scans = {scan for uid in header.series for scan in names.get(keys.name("uid", uid), ())} & rows.keys()
-    if not scans:
-        raise Reject("mask_without_image")
-    found = {scan: segmentation.frames_on(header, rows[scan]["shape"], rows[scan]["affine"]) for scan in scans}
-    owners = Counter(frame for frames in found.values() for frame in frames)
-    if len(owners) < len(header.frames):
-        raise Reject("mask_grid")
-    if max(owners.values()) > 1:
-        raise Reject("mask_of_several")
-    return [Target(scan, tuple(frames)) for scan, frames in sorted(found.items()) if frames]
-
-
-def _scans_of(file: File, names: dict[str, set[str]], keys: Keys) -> set[str]:
-    """The scans whose name fits, the surest way first: path in a parallel folder, file name, PatientID, folder."""
-    parts = list(PurePosixPath(without_ending(file.name)).parts)
-    stem = parts[-1]
-    place = next(i for i, part in enumerate(parts) if part.lower() in FOLDERS)
-    for beside in ("images", "imagesTr", "imagesTs", "image", "scans", "nifti", "volumes"):
-        path = "/".join([*parts[:place], beside, *parts[place + 1 :]])
-        if found := names.get(keys.name("path", path)):
-            return found
-    for kind in ("name", "patient", "folder"):
-        for text in (stem, stem.removesuffix("_mask"), stem.removesuffix("_seg")):
-            if found := names.get(keys.name(kind, text)):
-                return found
-    return set()
+    claims: dict[str, list[Target]] = defaultdict(list)
+    for target in targets:
+        claims[target.scan].append(target)
+    chosen: list[Target] = []
+    for scan, claim in claims.items():
+        owner = known.get(scan, ("", ""))[0]
+        best = [t for t in claim if t.rank == min(t.rank for t in claim)]
+        foreign = owner != "" and owner not in fates.files
+        code = "second_mask" if foreign else "mask_repeated"
+        wins = len(best) == 1 and not foreign
+        chosen += best if wins else []
+        for target in claim:
+            if target.rank > best[0].rank:
+                fates.reject(list(target.files), "second_mask")
+            elif not wins:
+                fates.reject(list(target.files), code)
+    return chosen
 
 
 def _read_chunk(folder: str, todo: Sequence[Work]) -> list[tuple[Work, str, str]]:
@@ -217,35 +139,22 @@ def _lost(work: Work, code: str) -> list[tuple[Work, str, str]]:
 
 def _read(folder: Path, work: Work) -> str:
     """Store the mask; returns the code of a finding, or nothing."""
-    probe, row, scan = work.probe, work.row, work.target.scan
-    if isinstance(probe.header, Segmentation):
-        labels = segmentation.read(probe.file, probe.header, list(work.target.frames), row["shape"], row["affine"])
-        write(folder, scan, smallest_dtype(labels.reshape(row["shape"]).astype(np.int64)), "mask")
-        return "mask_fractional" if probe.header.kind == "FRACTIONAL" else ""
-    job = Job(probe.reader, scan, [probe.file], "", "", "", "", [], payload=probe.header)
-    mask = readers.reader(probe.reader).read(job)
-    if mask.kind == "colour" or mask.array.shape != row["shape"]:
+    target, grid = work.target, work.grid
+    probe, header = target.probe, target.probe.header
+    if isinstance(header, Segmentation):
+        labels = segmentation.read(probe.file, header, list(target.frames), grid.shape, grid.affine)
+        write(folder, target.scan, smallest_dtype(labels.reshape(grid.shape).astype(np.int64)), "mask")
+        return "mask_fractional" if header.kind == "FRACTIONAL" else ""
+    mask = readers.reader(probe.reader).read(
+        Job(probe.reader, target.scan, [*target.files], "", "", "", "", [], "", header)
+    )
+    if mask.kind in ("colour", "colour_volume") or mask.array.shape != grid.shape:
         raise Reject("mask_grid")
-    if mask.affine is not None and row["affine"] is not None and not _same_grid(mask, np.asarray(row["affine"])):
+    placed = mask.affine is not None and grid.affine is not None
+    if placed and not mask_targets.same_grid(grid.shape, mask.affine, grid):
         raise Reject("mask_grid")
     labels = np.where(mask.padding, 0, mask.array) if mask.padding is not None else mask.array
     if not np.array_equal(labels, np.rint(labels)) or labels.min() < 0:
         raise Reject("mask_values")
-    write(folder, scan, smallest_dtype(labels.astype(np.int64)), "mask")
+    write(folder, target.scan, smallest_dtype(labels.astype(np.int64)), "mask")
     return ""
-
-
-def _grid(kind: str, shape: str) -> tuple[int, ...]:
-    """(z, y, x), or (y, x): what a mask of the scan must be."""
-    return tuple(json.loads(shape))[-3 if kind in ("volume", "colour_volume") else -2 :]
-
-
-def _same_grid(mask: Any, affine: np.ndarray) -> bool:
-    """Whether all corners of the two grids lie within the tolerance of each other."""
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in mask.array.shape[::-1]])).reshape(3, -1)
-    corners = np.vstack([corners, np.ones(corners.shape[1])])
-    return bool(np.abs((mask.affine - affine) @ corners).max() <= GRID_TOLERANCE_MM)
-
-
-def _folders(file: File) -> tuple[str, ...]:
-    return PurePosixPath(file.name).parts[:-1]

@@ -14,6 +14,8 @@ ATTRIBUTES = frozenset(
     """
     time_point echo_time_ms b_value temporal_position trigger_time_ms acquisition frame image_type component
     slice_thickness_mm gantry_tilt_degrees pixel_spacing_from magnification rescale_type forms_apart_mm mosaic
+    study_date age sex recognizable_features
+    bids_suffix
     """.split()
 )
 
@@ -66,7 +68,8 @@ class Job:
 
     Attributes:
         names: (kind, keyed name) pairs by which label tables and masks may call the scan.
-        patient_from: `id` (a patient id in the file), `exam` (empty or generic id) or `file` (none in this format).
+        patient_from: `id` (a patient id in the file, or a BIDS subject in its path), `exam` (empty or generic id) or
+            `file` (none in this format).
         payload: what the reader's `read` needs.
         labels: values that the file itself carries, by target.
         findings: codes that planning noticed.

@@ -14,7 +14,7 @@ from pathlib import Path
 from medssl.cohort import Cohort, catalog
 from medssl.cohort.arrays import remove_unfinished
 from medssl.config import LabelColumns
-from medssl.errors import MedsslError, UserError
+from medssl.errors import MedsslError, SourcePath, UserError
 from medssl.ingest import closing, discover, estimate, findings, masks, pool
 from medssl.ingest import labels as label_tables
 from medssl.ingest.disk import SourceFailed
@@ -55,10 +55,11 @@ def ingest(
     places = [Path(s).expanduser().resolve() for s in ([sources] if isinstance(sources, (str, Path)) else sources)]
     if not places:
         raise UserError("no source was named", "", "Name a folder of scans.")
-    table = None if labels is None else label_tables.read_table(labels, [p if p.is_dir() else p.parent for p in places])
+    folders = [p if p.is_dir() else p.parent for p in places]
+    table = label_tables.participants(places) if labels is None else label_tables.read_table(labels, folders)
     found = discover.find_files(places, keys)
     if not found:
-        where = ", ".join(map(str, places))
+        where = SourcePath(", ".join(map(str, places)))
         raise UserError("the source holds no files", where, "Name a folder of DICOM, NIfTI, PNG, JPEG or TIFF files.")
     estimate.say_files(found)
     jobs = estimate.useful_jobs(found) if jobs is None else jobs
@@ -86,7 +87,7 @@ def ingest(
     if not report.scans:
         why = [f["sentence"] for f in report.findings] or [findings.finding(c).sentence for c in report.ignored_as]
         what = f"none of {report.found} files is a scan ({report.rejected} rejected, {report.ignored} ignored)"
-        raise UserError(what, ", ".join(map(str, places)), f"Most of them: {why[0]}")
+        raise UserError(what, SourcePath(", ".join(map(str, places))), f"Most of them: {why[0]}")
     return report
 
 
@@ -109,7 +110,7 @@ def _read(
             others.append(file)
     image_probes, mask_probes = masks.split(read_headers(others, keys, fates, jobs))
     plan = make_plan(image_probes, keys, fates)
-    read_scans(plan, folder, fates, jobs)
+    read_scans(plan, folder, keys, fates, jobs)
     masks.read_all(mask_probes, plan, folder, keys, fates, jobs)
 
 

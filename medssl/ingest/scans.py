@@ -15,9 +15,11 @@ from typing import Any
 from medssl.cohort import catalog
 from medssl.errors import MedsslError
 from medssl.ingest import closing, estimate, findings, readers
+from medssl.ingest.ahead import decode_ahead, forget
 from medssl.ingest.fates import Fates
 from medssl.ingest.identity import Keys
 from medssl.ingest.pool import map_chunks
+from medssl.ingest.privacy import about, flags
 from medssl.ingest.records import Job, Probe, Reject
 from medssl.ingest.store import store
 from medssl.progress import bar
@@ -46,7 +48,7 @@ def make_plan(probes: list[Probe], keys: Keys, fates: Fates) -> list[Job]:
     return jobs
 
 
-def read_scans(plan: list[Job], folder: Path, fates: Fates, jobs: int) -> None:
+def read_scans(plan: list[Job], folder: Path, keys: Keys, fates: Fates, jobs: int) -> None:
     """Read and commit what is not known yet, and enter the verdict on all files of the plan.
 
     Raises:
@@ -67,6 +69,7 @@ def read_scans(plan: list[Job], folder: Path, fates: Fates, jobs: int) -> None:
         else:
             todo.append(job)
     estimate.say_scans(todo, folder, jobs)
+    decode_ahead(todo, folder, jobs)
     by_scan = {job.scan: job for job in todo}
     files = max(1, sum(len(job.files) for job in todo))
     size = max(1, min(256, len(todo) // 16, 1 + FILES_A_CHUNK * len(todo) // files))
@@ -81,6 +84,7 @@ def read_scans(plan: list[Job], folder: Path, fates: Fates, jobs: int) -> None:
                         catalog.refuse(db, scan, job.source, codes[0])
                         continue
                     if scan in owners and row["patient_from"] != "id":  # a label table knows the patient better
+                        row["attributes"] = about.moved(row["attributes"], keys, row["patient"], owners[scan][0])
                         row["patient"], row["grp"], row["patient_from"] = *owners[scan], "labels"
                     rows = [findings.row(code) for code in dict.fromkeys(job.findings + codes)]
                     catalog.put_scan(db, row, job.names, rows, job.labels)
@@ -95,7 +99,7 @@ def _read_chunk(folder: str, jobs: Sequence[Job]) -> list[Result]:
     for job in jobs:
         try:
             scan = readers.reader(job.reader).read(job)
-            out.append((job.scan, store(Path(folder), job, scan), scan.findings))
+            out.append((job.scan, store(Path(folder), job, scan), scan.findings + flags.of_scan(scan)))
         except Reject as verdict:
             out.append((job.scan, None, [verdict.code]))
         except MedsslError:  # the cohort cannot be written: no fault of the file
@@ -104,6 +108,7 @@ def _read_chunk(folder: str, jobs: Sequence[Job]) -> list[Result]:
             out.append((job.scan, None, ["out_of_memory"]))
         except Exception:  # whatever a decoder stumbles over in a damaged file
             out.append((job.scan, None, ["unreadable"]))
+        forget(job)
     return out
 
 

@@ -40,12 +40,16 @@ def image(pixels: np.ndarray, **attributes: Any) -> Dataset:
 
 
 def series(volume: np.ndarray, affine: np.ndarray, **attributes: Any) -> list[Dataset]:
-    """One object a slice of a volume (k, j, i) whose index (i, j, k) maps to RAS+ mm by `affine`."""
+    """One object a slice of a volume (k, j, i) whose index (i, j, k) maps to RAS+ mm by `affine`.
+
+    Of an attribute, a list has one value a slice; a tuple is one value of several parts.
+    """
     lps = LPS @ affine
     columns, rows = np.linalg.norm(lps[:3, 0]), np.linalg.norm(lps[:3, 1])
     out = []
     for k, pixels in enumerate(volume):
         own = {name: value[k] if isinstance(value, list) else value for name, value in attributes.items()}
+        own = {name: list(value) if isinstance(value, tuple) else value for name, value in own.items()}
         out.append(
             image(
                 pixels,
@@ -137,3 +141,77 @@ def _item(**attributes: Any) -> Dataset:
     for name, value in attributes.items():
         setattr(ds, name, value)
     return ds
+
+
+def enhanced(slices: list[Dataset], **attributes: Any) -> Dataset:
+    """An enhanced object whose frames are these single-frame objects, with functional groups of a frame each."""
+    first = slices[0]
+    ds = image(first.pixel_array, Modality=first.Modality, SeriesInstanceUID="1.2.3.4.77")
+    ct = first.Modality == "CT"
+    ds.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2.1" if ct else "1.2.840.10008.5.1.4.1.1.4.1"
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    ds.PixelData = b"".join(s.PixelData for s in slices)
+    ds.NumberOfFrames = len(slices)
+    ds.SharedFunctionalGroupsSequence = [
+        _item(PixelMeasuresSequence=[_item(PixelSpacing=first.PixelSpacing, SliceThickness=3)])
+    ]
+    ds.PerFrameFunctionalGroupsSequence = []
+    for s in slices:
+        group = _item(
+            PlanePositionSequence=[_item(ImagePositionPatient=s.ImagePositionPatient)],
+            PlaneOrientationSequence=[_item(ImageOrientationPatient=s.ImageOrientationPatient)],
+        )
+        if "RescaleSlope" in s:
+            rescale = _item(RescaleSlope=s.RescaleSlope, RescaleIntercept=s.RescaleIntercept, RescaleType="HU")
+            group.PixelValueTransformationSequence = [rescale]
+        if "EchoTime" in s:
+            group.MREchoSequence = [_item(EffectiveEchoTime=float(s.EchoTime))]
+        if "TemporalPositionIdentifier" in s:
+            group.FrameContentSequence = [_item(TemporalPositionIndex=int(s.TemporalPositionIdentifier))]
+        ds.PerFrameFunctionalGroupsSequence.append(group)
+    for name, value in attributes.items():
+        setattr(ds, name, value)
+    return ds
+
+
+def mosaic(volume: np.ndarray, affine: np.ndarray, **attributes: Any) -> Dataset:
+    """A Siemens mosaic of a volume (k, j, i) with the private (CSA) header that says how many tiles there are."""
+    lps = LPS @ affine
+    count, rows, columns = volume.shape
+    side = int(np.ceil(np.sqrt(count)))
+    sheet = np.zeros((side * rows, side * columns), volume.dtype)
+    for k, pixels in enumerate(volume):
+        top, left = k // side * rows, k % side * columns
+        sheet[top : top + rows, left : left + columns] = pixels
+    steps = np.linalg.norm(lps[:3, :3], axis=0)
+    i, j, k = (lps[:3, a] / steps[a] for a in range(3))
+    corner = lps[:3, 3] - i * steps[0] * (side - 1) * columns / 2 - j * steps[1] * (side - 1) * rows / 2
+    ds = image(
+        sheet,
+        ImagePositionPatient=[float(v) for v in corner],
+        ImageOrientationPatient=[float(v) for v in (*i, *j)],
+        PixelSpacing=[float(steps[1]), float(steps[0])],
+        SpacingBetweenSlices=float(steps[2]),
+        SliceThickness=float(steps[2]),
+        ImageType=["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"],
+        **attributes,
+    )
+    block = ds.private_block(0x0029, "SIEMENS CSA HEADER", create=True)
+    block.add_new(
+        0x10, "OB", _csa({"NumberOfImagesInMosaic": [str(count)], "SliceNormalVector": [f"{v:.8f}" for v in k]})
+    )
+    return ds
+
+
+def _csa(tags: dict[str, list[str]]) -> bytes:
+    """A CSA2 header as nibabel reads it (`nibabel.nicom.csareader`)."""
+    out = b"SV10\4\3\2\1" + np.array([len(tags), 77], "<u4").tobytes()
+    for name, values in tags.items():
+        out += name.encode().ljust(64, b"\0") + np.array([len(values)], "<i4").tobytes()
+        out += b"US\0\0" if name.startswith("Number") else b"FD\0\0"
+        out += np.array([0, len(values), 77], "<i4").tobytes()
+        for value in values:
+            data = value.encode() + b"\0"
+            out += np.array([len(data), len(data), 77, len(data)], "<i4").tobytes()
+            out += data.ljust(-(-len(data) // 4) * 4, b"\0")
+    return out + b"\0" * (-len(out) % 2)

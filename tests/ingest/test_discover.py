@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import re
+import shutil
 from pathlib import Path
 
+import dicoms
 import pytest
 from test_runs import pictures
 
 from medssl.cohort import Cohort
-from medssl.errors import MedsslError
-from medssl.ingest import discover, disk, ingest
+from medssl.errors import MedsslError, UserError
+from medssl.ingest import discover, disk, estimate, ingest
 from medssl.ingest.opening import open_file
 from medssl.ingest.records import File, Reject
 
@@ -58,3 +61,40 @@ def test_a_disk_that_fails_ends_the_run_with_the_reason_and_a_rerun_goes_on(tmp_
     assert 0 < len(Cohort.open(tmp_path / "cohort")) < 30
     report = ingest([tmp_path / "source"], tmp_path / "cohort", workspace=workspace)
     assert (report.accepted, report.rejected) == (30, 0)
+
+
+def test_a_source_that_goes_away_ends_the_run_and_takes_no_scan_with_it(tmp_path, workspace, monkeypatch) -> None:
+    pictures(tmp_path / "source", 3)
+    ingest([tmp_path / "source"], tmp_path / "cohort", workspace=workspace, jobs=0)
+    find = discover.find_files
+
+    def then_unmount(places, keys):
+        found = find(places, keys)
+        (tmp_path / "source").rename(tmp_path / "elsewhere")
+        return found
+
+    monkeypatch.setattr(discover, "find_files", then_unmount)
+    with pytest.raises(MedsslError, match="went away"):
+        ingest([tmp_path / "source"], tmp_path / "cohort", workspace=workspace, jobs=1)
+    assert len(Cohort.open(tmp_path / "cohort")) == 3
+
+
+def test_a_disk_that_is_too_small_is_said_before_anything_is_read(tmp_path, workspace, monkeypatch, capsys) -> None:
+    source = tmp_path / "source"
+    dicoms.save(dicoms.series(dicoms.volume((8, 200, 300)), dicoms.AXIAL), source)
+    usage = shutil.disk_usage(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(estimate.shutil, "disk_usage", lambda place: usage._replace(free=64 << 20))
+        with pytest.raises(UserError, match="the disk has 67 MB free, and the cohort needs about 960 kB more"):
+            ingest([source], tmp_path / "cohort", workspace=workspace, jobs=0)
+    assert not list((tmp_path / "cohort").glob("arrays/*/*"))
+    assert ingest([source], tmp_path / "cohort", workspace=workspace, jobs=0).scans == 1
+    said = capsys.readouterr().err
+    assert "8 files, 9" in said and "1 scans to read: less than a minute, about 960 kB" in said
+
+
+def test_estimates_of_real_scans_are_near(shared_data, tmp_path, workspace, capsys) -> None:
+    ingest([shared_data / "siim_ct_dicom"], tmp_path / "cohort", workspace=workspace, jobs=0)
+    took = sum(p.stat().st_size for p in (tmp_path / "cohort" / "arrays").rglob("*.npy") if "padding" not in p.name)
+    said = float(re.search(r"about (\d+) MB", capsys.readouterr().err)[1]) * 1e6
+    assert said == pytest.approx(took, rel=0.15)

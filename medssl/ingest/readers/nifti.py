@@ -1,139 +1,171 @@
-"""NIfTI-1 and NIfTI-2, gzipped or not: a volume each, or one a time point of a 4-D file."""
+"""NIfTI-1, NIfTI-2 and Analyze 7.5, gzipped or not, one file or a pair: a volume each, or one a time point if 4-D."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import zlib
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from io import BufferedIOBase
 
 import numpy as np
 
+from medssl.ingest import bids
 from medssl.ingest.identity import Keys
 from medssl.ingest.opening import open_unzipped
-from medssl.ingest.readers.image import one_file_job
-from medssl.ingest.records import File, Job, Plan, Probe, Reject, Scan
+from medssl.ingest.readers.image import companions, finite, one_file_job
+from medssl.ingest.readers.nifti_header import Header, check_size, is_analyze, is_nifti, read_header
+from medssl.ingest.records import File, Ignore, Job, Plan, Probe, Reject, Scan
 from medssl.ingest.reorient import spacing_of, to_ras
 
-MAX_VOXELS = 4_000_000_000
-UNITS_MM = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
-
-
-@dataclass(slots=True)
-class Header:
-    """Of one file, and which of its time points a job means (-1: it is 3-D)."""
-
-    shape: tuple[int, ...]
-    point: int = -1
+BLOCK = 1 << 22  # bytes that are read at once
+MAX_REST = 16  # blocks behind the voxels that are unpacked to reach the check sum
+VOXELS, SINGLE_FILES = (".img", ".img.gz"), (".nii", ".nii.gz")
 
 
 def sniff(head: bytes, name: str) -> bool:
-    return head[344:348] in (b"n+1\0", b"ni1\0") or head[4:12] == b"n+2\0\r\n\x1a\n"
+    """By magic; the `.img` of a pair has none and goes by its name."""
+    low = name.lower()
+    return is_nifti(head) or low.endswith(VOXELS) or (is_analyze(head) and not low.endswith(SINGLE_FILES))
 
 
-def probe(file: File) -> Header:
-    """Shape of the file.
+def probe(file: File) -> Header | None:
+    """The header; None for the `.img` of a pair.
 
     Raises:
-        Reject: unreadable, not 3-D or 4-D, or larger than can be real.
+        Ignore: an image in a BIDS folder of derivatives.
+        Reject: unreadable, no scan, or larger than it can be.
     """
-    image = _open(file)
-    shape = tuple(int(n) for n in image.shape)
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    if len(shape) == 2:
-        shape = (*shape, 1)
-    if len(shape) not in (3, 4) or min(shape) < 1:
-        raise Reject("bad_dimensions")
-    if int(np.prod(shape)) > MAX_VOXELS:
-        raise Reject("too_large")
-    return Header(shape)
+    if bids.is_derived_image(file):
+        raise Ignore("bids_derivative")
+    try:
+        with open_unzipped(file) as stream:
+            head = stream.read(540)
+    except (OSError, EOFError, zlib.error):
+        raise Reject("unreadable") from None
+    if file.name.lower().endswith(VOXELS) and not is_nifti(head):
+        return None
+    header = read_header(head)
+    if not header.paired:
+        check_size(file, header)
+    return header
 
 
 def plan(probes: list[Probe], keys: Keys) -> Plan:
-    jobs = []
-    for item in probes:
-        shape = item.header.shape
-        points = range(shape[3]) if len(shape) == 4 else [-1]
-        for point in points:
+    out = Plan()
+    whole, out.rejected = join_pairs(probes)
+    whole, paddings = companions(whole)
+    for item in whole:
+        header: Header = replace(item.header, padding=paddings.get(item.file.id))
+        for point in range(header.shape[3]) if len(header.shape) == 4 else [-1]:
             part = () if point < 0 else (f"time point {point}",)
-            job = one_file_job("nifti", Probe(item.file, "nifti", Header(shape, point)), keys, *part)
+            job = one_file_job("nifti", Probe(item.file, "nifti", replace(header, point=point)), keys, *part)
+            job.files += [half for half in (header.data, header.padding and header.padding.file) if half]
+            if header.padding is not None:
+                job.findings.append("padding_masked")
             if point >= 0:
                 job.findings.append("time_points")
-            jobs.append(job)
-    return Plan(jobs)
+            out.jobs.append(job)
+    return out
+
+
+def join_pairs(probes: list[Probe]) -> tuple[list[Probe], list[tuple[File, str]]]:
+    """Headers with their voxels, and files that lack the other half of their pair, with a code."""
+    halves = {_stem(p.file): p.file for p in probes if p.header is None}
+    whole, lost = [], []
+    for item in probes:
+        if item.header is None:
+            continue
+        if item.header.paired:
+            item.header.data = halves.pop(_stem(item.file), None)
+            try:
+                if item.header.data is None:
+                    raise Reject("missing_partner")
+                check_size(item.header.data, item.header)
+            except Reject as verdict:
+                lost += [(half, verdict.code) for half in (item.file, item.header.data) if half is not None]
+                continue
+        whole.append(item)
+    return whole, lost + [(file, "missing_partner") for file in halves.values()]
 
 
 def read(job: Job) -> Scan:
-    """A volume (z, y, x) in RAS+, without what is not finite."""
+    """A volume (z, y, x), or (3, z, y, x) in colour, in RAS+; what is no finite number is masked."""
     header: Header = job.payload
-    file = job.files[0]
-    image = _open(file)
-    affine, findings = _affine(image)
-    try:
-        values = _values(file)
-    except (OSError, EOFError, ValueError, MemoryError) as error:
-        raise Reject("truncated" if isinstance(error, OSError | EOFError) else "unreadable") from None
-    if values.dtype.names is not None or values.dtype.kind not in "iufb":
-        raise Reject("unsupported_pixels")
-    values = values.reshape(header.shape)
-    if header.point >= 0:
-        values = values[..., header.point]
-    volume, affine = to_ras(values.transpose(2, 1, 0), affine)
+    if len(header.shape) == 4 and header.point < 0:  # nobody planned it: a mask with time points
+        raise Reject("bad_dimensions")
+    findings = list(header.findings)
+    stored = _stored(header.data or job.files[0], header)
+    if stored.dtype.names is not None:
+        if "A" in stored.dtype.names and (stored["A"] != 255).any():
+            findings.append("alpha_left_out")
+        stored = np.stack([stored[channel] for channel in "RGB"])
+    elif (header.slope, header.inter) != (1.0, 0.0):
+        stored = stored * header.slope + header.inter  # in float64, as nibabel does
+    volume, affine = to_ras(stored, header.affine)
     padding = None
-    if volume.dtype.kind == "f":
-        finite = np.isfinite(volume)
-        if not finite.all():
-            findings.append("not_finite")
-            padding = ~finite
-            volume[padding] = volume[finite].min() if finite.any() else 0
-    return Scan(volume, "volume", spacing_of(affine), affine, modality="unknown", padding=padding, findings=findings)
+    if header.padding is not None:
+        padding, there = to_ras(_stored(header.padding.file, header.padding.header) != 0, header.padding.header.affine)
+        if padding.shape != volume.shape[-3:] or not np.allclose(there, affine, atol=1e-3):
+            raise Reject("mask_grid")
+    if (numbers := finite(volume)) is not None:
+        findings.append("not_finite")
+        volume[~numbers] = 0  # until it is stored as the darkest value that is measured
+        padding = ~numbers if padding is None else padding | ~numbers
+    attributes = dict(header.attributes)
+    if header.point >= 0:
+        attributes["time_point"] = header.point
+    modality, suffix = bids.modality_and_suffix(job.files[0])
+    if suffix:
+        attributes["bids_suffix"] = suffix
+    return Scan(
+        volume,
+        "volume" if volume.ndim == 3 else "colour_volume",
+        spacing_of(affine),
+        affine,
+        modality=modality,
+        padding=padding,
+        findings=findings,
+        attributes=attributes,
+    )
 
 
-def _open(file: File) -> Any:
-    import nibabel as nib
+def _stored(file: File, header: Header) -> np.ndarray:
+    """One volume (k, j, i) as it is in the file, in this machine's byte order.
 
+    Raises:
+        Reject: the file ends before its voxels do, or is damaged.
+    """
+    check_size(file, header)
     try:
-        with open_unzipped(file) as stream:
-            second = stream.read(12)[4:8] == b"n+2\0"
-        kind = nib.Nifti2Image if second else nib.Nifti1Image
-        return kind.from_stream(open_unzipped(file))
-    except Reject:
-        raise
-    except Exception:  # nibabel raises whatever a damaged header makes of itself
+        raw = np.empty(header.volume_bytes, np.uint8)  # pages come into being as they are filled
+        stream = _stream(file)
+        stream.seek(header.offset + max(0, header.point) * header.volume_bytes)
+        view, done = raw.data, 0
+        while done < len(raw):
+            count = stream.readinto(view[done : done + BLOCK])
+            if not count:
+                raise EOFError
+            done += count
+        if header.point in (-1, header.shape[-1] - 1):  # on to the end, where gzip keeps its check sum
+            for _ in range(MAX_REST):
+                if not stream.read(BLOCK):
+                    break
+    except EOFError:
+        _stream.cache_clear()
+        raise Reject("truncated") from None
+    except (OSError, zlib.error):  # gzip's check sums, or the disk
+        _stream.cache_clear()
         raise Reject("unreadable") from None
-
-
-@lru_cache(maxsize=1)  # the time points of a 4-D file are read one after the other
-def _values(file: File) -> np.ndarray:
-    """Scaled values as nibabel gives them: integers where there is no scaling."""
-    image = _open(file)
-    values = np.asanyarray(image.dataobj)
+    values = raw.view(header.dtype).reshape(header.shape[2::-1])
+    values = values.astype(header.dtype.newbyteorder("="), copy=False)
     return values.astype(np.float64) if values.dtype == np.longdouble else values
 
 
-def _affine(image: Any) -> tuple[np.ndarray, list[str]]:
-    """sform before qform before the header's pixel sizes; in mm."""
-    header = image.header
-    findings = []
-    sform, sform_code = header.get_sform(coded=True)
-    try:
-        qform, qform_code = header.get_qform(coded=True)
-    except ValueError:  # a quaternion that is none
-        qform, qform_code = None, 0
-    if sform is not None and sform_code > 0 and _sane(sform):
-        affine = sform
-        if qform is not None and qform_code > 0 and not np.allclose(sform, qform, atol=0.05):
-            findings.append("forms_disagree")
-    elif qform is not None and qform_code > 0 and _sane(qform):
-        affine = qform
-    else:
-        affine = header.get_base_affine()
-        findings.append("no_orientation")
-    if not _sane(affine):
-        raise Reject("bad_geometry")
-    scale = UNITS_MM.get(header.get_xyzt_units()[0], 1.0)
-    return np.diag([scale, scale, scale, 1.0]) @ affine, findings
+@lru_cache(maxsize=1)  # the time points of a 4-D file are read one after the other, and gzip only goes forward
+def _stream(file: File) -> BufferedIOBase:
+    return open_unzipped(file)
 
 
-def _sane(affine: np.ndarray) -> bool:
-    return bool(np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-12)
+def _stem(file: File) -> tuple[str, str]:
+    name = file.name.lower().removesuffix(".gz")
+    return file.root, name.removesuffix(".hdr").removesuffix(".img")

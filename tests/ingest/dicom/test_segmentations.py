@@ -238,14 +238,14 @@ def test_a_mask_goes_with_the_scan_that_it_was_drawn_on(tmp_path, workspace, sli
     dicoms.save([dicoms.segmentation(slices, [(5, 2, box(3, 4))])], tmp_path / "more")
     place = tmp_path / "cohort"
     for source, rejected in (("scans", 0), ("masks", 0), ("more", 1), ("scans", 0)):
-        report = ingest([tmp_path / source], place, workspace=workspace, jobs=1)
+        report = ingest([tmp_path / source], place, workspace=workspace, jobs=0)
         assert report.rejected == rejected, source
     cohort = Cohort.open(place)
     scan = cohort.scans()["scan"][0]
     assert cohort.mask(scan).max() == 1
     slices[3].PixelData = dicoms.volume(seed=9)[0].tobytes()
     dicoms.save(slices, tmp_path / "scans")
-    ingest([tmp_path / "scans"], place, workspace=workspace, jobs=1)
+    ingest([tmp_path / "scans"], place, workspace=workspace, jobs=0)
     assert cohort.mask(scan) is None
 
 

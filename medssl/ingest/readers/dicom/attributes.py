@@ -6,9 +6,10 @@ import math
 from functools import lru_cache
 from typing import Any
 
+from medssl.ingest.privacy import about
 from medssl.ingest.readers.dicom.elements import value_of
 
-TAGS = """
+TAGS = f"""
     SOPClassUID SOPInstanceUID SeriesInstanceUID StudyInstanceUID PatientID IssuerOfPatientID InstitutionName Modality
     Manufacturer BodyPartExamined Rows Columns SamplesPerPixel PhotometricInterpretation PlanarConfiguration
     BitsAllocated BitsStored HighBit PixelRepresentation NumberOfFrames ImagePositionPatient ImageOrientationPatient
@@ -16,6 +17,7 @@ TAGS = """
     RescaleIntercept RescaleType PixelPaddingValue PixelPaddingRangeLimit PresentationLUTShape InstanceNumber
     AcquisitionNumber AcquisitionTime EchoTime TemporalPositionIdentifier DiffusionBValue DiffusionGradientOrientation
     TriggerTime ImageType ConvolutionKernel StackID ModalityLUTSequence
+    {" ".join(about.TAGS)}
     """.split()
 SIEMENS_B_VALUE = 0x0019100C  # with its creator at (0019,0010)
 

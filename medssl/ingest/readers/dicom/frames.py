@@ -56,12 +56,12 @@ def of_mosaic(source: File, header: Header) -> list[Header]:
     data = _read(source, None, (0x00290010, 0x00291010, 0x00290011, 0x00291110, 0x0019100A, 0x00190010))
     try:
         csa = csareader.get_csa_header(data, "image")
-        count = csareader.get_n_mosaic(csa) if csa else None
+        count = int(csareader.get_n_mosaic(csa) or 0) if csa else 0
         normal = csareader.get_slice_normal(csa) if csa else None
         spacing = number(_read(source, ["SpacingBetweenSlices"]).get("SpacingBetweenSlices")) or header.thickness
     except Exception:  # nibabel raises whatever a damaged private header makes of itself
         raise Reject("bad_mosaic") from None
-    if not count or not header.is_located or spacing is None or spacing <= 0:
+    if not 0 < count <= header.rows * header.columns or not header.is_located or spacing is None or spacing <= 0:
         raise Reject("bad_mosaic")
     tiles = int(np.ceil(np.sqrt(count)))
     rows, columns = header.rows // tiles, header.columns // tiles

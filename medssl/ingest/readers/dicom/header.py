@@ -12,9 +12,10 @@ from sys import intern
 from typing import Any, BinaryIO
 
 from medssl.ingest.opening import open_file
+from medssl.ingest.privacy.about import NOBODY, About, about
 from medssl.ingest.readers.dicom.attributes import number, numbers, seconds, short, text, values_of, wanted
 from medssl.ingest.readers.dicom.kinds import check_kind, check_size, check_syntax, is_multiframe
-from medssl.ingest.records import File, Reject
+from medssl.ingest.records import File, Ignore, Reject
 
 IMPLICIT, EXPLICIT, BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 PIXEL_DATA = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")  # little and big endian
@@ -44,6 +45,7 @@ class Header:
         frame, frames: which of the file's frames, of how many; tiles: of a mosaic, a side, else 0 (`frame` is a tile).
         own: the frames have functional groups, so that their geometry is meant (and a film's is not).
         container: frames of different containers never belong to one volume; empty for single-frame files.
+        about: the person and the day.
     """
 
     sop: str
@@ -84,6 +86,7 @@ class Header:
     tiles: int = 0
     own: bool = False
     container: str = ""
+    about: About = NOBODY
 
     @property
     def is_located(self) -> bool:
@@ -124,7 +127,7 @@ def probe(source: File) -> list[Header] | Any:
         try:
             check_size(file, source)
             data = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=wanted())
-        except Reject:
+        except (Reject, Ignore):
             raise
         except Exception:  # pydicom raises whatever its parser stumbles over
             raise Reject("unreadable") from None
@@ -246,6 +249,7 @@ def _header(values: dict[str, Any], offset: int) -> Header:
         time=seconds(text(values.get("AcquisitionTime"))),
         offset=offset,
         frames=max(1, frames),
+        about=about(values),
     )
 
 

@@ -6,6 +6,7 @@ import zlib
 from functools import lru_cache
 from typing import BinaryIO
 
+from medssl.ingest.opening import GZIP
 from medssl.ingest.records import File, Ignore, Reject
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -77,9 +78,12 @@ def check_size(file: BinaryIO, source: File) -> None:
 
     Raises:
         Reject: too_large.
+        Ignore: archive, for a gzipped file.
     """
     head = file.read(1024)
     file.seek(0)
+    if head.startswith(GZIP):
+        raise Ignore("archive")
     if DEFLATED.encode() not in head:
         return
     start = 144 + int.from_bytes(head[140:144], "little")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,12 @@ from medssl.ingest.opening import open_file
 from medssl.ingest.readers.dicom.geometry import affine_ras, tilt_degrees
 from medssl.ingest.readers.dicom.header import Header, syntax_of
 from medssl.ingest.readers.dicom.series import Payload
-from medssl.ingest.readers.dicom.values import colour, intensities, is_hounsfield, is_measured, palette
+from medssl.ingest.readers.dicom.values import Table, colour, intensities, is_hounsfield, modality_table, palette
 from medssl.ingest.records import File, Job, Reject, Scan
 from medssl.ingest.reorient import as_stored, spacing_of, turned_shape
 
 TILTED = 0.5  # degrees
+PIECE = 32  # images that are worth another process
 OVERLAP = 0.05  # of the step by which the thickness may differ from it
 
 
@@ -67,6 +69,34 @@ def read(job: Job) -> Scan:
     return scan
 
 
+def pieces(job: Job) -> list[tuple[Job, int]]:
+    """Jobs for `decode` with some images each, and the index of the first; none where that is not worth it."""
+    payload: Payload = job.payload
+    headers = payload.headers
+    if len(headers) < 2 * PIECE or any(_is_direct(h) or h.tiles or h.table for h in headers):
+        return []
+    out = []
+    for start in range(0, len(headers), PIECE):
+        places = payload.places[start : start + PIECE]
+        files = [job.files[place] for place in dict.fromkeys(places)]
+        index = {place: i for i, place in enumerate(dict.fromkeys(places))}
+        part = Payload(payload.kind, headers[start : start + PIECE], [index[place] for place in places])
+        out.append((replace(job, files=files, payload=part), start))
+    return out
+
+
+def decode(job: Job) -> np.ndarray:
+    """Stored values (images, rows, columns), or with colours last, as `read` takes them up where they lie in a file.
+
+    Raises:
+        Reject: as `read` does, and where the images are not all alike.
+    """
+    images = {k: stored for k, stored, _ in _images(job.files, job.payload)}
+    if len({(stored.shape, stored.dtype) for stored in images.values()}) > 1:
+        raise Reject("mixed_series")
+    return np.stack([images[k] for k in sorted(images)])
+
+
 def _assemble(
     files: list[File], payload: Payload, affine: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
@@ -113,8 +143,12 @@ def _doubts(first: Header, hounsfield: bool) -> list[str]:
     return codes
 
 
-def _images(files: list[File], payload: Payload) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
-    """(index of the header, stored values, values after a Modality LUT or None), file after file."""
+def _images(files: list[File], payload: Payload) -> Iterator[tuple[int, np.ndarray, Table | None]]:
+    """(index of the header, stored values, Modality LUT or None), file after file."""
+    if payload.decoded:
+        stacks = (np.load(path, allow_pickle=False) for path in payload.decoded)
+        yield from ((k, stored, None) for k, stored in enumerate(chain.from_iterable(stacks)))
+        return
     members: dict[int, list[int]] = {}
     for k, place in enumerate(payload.places):
         members.setdefault(place, []).append(k)
@@ -144,7 +178,7 @@ def _direct(stream: Any, header: Header) -> np.ndarray:
     return values
 
 
-def _decoded(file: File, headers: list[Header]) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+def _decoded(file: File, headers: list[Header]) -> Iterator[tuple[np.ndarray, Table | None]]:
     """By pydicom and its codecs, as RGB where there are colours.
 
     Raises:
@@ -152,7 +186,7 @@ def _decoded(file: File, headers: list[Header]) -> Iterator[tuple[np.ndarray, np
     """
     import pydicom
     from pydicom.config import disable_value_validation
-    from pydicom.pixels import apply_modality_lut, iter_pixels
+    from pydicom.pixels import iter_pixels
     from pydicom.uid import UID
 
     first = headers[0]
@@ -165,7 +199,7 @@ def _decoded(file: File, headers: list[Header]) -> Iterator[tuple[np.ndarray, np
             syntax = data.file_meta.TransferSyntaxUID = UID(syntax_of(data))
             if first.high_bit != first.stored - 1 and syntax.is_encapsulated:
                 raise Reject("unsupported_pixels")  # what a codec makes of bits that are not the lowest is not defined
-            for values in iter_pixels(data, indices=wanted):
+            for values in iter_pixels(data, indices=wanted, correct_unused_bits=syntax.is_encapsulated):
                 values = values.reshape(shape) if values.size == np.prod(shape) else values
                 if values.shape != shape:
                     raise Reject("unsupported_pixels")
@@ -174,9 +208,7 @@ def _decoded(file: File, headers: list[Header]) -> Iterator[tuple[np.ndarray, np
                 elif first.photometric == "PALETTE COLOR":
                     yield palette(values, data), None
                 elif first.table:
-                    table = apply_modality_lut(values, data)
-                    top = 2 ** int(data.ModalityLUTSequence[0].LUTDescriptor[2]) - 1
-                    yield values, top - table if first.inverted and not is_measured(first) else table
+                    yield values, modality_table(data)
                 else:
                     yield values, None
     except Reject:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from medssl.ingest.identity import Keys, file_names, folder_pairs, is_generic
+from medssl.ingest.privacy import about, flags
 from medssl.ingest.readers.dicom import geometry
 from medssl.ingest.readers.dicom.header import KEYS, Header
 from medssl.ingest.readers.dicom.stacks import ENOUGH, Stack, stacks_of
@@ -28,12 +29,16 @@ class Slice(NamedTuple):
 
 @dataclass
 class Payload:
-    """What `pixels.read` needs: the headers in order, and which of the job's files each one is in."""
+    """What `pixels.read` needs: the headers in order, and which of the job's files each one is in.
+
+    `decoded`: files that hold the stored values of all images in order, where they were decoded ahead.
+    """
 
     kind: str
     headers: list[Header]
     places: list[int]
     attributes: dict[str, Value] = field(default_factory=dict)
+    decoded: list[str] = field(default_factory=list)
 
 
 def plan(probes: list[Probe], keys: Keys) -> Plan:
@@ -182,9 +187,9 @@ def _job(keys: Keys, uid: str, stack: Sequence[Slice], kind: str, name: str) -> 
             kind,
             [item.header for item in stack],
             [index[item.file.id] for item in stack],
-            _attributes(first),
+            _attributes(first) | about.attributes(first.about, keys, patient),
         ),
-        findings=["no_spacing"] if first.spacing is None else [],
+        findings=flags.of_header(first.about) + (["no_spacing"] if first.spacing is None else []),
     )
 
 

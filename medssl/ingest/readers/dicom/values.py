@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,17 @@ RESCALE_TYPES = frozenset(  # defined terms of PS3.3 C.11.1.1.2
 COLOURS = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR"})
 
 
+class Table(NamedTuple):
+    """`first` is the stored value of the first entry; smaller values get it too, and too large ones the last."""
+
+    entries: np.ndarray
+    first: int
+    bits: int
+
+    def look_up(self, stored: np.ndarray) -> np.ndarray:
+        return self.entries[np.clip(stored.astype(np.int64) - self.first, 0, len(self.entries) - 1)]
+
+
 def is_hounsfield(header: Header) -> bool:
     return header.modality == "CT" and header.rescaled and header.rescale_type in ("", "HU") and not header.table
 
@@ -25,28 +36,28 @@ def is_measured(header: Header) -> bool:
     return is_hounsfield(header) or header.modality in ("PT", "NM") or named
 
 
-def intensities(
-    stored: np.ndarray, header: Header, table: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray | None]:
+def intensities(stored: np.ndarray, header: Header, table: Table | None = None) -> tuple[np.ndarray, np.ndarray | None]:
     """Intensities and, where the header names a padding value, what is padding.
 
     Whole numbers stay whole. What is shown inverted is inverted, unless it is a measured quantity.
 
     Args:
         stored: (rows, columns); may be changed.
-        table: the same image after its Modality LUT, which then takes the place of rescale and inversion.
+        table: a Modality LUT, which stands for the rescale.
     """
     low, high = stored.min(), stored.max()
     hidden = _padding(stored, header, low, high)
-    if table is not None:
-        return table, hidden
     values, low, high = _used_bits(stored, header, hidden, low, high)
-    if header.inverted and not is_measured(header) and values.dtype.kind in "iu":
+    inverted = header.inverted and not is_measured(header)
+    if table is not None:
+        found = table.look_up(values)
+        return np.array(2**table.bits - 1).astype(found.dtype) - found if inverted else found, hidden
+    if inverted and values.dtype.kind in "iu":
         # in an unsigned type of the same width the difference may wrap around and still come out right
         top = -1 if header.signed else 2**header.stored - 1
         values = (np.array(top).astype(values.dtype) - values).astype(values.dtype, copy=False)
         low, high = top - int(high), top - int(low)  # type: ignore[call-overload]
-    elif header.inverted and not is_measured(header):
+    elif inverted:
         values, low, high = -values, -high, -low  # type: ignore[operator]
     return _rescaled(values, header.slope, header.intercept, low, high), hidden
 
@@ -124,28 +135,37 @@ def colour(stored: np.ndarray, header: Header) -> np.ndarray:
     return stored[..., :3]
 
 
+def modality_table(data: Any) -> Table:
+    """The data set's Modality LUT (PS3.3 C.11.1)."""
+    item = data.ModalityLUTSequence[0]
+    entries, first, bits = (int(v) for v in item.LUTDescriptor)
+    return Table(_entries(item.LUTData, entries or 2**16, not data.original_encoding[1]), first, bits)
+
+
 def palette(indices: np.ndarray, data: Any) -> np.ndarray:
     """(rows, columns) -> (rows, columns, 3) uint8 by the data set's lookup tables (PS3.3 C.7.6.3.1.5 and .6).
 
     Not by pydicom's `apply_color_lut`, which takes tables of big endian files for little endian ones and lets indices
     above 255 wrap around in tables of 8 bits; segmented tables are expanded by it.
     """
-    entries, first, _ = (int(v) for v in data.RedPaletteColorLookupTableDescriptor)
-    entries = entries or 2**16
+    entries, first, bits = (int(v) for v in data.RedPaletteColorLookupTableDescriptor)
     tables = [data.get(f"{name}PaletteColorLookupTableData") for name in ("Red", "Green", "Blue")]
     if None in tables:
         from pydicom.pixels import apply_color_lut
 
         colours = apply_color_lut(indices, data)[..., :3]
     else:
-        places = np.clip(indices.astype(np.int64) - first, 0, entries - 1)
         big = not data.original_encoding[1]
-        colours = np.stack([_table(table, entries, big)[places] for table in tables], axis=-1)
+        found = [Table(_entries(table, entries or 2**16, big), first, bits) for table in tables]
+        colours = np.stack([table.look_up(indices) for table in found], axis=-1)
     if colours.dtype == np.uint16:  # colours of 8 bits in words, in their high byte or, in some files, in the low one
         colours = (colours >> 8 if colours.max() > 255 else colours).astype(np.uint8)
     return colours
 
 
-def _table(data: bytes, entries: int, big_endian: bool) -> np.ndarray:
+def _entries(data: Any, count: int, big_endian: bool) -> np.ndarray:
+    """Of a lookup table: bytes of words or, packed, of bytes; or numbers."""
+    if not isinstance(data, bytes):
+        return np.array(data, np.uint16)[:count]
     words = np.frombuffer(data, ">u2" if big_endian else "<u2").astype("<u2")
-    return words.astype(np.uint16) if len(words) >= entries else words.view(np.uint8)
+    return (words if len(words) >= count else words.view(np.uint8))[:count]

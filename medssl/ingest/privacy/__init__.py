@@ -1,0 +1,1 @@
+"""What protects patients: dates and ages (`about`), flags (`flags`, `burned_in`), `link` and `deidentify`."""
