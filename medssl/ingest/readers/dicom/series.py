@@ -119,6 +119,9 @@ def _plan_stacks(uid: str, found: list[tuple[list[Slice], Stack]], keys: Keys, o
         if first.frame_bytes * len(members) > MAX_VOXEL_BYTES:
             out.rejected += [(p.file, "too_large") for p in members]
             continue
+        if _mixes_units(members):
+            out.rejected += [(p.file, "mixed_rescale") for p in members]
+            continue
         name = " ".join([_plane_name(first), *(f"{key}={value}" for key, value in stack.by)])
         names[name] += 1
         job = _job(keys, uid, members, "volume" if len(members) > 1 else "image", f"{name} {names[name] - 1}")
@@ -130,6 +133,12 @@ def _plan_stacks(uid: str, found: list[tuple[list[Slice], Stack]], keys: Keys, o
         if 1 < len(members) < 4:
             job.findings.append("few_slices")
         out.jobs.append(job)
+
+
+def _mixes_units(members: list[Slice]) -> bool:
+    """Whether some slices are rescaled and others are not: their numbers cannot be compared."""
+    known = {(p.header.rescaled, p.header.slope, p.header.intercept) for p in members}
+    return len({rescaled for rescaled, _, _ in known}) > 1 and any(part[1:] != (1.0, 0.0) for part in known)
 
 
 def _number_containers(found: list[tuple[list[Slice], Stack]]) -> None:
