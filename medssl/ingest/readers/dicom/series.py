@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from medssl.ingest.identity import Keys, file_names, folder_pairs, is_generic
 from medssl.ingest.readers.dicom import geometry
+from medssl.ingest.readers.dicom.frames import MAX_FILM, of_film
 from medssl.ingest.readers.dicom.header import KEYS, Header
 from medssl.ingest.readers.dicom.stacks import ENOUGH, Stack, stacks_of
 from medssl.ingest.readers.dicom.values import RESCALE_TYPES
@@ -17,7 +18,6 @@ from medssl.ingest.records import File, Job, Plan, Probe, Reject, Value
 # images of their own, even in a series, unless functional groups say where each frame lies (as in tomosynthesis)
 PROJECTIONS = frozenset({"CR", "DX", "MG", "RF", "XA", "IO", "PX", "RG", "US", "ES", "XC", "GM", "SM", "OP", "OT"})
 SECTIONS = frozenset({"CT", "MR", "PT", "NM"})
-MAX_FILM = 64  # images that are kept of a film
 MAX_VOXEL_BYTES = 16 << 30  # of one volume
 
 
@@ -93,9 +93,9 @@ def _plan_series(uid: str, slices: list[Slice], keys: Keys, out: Plan) -> None:
 
 
 def _plan_film(uid: str, film: list[Slice], keys: Keys, out: Plan) -> None:
-    """Every image on its own; of a film with many frames, evenly spread ones."""
-    thinned = len(film) > MAX_FILM
-    chosen = [film[(2 * i + 1) * len(film) // (2 * MAX_FILM)] for i in range(MAX_FILM)] if thinned else film
+    """Every image on its own."""
+    chosen = [film[i] for i in of_film(len(film))]  # `frames` has done so, but for frames with functional groups
+    thinned = len(chosen) == MAX_FILM < film[0].header.frames
     for item in chosen:
         name = item.header.sop or item.file.name
         if len(film) > 1:
