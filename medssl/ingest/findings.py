@@ -72,6 +72,9 @@ FINDINGS: dict[str, Finding] = {
         "error", "Position, orientation or pixel spacing are missing or make no sense.", _RESEND
     ),
     "bad_rescale": Finding("error", "The numbers that turn stored values into intensities make no sense.", _RESEND),
+    "mixed_rescale": Finding(
+        "error", "Some slices of the series say how their values become intensities, and others do not.", _RESEND
+    ),
     "mixed_series": Finding("error", "The images of the series do not belong to one volume.", _RESEND),
     "only_padding": Finding("error", "The scan holds no measured value.", "Leave it out."),
     "bad_dimensions": Finding("error", "The NIfTI has a number of dimensions that is not a scan.", "Save 3-D volumes."),

@@ -115,6 +115,31 @@ def test_films(tmp_path, take, frames, kept, code) -> None:
         np.testing.assert_array_equal(cohort.array(row["scan"]), pixels[row["attributes"]["frame"]])
 
 
+def test_an_enhanced_object_without_places_is_a_film(tmp_path, take) -> None:
+    slices = dicoms.series(dicoms.volume((90, 4, 5)), dicoms.AXIAL)
+    ds = dicoms.enhanced(slices)
+    for group in ds.PerFrameFunctionalGroupsSequence:
+        del group.PlanePositionSequence
+    rows, codes, _ = take_one(tmp_path, take, [ds])
+    assert len(rows) == 64 and {"film_thinned", "no_geometry"} <= codes
+
+
+def test_a_film_of_a_million_specks_costs_no_more_than_another(tmp_path) -> None:
+    import tracemalloc
+
+    from medssl.ingest.readers import dicom
+    from medssl.ingest.records import File
+
+    ds = dicoms.image(np.zeros((1, 1), np.uint8), Modality="US", NumberOfFrames=1_000_000)
+    ds.PixelData = bytes(1_000_000)
+    path = dicoms.save([ds], tmp_path)[0]
+    tracemalloc.start()
+    headers = dicom.probe(File(str(path), "root", path.name, path.stat().st_size, 0, "f0"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(headers) == 64 and peak < 5 << 20
+
+
 def nuclear(pixels: np.ndarray, **attributes) -> object:
     ds = dicoms.image(pixels[0], Modality="NM", NumberOfFrames=len(pixels), PixelSpacing=[4.0, 3.0], **attributes)
     ds.SOPClassUID = "1.2.840.10008.5.1.4.1.1.20"

@@ -251,6 +251,21 @@ def test_rescale_types_are_not_mixed(tmp_path, take) -> None:
     assert sorted(row["unit"] for row in rows) == ["HU", "a.u."]
 
 
+def test_slices_without_the_rescale_of_the_others_are_refused(tmp_path, take) -> None:
+    """Their numbers would pass for HU; where the rescale changes nothing, nothing is amiss."""
+    for intercept, expected in ((-1024, 0), (0, 6)):
+        objects = dicoms.series(
+            dicoms.volume(), dicoms.AXIAL, Modality="CT", RescaleSlope=1, RescaleIntercept=intercept
+        )
+        del objects[2].RescaleSlope, objects[2].RescaleIntercept
+        other = dicoms.image(dicoms.volume()[0].astype(np.uint16), Modality="DX", SeriesInstanceUID="1.2.9")
+        dicoms.save([*objects, other], tmp_path / f"source {intercept}")
+        cohort, report = take(tmp_path / f"source {intercept}", f"cohort {intercept}")
+        assert report.accepted == 1 + expected
+        refused = set(cohort.files().query("status == 'rejected'")["code"])
+        assert refused == (set() if expected else {"mixed_rescale"})
+
+
 def test_projections_are_images_of_their_own(tmp_path, take) -> None:
     objects = dicoms.series(dicoms.volume().astype(np.uint16), dicoms.AXIAL, Modality="MG")
     rows, _, _ = accepted(tmp_path, take, objects)

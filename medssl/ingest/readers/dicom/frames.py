@@ -17,6 +17,7 @@ from medssl.ingest.readers.dicom.header import KEYS, Header, component
 from medssl.ingest.records import File, Reject
 
 GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+MAX_FILM = 64  # images that are kept of a film
 IN_SPACE = (0x00209057, 0x00200032, 0x00209221, 0x00209228)  # dimension pointers that tell where, not which
 
 
@@ -38,7 +39,13 @@ def of_multiframe(source: File, header: Header) -> list[Header]:
     if header.frames == 1:
         return [header]
     film = replace(header, position=None, orientation=None, container=source.id)
-    return [_frame(film, i) for i in range(header.frames)]
+    return [_frame(film, i) for i in of_film(header.frames)]  # no more headers than that, whatever the object claims
+
+
+def of_film(count: int) -> list[int]:
+    """The frames that are kept of a film: all of them, or MAX_FILM that are spread evenly."""
+    kept = min(MAX_FILM, count)
+    return [(2 * i + 1) * count // (2 * kept) for i in range(kept)]
 
 
 def of_mosaic(source: File, header: Header) -> list[Header]:

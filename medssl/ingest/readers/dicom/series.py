@@ -10,6 +10,7 @@ from typing import NamedTuple
 from medssl.ingest.identity import Keys, file_names, folder_pairs, is_generic
 from medssl.ingest.privacy import about, flags
 from medssl.ingest.readers.dicom import geometry
+from medssl.ingest.readers.dicom.frames import MAX_FILM, of_film
 from medssl.ingest.readers.dicom.header import KEYS, Header
 from medssl.ingest.readers.dicom.stacks import ENOUGH, Stack, stacks_of
 from medssl.ingest.readers.dicom.values import RESCALE_TYPES
@@ -18,7 +19,6 @@ from medssl.ingest.records import File, Job, Plan, Probe, Reject, Value
 # images of their own, even in a series, unless functional groups say where each frame lies (as in tomosynthesis)
 PROJECTIONS = frozenset({"CR", "DX", "MG", "RF", "XA", "IO", "PX", "RG", "US", "ES", "XC", "GM", "SM", "OP", "OT"})
 SECTIONS = frozenset({"CT", "MR", "PT", "NM"})
-MAX_FILM = 64  # images that are kept of a film
 MAX_VOXEL_BYTES = 16 << 30  # of one volume
 
 
@@ -98,9 +98,9 @@ def _plan_series(uid: str, slices: list[Slice], keys: Keys, out: Plan) -> None:
 
 
 def _plan_film(uid: str, film: list[Slice], keys: Keys, out: Plan) -> None:
-    """Every image on its own; of a film with many frames, evenly spread ones."""
-    thinned = len(film) > MAX_FILM
-    chosen = [film[(2 * i + 1) * len(film) // (2 * MAX_FILM)] for i in range(MAX_FILM)] if thinned else film
+    """Every image on its own."""
+    chosen = [film[i] for i in of_film(len(film))]  # `frames` has done so, but for frames with functional groups
+    thinned = len(chosen) == MAX_FILM < film[0].header.frames
     for item in chosen:
         name = item.header.sop or item.file.name
         if len(film) > 1:
@@ -124,6 +124,9 @@ def _plan_stacks(uid: str, found: list[tuple[list[Slice], Stack]], keys: Keys, o
         if first.frame_bytes * len(members) > MAX_VOXEL_BYTES:
             out.rejected += [(p.file, "too_large") for p in members]
             continue
+        if _mixes_units(members):
+            out.rejected += [(p.file, "mixed_rescale") for p in members]
+            continue
         name = " ".join([_plane_name(first), *(f"{key}={value}" for key, value in stack.by)])
         names[name] += 1
         job = _job(keys, uid, members, "volume" if len(members) > 1 else "image", f"{name} {names[name] - 1}")
@@ -135,6 +138,12 @@ def _plan_stacks(uid: str, found: list[tuple[list[Slice], Stack]], keys: Keys, o
         if 1 < len(members) < 4:
             job.findings.append("few_slices")
         out.jobs.append(job)
+
+
+def _mixes_units(members: list[Slice]) -> bool:
+    """Whether some slices are rescaled and others are not: their numbers cannot be compared."""
+    known = {(p.header.rescaled, p.header.slope, p.header.intercept) for p in members}
+    return len({rescaled for rescaled, _, _ in known}) > 1 and any(part[1:] != (1.0, 0.0) for part in known)
 
 
 def _number_containers(found: list[tuple[list[Slice], Stack]]) -> None:
