@@ -127,12 +127,12 @@ def _owners(data: Any, keys: Keys, file: File) -> tuple[str, str, str]:
 def _meta(data: Any, keys: Keys) -> Any:
     """New File Meta Information: which object in which syntax, and nothing of who wrote or sent it."""
     from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+    from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     old, meta = data.file_meta, FileMetaDataset()
     bare = ImplicitVRLittleEndian if data.original_encoding[0] else ExplicitVRLittleEndian
     meta.TransferSyntaxUID = old.get("TransferSyntaxUID") or bare
     meta.MediaStorageSOPClassUID = data.get("SOPClassUID") or old.get("MediaStorageSOPClassUID")
     instance = data.get("SOPInstanceUID") or old.get("MediaStorageSOPInstanceUID")
-    meta.MediaStorageSOPInstanceUID = keyed_uid(keys, str(instance))
+    meta.MediaStorageSOPInstanceUID = UID(keyed_uid(keys, str(instance)))
     return meta
