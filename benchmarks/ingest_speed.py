@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import io
 import json
 import platform
 import shutil
@@ -30,7 +31,7 @@ import numpy as np
 import psutil
 import pydicom
 from processes import peak_mib
-from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, generate_uid
+from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless
 
 from medssl.cohort import Cohort
 from medssl.ingest import ingest
@@ -256,19 +257,23 @@ def write_series(folder: Path, shape: tuple[int, int, int], syntax: str = Explic
 
 def write_small(folder: Path, count: int) -> None:
     """Files of 2 x 2 pixels, so almost header alone, in series of 200 with 1 exam and patient each."""
-    series = template()
-    series.Rows = series.Columns = 2
-    series.PixelData = b"\0\1\2\3\4\5\6\7"
-    for start in range(0, count, 200):
+    data = template()
+    data.Rows = data.Columns = 2
+    data.PixelData = b"\0\1\2\3\4\5\6\7"
+    data.PatientID, data.StudyInstanceUID, data.SeriesInstanceUID = "P00000", "1.2.3.900000", "1.2.4.900000"
+    data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = "1.2.5.9000000"
+    data.ImagePositionPatient = "-180\\-170\\0000.00"
+    stream = io.BytesIO()
+    data.save_as(stream, enforce_file_format=True)
+    for start in range(0, count, 200):  # pydicom takes minutes to write them: the text is exchanged in place
         place = folder / f"exam{start // 200:05d}"
         place.mkdir(parents=True)
-        series.PatientID = f"patient {start}"
-        series.StudyInstanceUID, series.SeriesInstanceUID = generate_uid(), generate_uid()
+        content = stream.getvalue()
+        for old in (b"P00000", b"1.2.3.900000", b"1.2.4.900000"):
+            content = content.replace(old, old[:-5] + f"{start // 200:05d}".encode())
         for k in range(200):
-            series.SOPInstanceUID = series.file_meta.MediaStorageSOPInstanceUID = f"{series.SeriesInstanceUID}.{k}"
-            series.InstanceNumber = k + 1
-            series.ImagePositionPatient = [-180.0, -170.0, k * SPACING[0]]
-            series.save_as(place / f"IM{k:04d}.dcm", enforce_file_format=True)
+            one = content.replace(b"1.2.5.9000000", f"1.2.5.9{start + k:06d}".encode())
+            (place / f"IM{k:04d}.dcm").write_bytes(one.replace(b"0000.00", f"{k * SPACING[0]:07.2f}".encode()))
 
 
 def template() -> pydicom.Dataset:

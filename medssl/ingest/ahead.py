@@ -18,7 +18,7 @@ import numpy as np
 
 from medssl.cohort.arrays import array_path
 from medssl.ingest import readers
-from medssl.ingest.pool import map_chunks, usable_cpus
+from medssl.ingest.pool import map_chunks
 from medssl.ingest.records import Job, Reject
 from medssl.progress import bar
 
@@ -30,10 +30,9 @@ class Piece(NamedTuple):
     start: int
 
 
-def decode_ahead(todo: list[Job], folder: Path, jobs: int | None) -> None:
+def decode_ahead(todo: list[Job], folder: Path, jobs: int) -> None:
     """Leave decoded images of those jobs that are worth it, and tell the jobs where they are."""
-    processes = usable_cpus() if jobs is None else jobs
-    if processes < 2 or len(todo) >= 2 * processes:
+    if jobs < 2 or len(todo) >= 2 * jobs:
         return
     pieces = [Piece(*piece) for job in todo for piece in _pieces_of(job)]
     found: dict[str, dict[int, str]] = defaultdict(dict)

@@ -26,6 +26,7 @@ from medssl.progress import bar
 
 OWNED_BY_LABELS = "SELECT scan, patient, grp FROM scans WHERE patient_from='labels'"
 FILES_A_CHUNK = 64
+BY_CIRCUMSTANCE = frozenset({"crashed", "timed_out", "out_of_memory"})  # another day may end otherwise
 Result = tuple[str, dict[str, Any] | None, list[str]]  # scan, catalog row or None where it is rejected, codes
 
 
@@ -64,7 +65,7 @@ def read_scans(plan: list[Job], folder: Path, keys: Keys, fates: Fates, jobs: in
         source, code = refused.get(job.scan, ("", ""))
         if known.get(job.scan) == job.source:
             fates.accept(job.files, job.scan)
-        elif source == job.source:
+        elif source == job.source and code not in BY_CIRCUMSTANCE:
             fates.reject(job.files, code)
         else:
             todo.append(job)

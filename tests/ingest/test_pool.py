@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
 import sys
-import time
 import warnings
 from collections.abc import Sequence
 
-import numpy as np
 import pytest
+from deeds import obey
 
 from medssl.errors import MedsslError, UserError
 from medssl.ingest import pool
@@ -23,24 +21,6 @@ def stumble(chunk: Sequence[int]) -> int:
     warnings.warn("Invalid value 'Jane'", stacklevel=1)
     logging.getLogger("pydicom").error("Jane")
     return sum(chunk)
-
-
-def obey(chunk: Sequence[object]) -> list[tuple[object, str]]:
-    """What a codec may do to its process."""
-    for item in chunk:
-        if item == "segfault":
-            ctypes.string_at(0)
-        elif item == "abort":
-            os.write(2, b"Jane")
-            os.abort()
-        elif item == "hang":
-            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-            time.sleep(1000)
-        elif item == "eat":
-            np.ones(1 << 40, np.uint8)
-        elif item == "refuse":
-            raise UserError("no", "here", "never")
-    return [(item, "done") for item in chunk]
 
 
 def give_up(item: object, code: str) -> list[tuple[object, str]]:
@@ -65,7 +45,7 @@ def test_all_chunks_come_back_and_libraries_are_silent(jobs, recwarn, caplog, ca
 @pytest.mark.parametrize("size", [1, 5])
 def test_what_kills_its_process_costs_itself_alone(bad, code, size, monkeypatch, capfd) -> None:
     if bad == "hang":
-        monkeypatch.setattr(pool, "LIMIT_S", 1.0)
+        monkeypatch.setattr(pool, "LIMIT_S", 2.5)
     items = [*range(6), bad, *range(6, 12)]
     found = dict(pair for pairs in map_chunks(obey, items, size, 2, give_up) for pair in pairs)
     assert found.pop(bad) == code

@@ -308,11 +308,15 @@ def test_a_decoder_that_dies_costs_its_scan_alone(tmp_path, workspace, monkeypat
     pictures(tmp_path / "source", 3)
     pictures(tmp_path / "source" / "bad", 1, size=77)
     monkeypatch.setattr(scans, "_read_chunk", deadly)
+    ingest([tmp_path / "source"], tmp_path / "calm", workspace=workspace, jobs=2)  # its processes import what they need
     if kind == "timed_out":
-        monkeypatch.setattr(pool, "LIMIT_S", 3.0)
+        monkeypatch.setattr(pool, "LIMIT_S", 4.0)
     report = ingest([tmp_path / "source"], tmp_path / kind, workspace=workspace, jobs=2)
     assert (report.accepted, report.rejected) == (3, 1)
     assert [f["code"] for f in report.findings if f["severity"] == "error"] == [kind]
+    monkeypatch.undo()
+    report = ingest([tmp_path / "source"], tmp_path / kind, workspace=workspace, jobs=2)
+    assert (report.accepted, report.rejected) == (4, 0), "what depends on the day is tried again"
 
 
 def deadly(folder: str, jobs):
