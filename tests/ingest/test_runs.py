@@ -309,7 +309,7 @@ def test_a_decoder_that_dies_costs_its_scan_alone(tmp_path, workspace, monkeypat
     pictures(tmp_path / "source" / "bad", 1, size=77)
     monkeypatch.setattr(scans, "_read_chunk", deadly)
     if kind == "timed_out":
-        monkeypatch.setattr(pool, "LIMIT_S", 3.0)
+        monkeypatch.setattr(pool, "LIMIT_S", 8.0)  # the first picture loads SciPy
     report = ingest([tmp_path / "source"], tmp_path / kind, workspace=workspace, jobs=2)
     assert (report.accepted, report.rejected) == (3, 1)
     assert [f["code"] for f in report.findings if f["severity"] == "error"] == [kind]
