@@ -92,7 +92,7 @@ def take_alone(path: Path, keys: Keys) -> tuple[list, str]:
     status = path.stat()
     file = File(str(path), "root", path.name, status.st_size, status.st_mtime_ns, "f0")
     try:
-        kind = discover.sniff(file)
+        kind = discover.sniff(file).reader
         if kind == discover.ARCHIVE:  # whose members are read, or which is ignored
             raise Ignore("archive")
         assert kind == "dicom"
