@@ -23,8 +23,11 @@ from medssl.workspace import Workspace
 
 SCAN_KINDS = ("path", "name", "uid", "folder")  # what a scan column may name, the surest first
 PARTICIPANTS = "participants.tsv"
-USUAL_COLUMNS = frozenset("age sex gender handedness species strain group diagnosis".split())
+USUAL_COLUMNS = frozenset(
+    "age sex gender handedness species strain group diagnosis label class target finding outcome split".split()
+)
 MAX_WORDS, MAX_LENGTH = 10, 24  # of a column that nobody looked at: different values, and letters of one
+ODD_COLUMNS = "{} columns of the label table look like ids or free text and were left out; --target takes them"
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none"})
 
 
@@ -46,7 +49,8 @@ def add_labels(cohort: Cohort | str | Path, columns: LabelColumns, workspace: Wo
     """Add the labels of a table to a cohort (`medssl label`); values of the same scan and target are replaced.
 
     Returns:
-        {"rows", "table_rows", "scans", "targets", "matched_by"}: rows that fitted, of how many, and how.
+        {"rows", "table_rows", "scans", "targets", "matched_by"}: rows that fitted, of how many, and how; and a "note"
+        where columns that nobody named were left out, since they look like ids or free text.
 
     Raises:
         UserError: no such table or column, rows that fit no scan or several, rows of one scan that disagree.
@@ -126,8 +130,10 @@ def _apply(cohort: Cohort, table: Table, keys: Keys) -> dict[str, Any]:
     with catalog.reading(cohort.path) as db:
         index = _Index(db, keys)
     how, matches = _match(table, index)
-    if not table.named_targets:  # all columns that are left, and the one with the names of scans is not left
-        table.targets = [t for t in table.targets if t != how]
+    odd: list[str] = []
+    if not table.named_targets:  # all columns that are left, but for names of scans and what may name a patient
+        odd = [t for t in table.targets if t != how and not _is_harmless(t, [row.get(t, "") for row in table.rows])]
+        table.targets = [t for t in table.targets if t not in (how, *odd)]
     values, patients, groups = _collect(table, matches)
     new_patients = _patient_keys(patients, groups, index, keys)
     with catalog.writing(cohort.path) as db:
@@ -148,7 +154,7 @@ def _apply(cohort: Cohort, table: Table, keys: Keys) -> dict[str, Any]:
         "scans": len({scan for m in matches for scan in m}),
         "targets": sorted({target for _, target, _ in values}),
         "matched_by": how,
-    }
+    } | ({"note": ODD_COLUMNS.format(len(odd))} if odd else {})
 
 
 def _move_dates(db: Any, new_patients: dict[str, str], index: _Index, keys: Keys) -> None:
@@ -223,6 +229,7 @@ def _match(table: Table, index: _Index) -> tuple[str, list[list[str]]]:
 
 
 def _is_harmless(name: str, values: list[str]) -> bool:
+    """Numbers below 1,000, or words that many patients share: nothing that could name one of them."""
     known = {value for value in values if value.lower() not in MISSING}
     numbers = all(re.fullmatch(r"-?\d{1,3}(\.\d+)?", value) for value in known)
     if name.lower() == "age" or numbers:

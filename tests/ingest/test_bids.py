@@ -111,9 +111,9 @@ def test_participants_that_fit_nothing_fail_nothing(data_set, take, text) -> Non
 
 def test_a_named_table_is_taken_instead(data_set, take) -> None:
     (data_set / "participants.tsv").write_text(PEOPLE)
-    (data_set / "own.csv").write_text("who,tumour\nsub-01,yes\nsub-02,no\n")
+    (data_set / "own.csv").write_text("who,finding\nsub-01,yes\nsub-02,no\n")
     cohort, report = take(data_set, file="own.csv", patient="who")
-    assert cohort.targets() == ["tumour"] and "note" not in report.labels
+    assert cohort.targets() == ["finding"] and "note" not in report.labels
 
 
 @pytest.mark.parametrize(

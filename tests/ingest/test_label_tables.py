@@ -96,9 +96,9 @@ def test_series_by_folder_and_by_uid(tmp_path, take) -> None:
         about = {"SeriesInstanceUID": f"1.2.{i}", "PatientID": f"p{i}"}
         dicoms.save(dicoms.series(dicoms.volume(seed=i), dicoms.AXIAL, **about), source / f"case{i}" / "axial")
     for name, rows in (("folder", ["case0/axial,a", "case1/axial,b"]), ("uid", ["1.2.0,a", "1.2.1,b"])):
-        file = table(source, "series,kind", *rows, name=f"{name}.csv")
+        file = table(source, "series,label", *rows, name=f"{name}.csv")
         cohort, report = take(source, name, file=file, scan="series")
-        assert report.labels["scans"] == 2 and len(cohort.labels("kind")) == 2
+        assert report.labels["scans"] == 2 and len(cohort.labels("label")) == 2
 
 
 def test_no_row_fits(pictures, take) -> None:
@@ -138,12 +138,22 @@ def test_labels_added_later(pictures, take, workspace) -> None:
     before = cohort.hash
     assert "no_patient_id" in set(cohort.findings()["code"])
     path = pictures.parent / "later.csv"
-    path.write_text("file,kind,who\na0,x,p\na1,y,p\n")
+    path.write_text("file,label,who\na0,x,p\na1,y,p\n")
     counts = add_labels(cohort.path, LabelColumns(file=str(path), scan="file", patient="who"), workspace)
-    assert counts == {"rows": 2, "table_rows": 2, "scans": 2, "targets": ["kind"], "matched_by": "file"}
+    assert counts == {"rows": 2, "table_rows": 2, "scans": 2, "targets": ["label"], "matched_by": "file"}
     from medssl.cohort import Cohort
 
     again = Cohort.open(cohort.path)
-    assert value_of(again, "kind") == {0: "x", 1: "y"}
+    assert value_of(again, "label") == {0: "x", 1: "y"}
     assert again.scans()["patient"].nunique() == 3 and again.hash != before
     assert (again.findings()["code"] == "no_patient_id").sum() == 2
+
+
+def test_columns_that_may_name_a_patient_are_taken_only_by_name(pictures, take) -> None:
+    rows = [f"a{i},Jane Doe {i},10{i}77,{'xy'[i % 2]}" for i in range(4)]
+    file = table(pictures, "file,who,mrn,kind", *rows)
+    cohort, report = take(pictures, "quiet", file=file, scan="file")
+    assert cohort.targets() == ["kind"]
+    assert "2 columns" in report.labels["note"] and "--target" in report.labels["note"]
+    cohort, report = take(pictures, "asked", file=file, scan="file", targets=["mrn"])
+    assert cohort.targets() == ["mrn"] and "note" not in report.labels

@@ -362,6 +362,7 @@ def test_a_run_that_is_killed_at_a_random_moment_goes_on_to_the_same_cohort(tmp_
         process.kill()
         if process.wait() == -signal.SIGKILL:
             break
+        span /= 2  # the machine was busier when the whole run was timed
     else:
         pytest.fail("no run was killed")
     ingest([source], killed, workspace=workspace, jobs=2)
