@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -67,10 +67,13 @@ def _decode(folder: str, pieces: Sequence[Piece]) -> tuple[str, int, str]:
     place = array_path(Path(folder), piece.job.scan)
     path = place.with_name(f".{place.name}.{piece.start}.{os.getpid()}")  # as `remove_unfinished` knows them
     try:
-        images: Any = readers.reader(piece.job.reader).decode(piece.job)
+        images: list[np.ndarray] = readers.reader(piece.job.reader).decode(piece.job)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
-            np.save(file, images, allow_pickle=False)
+            about = {"descr": images[0].dtype.str, "fortran_order": False, "shape": (len(images), *images[0].shape)}
+            np.lib.format.write_array_header_1_0(file, about)
+            for image in images:
+                image.tofile(file)
     except (Reject, OSError, MemoryError, ValueError):
         path.unlink(missing_ok=True)
         return piece.job.scan, piece.start, ""

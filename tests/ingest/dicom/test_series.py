@@ -164,9 +164,9 @@ def test_nothing_identifying_is_written(tmp_path, take, capsys) -> None:
     source = tmp_path / "source"
     dicoms.save(dicoms.series(dicoms.volume(), dicoms.AXIAL, **about), source / f"{canary}G", None)
     (source / f"{canary}H.dcm").write_bytes(b"broken")
-    (source / "labels.csv").write_text(f"patient,lesion\n{canary}B,yes\n")
+    (source / "labels.csv").write_text(f"patient,finding\n{canary}B,yes\n")
     cohort, report = take(source, file="labels.csv", patient="patient")
-    assert cohort.units("lesion", "patient")["label"].tolist() == ["yes"]
+    assert cohort.units("finding", "patient")["label"].tolist() == ["yes"]
     texts = [p.read_bytes() for p in cohort.path.rglob("*") if p.is_file()]
     texts += [" ".join(report.lines()).encode(), str(capsys.readouterr()).encode()]
     for text in texts:

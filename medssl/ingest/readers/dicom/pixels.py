@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,15 @@ from medssl.ingest.records import File, Job, Reject, Scan
 from medssl.ingest.reorient import as_stored, spacing_of, turned_shape
 
 TILTED = 0.5  # degrees
-PIECE = 32  # images that are worth another process
+PIECE = 25  # images that are worth another process
+# Asked first. gdcm, which pydicom asks first, takes two threads for a JPEG 2000 image (29 ms of CPU and 17 ms here, of
+# which pylibjpeg needs 28 and 28) and gets in the way of the other processes; for JPEG-LS it is the slower one.
+CODECS = {
+    "1.2.840.10008.1.2.4.90": "pylibjpeg",
+    "1.2.840.10008.1.2.4.91": "pylibjpeg",
+    "1.2.840.10008.1.2.4.80": "pyjpegls",
+    "1.2.840.10008.1.2.4.81": "pyjpegls",
+}
 OVERLAP = 0.05  # of the step by which the thickness may differ from it
 
 
@@ -85,8 +94,8 @@ def pieces(job: Job) -> list[tuple[Job, int]]:
     return out
 
 
-def decode(job: Job) -> np.ndarray:
-    """Stored values (images, rows, columns), or with colours last, as `read` takes them up where they lie in a file.
+def decode(job: Job) -> list[np.ndarray]:
+    """Stored values of each image, (rows, columns) or with colours last; `read` takes them up from `decoded` files.
 
     Raises:
         Reject: as `read` does, and where the images are not all alike.
@@ -94,7 +103,7 @@ def decode(job: Job) -> np.ndarray:
     images = {k: stored for k, stored, _ in _images(job.files, job.payload)}
     if len({(stored.shape, stored.dtype) for stored in images.values()}) > 1:
         raise Reject("mixed_series")
-    return np.stack([images[k] for k in sorted(images)])
+    return [images[k] for k in sorted(images)]
 
 
 def _assemble(
@@ -146,8 +155,8 @@ def _doubts(first: Header, hounsfield: bool) -> list[str]:
 def _images(files: list[File], payload: Payload) -> Iterator[tuple[int, np.ndarray, Table | None]]:
     """(index of the header, stored values, Modality LUT or None), file after file."""
     if payload.decoded:
-        stacks = (np.load(path, allow_pickle=False) for path in payload.decoded)
-        yield from ((k, stored, None) for k, stored in enumerate(chain.from_iterable(stacks)))
+        for k, stored in enumerate(chain.from_iterable(map(_kept, payload.decoded))):
+            yield k, stored, None
         return
     members: dict[int, list[int]] = {}
     for k, place in enumerate(payload.places):
@@ -161,6 +170,15 @@ def _images(files: list[File], payload: Payload) -> Iterator[tuple[int, np.ndarr
         else:
             for k, decoded in zip(images, _decoded(file, headers), strict=True):
                 yield k, *decoded
+
+
+def _kept(path: str) -> Iterator[np.ndarray]:
+    """The images of a decoded piece, one by one: each into memory that is still warm, where one read of all is not."""
+    with Path(path).open("rb") as file:
+        np.lib.format.read_magic(file)
+        (count, *shape), _, dtype = np.lib.format.read_array_header_1_0(file)
+        for _ in range(count):
+            yield np.fromfile(file, dtype, int(np.prod(shape))).reshape(shape)
 
 
 def _is_direct(header: Header) -> bool:
@@ -186,7 +204,6 @@ def _decoded(file: File, headers: list[Header]) -> Iterator[tuple[np.ndarray, Ta
     """
     import pydicom
     from pydicom.config import disable_value_validation
-    from pydicom.pixels import iter_pixels
     from pydicom.uid import UID
 
     first = headers[0]
@@ -199,7 +216,7 @@ def _decoded(file: File, headers: list[Header]) -> Iterator[tuple[np.ndarray, Ta
             syntax = data.file_meta.TransferSyntaxUID = UID(syntax_of(data))
             if first.high_bit != first.stored - 1 and syntax.is_encapsulated:
                 raise Reject("unsupported_pixels")  # what a codec makes of bits that are not the lowest is not defined
-            for values in iter_pixels(data, indices=wanted, correct_unused_bits=syntax.is_encapsulated):
+            for values in _frames(data, syntax, wanted):
                 values = values.reshape(shape) if values.size == np.prod(shape) else values
                 if values.shape != shape:
                     raise Reject("unsupported_pixels")
@@ -225,6 +242,23 @@ def _decoded(file: File, headers: list[Header]) -> Iterator[tuple[np.ndarray, Ta
         if type(error).__name__ == "PanicException":  # of a codec written in Rust: derived from no Exception
             raise Reject("unreadable") from None
         raise
+
+
+def _frames(data: Any, syntax: Any, wanted: list[int]) -> Iterator[np.ndarray]:
+    """The frames of a data set, by the codec that is chosen for its syntax or, where that one fails, by any."""
+    from pydicom.pixels import iter_pixels
+
+    options: dict[str, Any] = {"correct_unused_bits": syntax.is_encapsulated}
+    done = 0
+    if (plugin := CODECS.get(str(syntax))) is not None:
+        try:
+            for values in iter_pixels(data, indices=wanted, decoding_plugin=plugin, **options):
+                yield values
+                done += 1
+            return
+        except (RuntimeError, ValueError, AttributeError, NotImplementedError):
+            pass  # not installed, or not able to
+    yield from iter_pixels(data, indices=wanted[done:], **options)
 
 
 def _tile(mosaic: np.ndarray, header: Header) -> np.ndarray:
