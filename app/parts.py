@@ -99,6 +99,8 @@ def heading(found: Results) -> None:
     config = found.settings
     draws = f"{config.draws} draw{'' if config.draws == 1 else 's'}"
     facts = [f"cohort {config.cohort.name}", f"predicts {config.target.name}", draws, progress(found)]
+    looks = len(found.looks())
+    facts.append(f"test patients looked at {looks} time{'' if looks == 1 else 's'}")
     st.title(plain(found.title), anchor=False)
     st.html('<p class="m-meta">' + "".join(f"<span>{escape(f)}</span>" for f in facts) + "</p>")
 
@@ -133,8 +135,8 @@ def verdicts(rows: list[dict[str, str]]) -> None:
 
 def main_verdict(found: Results) -> list[dict[str, str]]:
     """The sentence for the claim's budget, else for the smallest; none before a comparison is finished."""
-    table, claim = found.verdicts().reset_index(drop=True), found.settings.claim
-    at = table.index[table["budget"].map(str) == str(claim.budget)] if claim else table.index
+    table, claim = found.verdicts(), found.settings.claim
+    at = table.index[table["claim"]] if claim else table.index
     return [content.verdicts(found)[i] for i in list(at)[:1]]
 
 

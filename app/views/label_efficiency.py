@@ -36,6 +36,8 @@ def show() -> None:
     if claim:
         st.caption(claim)
     parts.verdicts(content.verdicts(found))
+    for sentence in found.claim_sentences():
+        st.markdown(parts.plain(sentence))
 
     st.header(metric_name(metric, long=True), anchor=False)
     parts.score_table(found, metric, arms)

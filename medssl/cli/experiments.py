@@ -87,4 +87,6 @@ def _show(results: Any, files: dict[str, Path], as_json: bool) -> None:
     print(terminal_table(results))
     for sentence in results.verdicts()["sentence"]:
         print(sentence)
+    for sentence in results.claim_sentences():
+        print(sentence)
     print(f"Curve: {files['figure']}\nReport: {files['report']}")

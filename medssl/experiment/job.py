@@ -55,6 +55,7 @@ class JobInputs:
     arm_name: str
     budget: str
     draw: int
+    run: int
     seed: int
     split: str
     precision: str
@@ -96,6 +97,7 @@ def run_job(job: JobInputs) -> tuple[str, float]:
         "arm": job.arm_name,
         "budget": job.budget,
         "draw": job.draw,
+        "run": job.run,
         "seed": job.seed,
         "split": job.split,
         "target": job.target.name,

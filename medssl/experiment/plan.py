@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from medssl.cohort import Cohort
 from medssl.cohort.budgets import Budgets, draw_budgets
 from medssl.cohort.splits import Split, cohort_split, tied_patients
 from medssl.config import Arm, Budget, Experiment, View
+from medssl.errors import UserError
 from medssl.transfer import PIXELS, strategy
 from medssl.workspace import code_revision, digest
 
@@ -21,7 +22,7 @@ JOB_ROOMS = ("augment", "cohort", "encoders", "metrics", "transfer", "experiment
 
 @dataclass(frozen=True)
 class Job:
-    """One arm, trained on the labels of one budget in one draw."""
+    """One arm, trained on the labels of one budget in one draw, from the encoder of one run of pretraining."""
 
     key: str
     arm: str
@@ -30,6 +31,7 @@ class Job:
     seed: int
     precision: str
     train: tuple[str, ...]
+    run: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,20 @@ def make_plan(config: Experiment, cohort: Cohort) -> Plan:
     units = cohort.units(config.target.name, config.target.unit)
     split = cohort_split(cohort.path, patients_with_ties(cohort, units), config.split)
     units = units.assign(part=units["patient"].map(split.part_of()))
+    _refuse_missing_class(units, config)
     pool = units[units["part"] == "pool"]
     budgets = draw_budgets(pool, config.budgets, config.per, config.draws, config.seed)
     return Plan(config, cohort, split, units[["unit", "patient", "label", "part"]], budgets)
+
+
+def _refuse_missing_class(units: pd.DataFrame, config: Experiment) -> None:
+    scored = set(units.loc[units["part"] == config.evaluate, "label"])
+    if missing := sorted(set(units["label"]) - scored):
+        raise UserError(
+            f"the {config.evaluate} part has no {config.target.unit} of class '{missing[0]}'",
+            "split",
+            "Label more patients of that class, or ask for a larger share (split.test, split.validation).",
+        )
 
 
 def patients_with_ties(cohort: Cohort, units: pd.DataFrame) -> pd.DataFrame:
@@ -73,12 +86,12 @@ def patients_with_ties(cohort: Cohort, units: pd.DataFrame) -> pd.DataFrame:
     return tied_patients(cohort.scans(), cohort.near_duplicates()).merge(frame, on="patient", how="left")
 
 
-def list_jobs(plan: Plan, encoder_keys: Mapping[str, str], samples_keys: Mapping[str, str]) -> list[Job]:
+def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_keys: Mapping[str, str]) -> list[Job]:
     """Every job of the experiment, smallest budgets first.
 
     Args:
         plan: the plan.
-        encoder_keys: arm -> key of its encoder (its pretraining run, or name and initialisation).
+        encoder_keys: arm -> keys of its encoders (its pretraining runs, or name and initialisation).
         samples_keys: arm -> key of its samples.
     """
     import torch
@@ -103,21 +116,30 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, str], samples_keys: Mapping
             fixed: dict[str, Any] = {
                 **common,
                 "arm": name,
-                "encoder": encoder_keys[name],
                 "samples": samples_keys[name],
                 "strategy": [arm.strategy_name, arm.strategy_settings],
             }
-            for draw in range(config.draws):
-                train = tuple(plan.budgets[draw][budget])
-                seed = job_seed(config.seed, draw)
-                key = digest({**fixed, "budget": budget, "draw": draw, "seed": seed, "train": digest(sorted(train))})
-                jobs.append(Job(key, name, budget, draw, seed, precision, train))
+            for run, encoder in enumerate(encoder_keys[name]):
+                for draw in range(config.draws):
+                    train = tuple(plan.budgets[draw][budget])
+                    what = {
+                        **fixed,
+                        "encoder": encoder,
+                        "budget": budget,
+                        "draw": draw,
+                        "seed": job_seed(config.seed, draw, arm.seed),
+                        "train": digest(sorted(train)),
+                    }
+                    jobs.append(Job(digest(what), name, budget, draw, what["seed"], precision, train, run))
     return jobs
 
 
-def job_seed(seed: int, draw: int) -> int:
-    """The same for all arms and budgets of a draw, so that arms are paired in their chance as well."""
-    return int(np.random.SeedSequence([seed, draw]).generate_state(1)[0])
+def job_seed(seed: int, draw: int, own: int = 0) -> int:
+    """The same for all arms and budgets of a draw, so that arms are paired in their chance as well.
+
+    An arm with a seed of its `own` is not: it shares labels with the others, and no other chance.
+    """
+    return int(np.random.SeedSequence([seed, draw, own] if own else [seed, draw]).generate_state(1)[0])
 
 
 def encoder_label(arm: Arm, config: Experiment) -> tuple[str, int]:

@@ -12,11 +12,28 @@ import yaml
 
 from medssl.config import Arm, Budget, Experiment, validate
 from medssl.errors import MedsslError, UserError
+from medssl.experiment.groups import group_units
 from medssl.experiment.index import Index
 from medssl.experiment.ledger import looks
+from medssl.experiment.loading import evidence_key, load_evidence
 from medssl.experiment.plan import encoder_label
-from medssl.statistics import Replicates, differences, read_evidence, scores, verdict_sentence
-from medssl.workspace import atomic, code_revision, digest, read_lines
+from medssl.statistics import (
+    Evidence,
+    Replicates,
+    area,
+    differences,
+    fixed_models,
+    label_savings,
+    margin_sentence,
+    no_worse,
+    savings_sentence,
+    scores,
+    smallest_budget,
+    verdict_sentence,
+)
+from medssl.workspace import code_revision, digest, read_lines, write_json
+
+NUMBERS = {"score", "difference", "low", "high", "p", "p_adjusted", "area", "factor"}
 
 
 class Results:
@@ -75,9 +92,7 @@ class Results:
         """One row per job, test unit and class, of all finished jobs of the present plan."""
         import pyarrow.parquet as parquet
 
-        files = [self.evidence_folder / f"{key}.parquet" for key in self._done()]
-        if not files:
-            raise UserError("no job has finished yet", self.name, "Wait, or run the config again.")
+        files = self.files()
         try:
             return parquet.ParquetDataset([str(f) for f in files]).read().to_pandas()
         except (OSError, ValueError) as error:
@@ -85,22 +100,76 @@ class Results:
             raise MedsslError(f"an evidence file cannot be read ({type(error).__name__})", self.name, fix) from None
 
     def scores(self) -> pd.DataFrame:
-        """Columns `arm, budget, metric, score, low, high, draws, units, patients`; NaN bounds: not estimable."""
-        return self._tables[0].copy()
+        """Columns `arm, budget, metric, score, low, high, draws, pretrain_seeds, units, patients`; NaN bounds: not
+        estimable."""
+        return self._tables["scores"].copy()
 
     def differences(self) -> pd.DataFrame:
-        """Columns `arm, baseline, budget, metric, difference, low, high, verdict, same_encoder`."""
-        return self._tables[1].copy()
+        """Columns `arm, baseline, budget, metric, difference, low, high, p, p_adjusted, claim, verdict,
+        pretrain_seeds, same_encoder`."""
+        return self._tables["differences"].copy()
+
+    def savings(self) -> pd.DataFrame:
+        """How many times the labels of an arm the baseline of the main comparison needs for the same score: columns
+        `arm, baseline, budget, metric, labels, factor, low, high, beyond`; see `label_savings`."""
+        return self._tables["savings"].copy()
+
+    def curves(self) -> pd.DataFrame:
+        """A row an arm, by the main metric: `arm, metric, area, low, high` of the curve over log labels, and `budget`
+        and `surely`, the smallest that reaches 95 % of the arm's own score with the most labels."""
+        return self._tables["curves"].copy()
 
     def verdicts(self) -> pd.DataFrame:
         """One sentence per budget for the main comparison: the claim's, else the first pretrained arm's."""
         arm, baseline, metric = self.main_comparison
         table = self.differences()
+        explored = int((~table["claim"] & table["p"].notna()).sum())
         table = table[(table["arm"] == arm) & (table["baseline"] == baseline) & (table["metric"] == metric)]
-        once = bool(self.settings.arms[arm].pretrain)
+        chosen = self.settings.arms[arm]
+        once = bool(chosen.pretrain) and chosen.pretrain_seeds == 1
         how = tuple(self.settings.arms[name].strategy_name for name in (arm, baseline))
-        sentences = [verdict_sentence(row, self.settings.per, once, how) for row in table.to_dict("records")]
-        return table[["budget", "arm", "baseline", "verdict"]].assign(sentence=sentences).reset_index(drop=True)
+        sentences = [
+            verdict_sentence({**row, "comparisons": explored}, self.settings.per, once, how)
+            for row in table.to_dict("records")
+        ]
+        columns = ["budget", "arm", "baseline", "claim", "verdict"]
+        return table[columns].assign(sentence=sentences).reset_index(drop=True)
+
+    def claim_sentences(self) -> list[str]:
+        """What follows from the main comparison beside its verdict: labels saved, and whether the arm is no worse."""
+        arm, baseline, metric = self.main_comparison
+        claim, per = self.settings.claim, self.settings.per
+        saved = self.savings()
+        saved = saved[(saved["arm"] == arm) & (saved["metric"] == metric)]
+        if claim:
+            saved = saved[saved["budget"] == claim.budget]
+        sentences = [savings_sentence(row, per) for row in saved.head(1).to_dict("records")]
+        if claim and claim.margin and (p := self._no_worse) is not None:
+            sentences.append(margin_sentence(arm, baseline, metric, claim.margin, p))
+        return sentences
+
+    def fixed_models(self) -> pd.DataFrame:
+        """The main comparison draw by draw, at the claim's budget or the smallest: each draw's two models as fixed,
+        with an interval over test patients alone (`auc_covariance`). Columns `draw, arm, baseline, difference, low,
+        high`; empty unless the metric is the AUC of two classes."""
+        arm, baseline, metric = self.main_comparison
+        budget = self.settings.claim.budget if self.settings.claim else self.settings.budgets[0]
+        return fixed_models(self.arrays, arm, baseline, budget, metric)
+
+    def subgroups(self, attribute: str) -> pd.DataFrame:
+        """Scores of the main metric by an attribute of the test scans (`vendor`, `sex`, ...): columns `group` and those
+        of `scores`. Numbers become bands.
+
+        Raises:
+            UserError: the catalog does not know this attribute.
+        """
+        groups = group_units(self.path / self.facts.get("cohort_folder", ""), self.settings.target.unit, attribute)
+        names = pd.Series(self.arrays.units).map(groups).fillna("unknown").to_numpy()
+        tables = []
+        for name in sorted(set(names)):
+            part = Replicates(self.arrays.part(names == name), [self.main_comparison[2]], self.settings.replicates)
+            tables.append(self._in_order(scores(part)).assign(group=name))
+        return pd.concat(tables, ignore_index=True)
 
     @property
     def main_comparison(self) -> tuple[str, str, str]:
@@ -152,11 +221,20 @@ class Results:
             notes.append(
                 f"This run is not finished: {int((jobs['status'] == 'done').sum())} of {len(jobs)} jobs are done."
             )
-        if any(arm.pretrain for arm in config.arms.values()):
+        pretrained = [arm for arm in config.arms.values() if arm.pretrain]
+        if any(arm.pretrain_seeds == 1 for arm in pretrained):
+            some = "Each encoder" if all(arm.pretrain_seeds == 1 for arm in pretrained) else "Where one encoder an arm"
             notes.append(
-                "Each encoder was pretrained once: the intervals hold the chance of labels and test patients, "
-                "not that of another pretraining run. Test patients were kept out of pretraining."
+                f"{some} was pretrained{' once' if some == 'Each encoder' else ''}: the intervals hold the chance of "
+                "labels and test patients, not that of another pretraining run. Test patients were kept out of "
+                "pretraining."
             )
+        for name, arm in config.arms.items():
+            if arm.pretrain_seeds > 1:
+                notes.append(
+                    f"{name} was pretrained {arm.pretrain_seeds} times, and each encoder met all draws: its intervals "
+                    "hold the chance of pretraining too."
+                )
         notes.append(
             "Recipes are the config's own and the same at every budget; no validation labels were used in this run. "
             "How the recipes were chosen is not recorded here: whoever reports these figures must say it."
@@ -177,44 +255,84 @@ class Results:
         return looks(self.path / folder) if folder else []
 
     def as_json(self) -> dict[str, Any]:
-        """The keys that scripts rely on: `experiment`, `results`, `scores`, `differences`."""
+        """The keys that scripts rely on: `experiment`, `results`, `scores`, `differences`, `savings`, `curves`."""
         return {
             "experiment": str(self.path),
             "results": str(self.evidence_folder),
             "scores": _records(self.scores()),
             "differences": _records(self.differences()),
+            "savings": _records(self.savings()),
+            "curves": _records(self.curves()),
         }
 
-    def _done(self) -> list[str]:
+    def files(self) -> list[Path]:
+        """The evidence of all finished jobs of the present plan, one file a job.
+
+        Raises:
+            UserError: no job has finished yet.
+        """
         jobs = self.jobs()
-        return jobs.loc[jobs["status"] == "done", "job"].tolist()
+        found = [self.evidence_folder / f"{key}.parquet" for key in jobs.loc[jobs["status"] == "done", "job"]]
+        if not found:
+            raise UserError("no job has finished yet", self.name, "Wait, or run the config again.")
+        if missing := [f for f in found if not f.exists()]:
+            raise MedsslError(
+                f"{len(missing)} evidence file(s) cannot be read: gone", self.name, "Run the config again."
+            )
+        return found
 
     @cached_property
-    def _tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Both tables, kept on disk under the hash of the evidence and of the code that made them."""
-        done, config = self._done(), self.settings
-        what = [
-            done,
-            config.metrics,
-            config.baseline,
-            config.replicates,
-            code_revision("statistics", "metrics"),
-        ]
-        folder = self.path / "tables"
-        files = [folder / f"{digest(what)}-{table}.json" for table in ("scores", "differences")]
-        if done and all(f.exists() for f in files):
-            return _read_table(files[0]), _read_table(files[1])
-        replicates = Replicates(read_evidence(self.evidence()), config.metrics, config.replicates)
+    def arrays(self) -> Evidence:
+        """The evidence of all finished jobs, as the statistics take it."""
+        return load_evidence(self.files(), self.path / "tables")
+
+    def compute(self, evidence: Evidence) -> dict[str, pd.DataFrame]:
+        """All tables, from evidence alone."""
+        config, metric, baseline = self.settings, self.main_comparison[2], self.main_comparison[1]
+        boot = Replicates(evidence, config.metrics, config.replicates)
         labels = {name: encoder_label(arm, config) for name, arm in config.arms.items()}
         same = {(a, b): labels[a] == labels[b] for a in labels for b in labels}
-        tables = (
-            self._in_order(scores(replicates)),
-            self._in_order(differences(replicates, config.baseline, same)),
-        )
-        for file, table in zip(files, tables, strict=True):
-            with atomic(file) as fresh:
-                fresh.write_text(json.dumps({"columns": list(table.columns), "rows": _records(table)}))
+        counts, arms = self.label_counts(), [a for a in config.arms if a != baseline]
+        reached = [(a, *smallest_budget(boot, a, metric, counts)) for a in config.arms]
+        saved = [label_savings(boot, a, baseline, metric, counts) for a in arms]
+        curves = area(boot, metric, counts).merge(pd.DataFrame(reached, columns=["arm", "budget", "surely"]), "left")
+        return {
+            "scores": self._in_order(scores(boot)),
+            "differences": self._in_order(differences(boot, config.baseline, same, config.claim)),
+            "savings": pd.concat([s for s in saved if len(s)], ignore_index=True) if any(map(len, saved)) else saved[0],
+            "curves": curves,
+        }
+
+    @property
+    def tables_file(self) -> Path:
+        """Where the tables are kept: under the hash of the evidence files, the settings and the code behind them."""
+        config = self.settings
+        what = [
+            evidence_key(self.files()),
+            {key: self.config[key] for key in ("metrics", "baseline", "replicates", "claim", "arms", "budgets")},
+            config.target.model_dump(),
+            code_revision("statistics", "metrics", "experiment/results.py"),
+        ]
+        return self.path / "tables" / f"{digest(what)}.json"
+
+    @cached_property
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        file = self.tables_file
+        if (stored := read_tables(file)) is not None:
+            return stored
+        tables = self.compute(self.arrays)
+        write_json(file, {name: {"columns": list(t.columns), "rows": _records(t)} for name, t in tables.items()})
         return tables
+
+    @property
+    def _no_worse(self) -> float | None:
+        """p of the claim's non-inferiority."""
+        claim = self.settings.claim
+        if claim is None or claim.margin is None:
+            return None
+        boot = Replicates(self.arrays, [claim.metric], self.settings.replicates)
+        pair = boot.paired((claim.arm, claim.budget, claim.metric), (claim.baseline, claim.budget, claim.metric))
+        return None if pair is None else no_worse(boot.gain(claim.metric, *pair), claim.margin)
 
     def _in_order(self, table: pd.DataFrame) -> pd.DataFrame:
         """Rows in the config's order of metrics, arms and budgets."""
@@ -241,10 +359,17 @@ def _records(table: pd.DataFrame) -> list[dict[Any, Any]]:
     return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
-def _read_table(path: Path) -> pd.DataFrame:
-    raw = json.loads(path.read_text())
-    table = pd.DataFrame(raw["rows"], columns=raw["columns"])
-    table["budget"] = table["budget"].astype(object)
-    numbers = [c for c in ("score", "difference", "low", "high") if c in table]
-    table[numbers] = table[numbers].astype(float)
-    return table
+def read_tables(path: Path) -> dict[str, pd.DataFrame] | None:
+    """Tables as they were written; None where there are none."""
+    if not path.exists():
+        return None
+    tables = {}
+    for name, raw in json.loads(path.read_text()).items():
+        table = pd.DataFrame(raw["rows"], columns=raw["columns"])
+        numbers = [c for c in table if c in NUMBERS]
+        table[numbers] = table[numbers].astype(float)
+        for column in ("budget", "surely"):
+            if column in table:
+                table[column] = pd.Series([row[column] for row in raw["rows"]], dtype=object)
+        tables[name] = table
+    return tables
