@@ -49,6 +49,31 @@ def demo(
 
 
 @command
+def audit(
+    experiment: Annotated[str, typer.Argument(help="An experiment of the workspace, or its folder.")],
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Prove from an experiment's artefacts that it kept its protocol. Exits with 1 where it did not.
+
+    No patient and no duplicate crosses pretraining, training, validation and test; budgets nest; all arms met the same
+    draws and had the same number of trials; the tables follow from the evidence.
+    """
+    from medssl.experiment import audit as run_audit
+
+    folder = Path(experiment)
+    if not (folder / "config.yaml").exists():
+        folder = Workspace(workspace).experiment(experiment)
+    checks = run_audit(folder)
+    passed = all(check.passed for check in checks)
+    lines = [f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.sentence}" for check in checks]
+    about = {"experiment": str(folder), "passed": passed, "checks": [vars(check) for check in checks]}
+    answer(about, as_json, "\n".join(lines))
+    if not passed:
+        raise typer.Exit(1)
+
+
+@command
 def app_(
     workspace: WorkspaceOption = None,
     port: Annotated[int, typer.Option(help="On localhost.")] = 8501,

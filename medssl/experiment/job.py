@@ -12,7 +12,7 @@ import pandas as pd
 
 from medssl.config import Arm, Target
 from medssl.transfer import Problem, strategy, target_kind
-from medssl.workspace import atomic
+from medssl.workspace import atomic, digest
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class JobInputs:
     draw: int
     run: int
     seed: int
+    recipe: str
     split: str
     precision: str
     target: Target
@@ -99,6 +100,8 @@ def run_job(job: JobInputs) -> tuple[str, float]:
         "draw": job.draw,
         "run": job.run,
         "seed": job.seed,
+        "labels": digest(sorted(job.train)),
+        "recipe": job.recipe,
         "split": job.split,
         "target": job.target.name,
     }

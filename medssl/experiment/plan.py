@@ -22,7 +22,10 @@ JOB_ROOMS = ("augment", "cohort", "encoders", "metrics", "transfer", "experiment
 
 @dataclass(frozen=True)
 class Job:
-    """One arm, trained on the labels of one budget in one draw, from the encoder of one run of pretraining."""
+    """One arm, trained on the labels of one budget in one draw, from the encoder of one run of pretraining.
+
+    `recipe` names what the arm's config says of it: one that is tried with another recipe had one more trial.
+    """
 
     key: str
     arm: str
@@ -32,6 +35,7 @@ class Job:
     precision: str
     train: tuple[str, ...]
     run: int = 0
+    recipe: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,7 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_key
                 "samples": samples_keys[name],
                 "strategy": [arm.strategy_name, arm.strategy_settings],
             }
+            recipe = arm_recipe(arm, config)
             for run, encoder in enumerate(encoder_keys[name]):
                 for draw in range(config.draws):
                     train = tuple(plan.budgets[draw][budget])
@@ -130,8 +135,15 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_key
                         "seed": job_seed(config.seed, draw, arm.seed),
                         "train": digest(sorted(train)),
                     }
-                    jobs.append(Job(digest(what), name, budget, draw, what["seed"], precision, train, run))
+                    jobs.append(Job(digest(what), name, budget, draw, what["seed"], precision, train, run, recipe))
     return jobs
+
+
+def arm_recipe(arm: Arm, config: Experiment) -> str:
+    """Hash of all that was chosen for an arm; seeds are no choice."""
+    chosen = arm.model_dump(exclude={"seed", "pretrain_seeds"})
+    spec = config.pretraining[arm.pretrain].model_dump(exclude={"seed"}) if arm.pretrain else None
+    return digest([chosen, spec, config.view.model_dump()])
 
 
 def job_seed(seed: int, draw: int, own: int = 0) -> int:

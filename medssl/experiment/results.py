@@ -12,6 +12,7 @@ import yaml
 
 from medssl.config import Arm, Budget, Experiment, validate
 from medssl.errors import MedsslError, UserError
+from medssl.experiment.computed import compute_tables, in_order, read_tables, records
 from medssl.experiment.groups import group_units
 from medssl.experiment.index import Index
 from medssl.experiment.ledger import looks
@@ -20,20 +21,14 @@ from medssl.experiment.plan import encoder_label
 from medssl.statistics import (
     Evidence,
     Replicates,
-    area,
-    differences,
     fixed_models,
-    label_savings,
     margin_sentence,
     no_worse,
     savings_sentence,
     scores,
-    smallest_budget,
     verdict_sentence,
 )
 from medssl.workspace import code_revision, digest, read_lines, write_json
-
-NUMBERS = {"score", "difference", "low", "high", "p", "p_adjusted", "area", "factor"}
 
 
 class Results:
@@ -168,7 +163,7 @@ class Results:
         tables = []
         for name in sorted(set(names)):
             part = Replicates(self.arrays.part(names == name), [self.main_comparison[2]], self.settings.replicates)
-            tables.append(self._in_order(scores(part)).assign(group=name))
+            tables.append(in_order(scores(part), self.settings).assign(group=name))
         return pd.concat(tables, ignore_index=True)
 
     @property
@@ -259,10 +254,10 @@ class Results:
         return {
             "experiment": str(self.path),
             "results": str(self.evidence_folder),
-            "scores": _records(self.scores()),
-            "differences": _records(self.differences()),
-            "savings": _records(self.savings()),
-            "curves": _records(self.curves()),
+            "scores": records(self.scores()),
+            "differences": records(self.differences()),
+            "savings": records(self.savings()),
+            "curves": records(self.curves()),
         }
 
     def files(self) -> list[Path]:
@@ -288,20 +283,7 @@ class Results:
 
     def compute(self, evidence: Evidence) -> dict[str, pd.DataFrame]:
         """All tables, from evidence alone."""
-        config, metric, baseline = self.settings, self.main_comparison[2], self.main_comparison[1]
-        boot = Replicates(evidence, config.metrics, config.replicates)
-        labels = {name: encoder_label(arm, config) for name, arm in config.arms.items()}
-        same = {(a, b): labels[a] == labels[b] for a in labels for b in labels}
-        counts, arms = self.label_counts(), [a for a in config.arms if a != baseline]
-        reached = [(a, *smallest_budget(boot, a, metric, counts)) for a in config.arms]
-        saved = [label_savings(boot, a, baseline, metric, counts) for a in arms]
-        curves = area(boot, metric, counts).merge(pd.DataFrame(reached, columns=["arm", "budget", "surely"]), "left")
-        return {
-            "scores": self._in_order(scores(boot)),
-            "differences": self._in_order(differences(boot, config.baseline, same, config.claim)),
-            "savings": pd.concat([s for s in saved if len(s)], ignore_index=True) if any(map(len, saved)) else saved[0],
-            "curves": curves,
-        }
+        return compute_tables(evidence, self.settings, self.label_counts(), self.main_comparison)
 
     @property
     def tables_file(self) -> Path:
@@ -311,7 +293,7 @@ class Results:
             evidence_key(self.files()),
             {key: self.config[key] for key in ("metrics", "baseline", "replicates", "claim", "arms", "budgets")},
             config.target.model_dump(),
-            code_revision("statistics", "metrics", "experiment/results.py"),
+            code_revision("statistics", "metrics", "experiment/computed.py"),
         ]
         return self.path / "tables" / f"{digest(what)}.json"
 
@@ -321,7 +303,7 @@ class Results:
         if (stored := read_tables(file)) is not None:
             return stored
         tables = self.compute(self.arrays)
-        write_json(file, {name: {"columns": list(t.columns), "rows": _records(t)} for name, t in tables.items()})
+        write_json(file, {name: {"columns": list(t.columns), "rows": records(t)} for name, t in tables.items()})
         return tables
 
     @property
@@ -334,42 +316,9 @@ class Results:
         pair = boot.paired((claim.arm, claim.budget, claim.metric), (claim.baseline, claim.budget, claim.metric))
         return None if pair is None else no_worse(boot.gain(claim.metric, *pair), claim.margin)
 
-    def _in_order(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Rows in the config's order of metrics, arms and budgets."""
-        order = {
-            "metric": {m: i for i, m in enumerate(self.settings.metrics)},
-            "arm": {a: i for i, a in enumerate(self.settings.arms)},
-            "budget": {b: i for i, b in enumerate(self.settings.budgets)},
-        }
-        keys = [c for c in ("metric", "baseline", "arm", "budget") if c in table]
-        ranks = {**order, "baseline": order["arm"]}
-        sort_keys = table[keys].apply(lambda column: column.map(ranks[str(column.name)]))
-        return table.loc[sort_keys.sort_values(keys, kind="stable").index].reset_index(drop=True)
-
 
 def _initialisation(arm: Arm, config: Experiment) -> str:
     if not arm.pretrain:
         return "none" if arm.encoder == "pixels" else arm.init
     spec = config.pretraining[arm.pretrain]
     return spec.task if spec.weights == "random" else f"{spec.weights}, then {spec.task}"
-
-
-def _records(table: pd.DataFrame) -> list[dict[Any, Any]]:
-    """Rows as plain values, NaN as None."""
-    return table.astype(object).where(table.notna(), None).to_dict("records")
-
-
-def read_tables(path: Path) -> dict[str, pd.DataFrame] | None:
-    """Tables as they were written; None where there are none."""
-    if not path.exists():
-        return None
-    tables = {}
-    for name, raw in json.loads(path.read_text()).items():
-        table = pd.DataFrame(raw["rows"], columns=raw["columns"])
-        numbers = [c for c in table if c in NUMBERS]
-        table[numbers] = table[numbers].astype(float)
-        for column in ("budget", "surely"):
-            if column in table:
-                table[column] = pd.Series([row[column] for row in raw["rows"]], dtype=object)
-        tables[name] = table
-    return tables

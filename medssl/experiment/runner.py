@@ -175,6 +175,7 @@ def _inputs(job: Job, plan: Plan, shared: ArmInputs, results: Path) -> JobInputs
         draw=job.draw,
         run=job.run,
         seed=job.seed,
+        recipe=job.recipe,
         split=plan.config.evaluate,
         precision=job.precision,
         target=plan.config.target,

@@ -20,7 +20,7 @@ def test_every_arm_budget_and_draw_leaves_evidence(finished):
     evidence = results.evidence()
     assert results.complete and evidence["job"].nunique() == 4 * 3 * 3
     assert set(evidence["split"]) == {"test"} and set(evidence["cls"]) == {"calm", "rough"}
-    columns = "job cohort arm budget draw run seed split unit patient target cls truth score".split()
+    columns = "job cohort arm budget draw run seed labels recipe split unit patient target cls truth score".split()
     assert set(evidence.columns) == set(columns)
     per_unit = evidence.groupby(["job", "unit"])
     assert (per_unit["score"].sum() - 1).abs().max() < 1e-5 and (per_unit["truth"].sum() == 1).all()
