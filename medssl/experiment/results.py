@@ -18,6 +18,7 @@ from medssl.experiment.index import Index
 from medssl.experiment.ledger import looks
 from medssl.experiment.loading import evidence_key, load_evidence
 from medssl.experiment.plan import encoder_label
+from medssl.progress import say
 from medssl.statistics import (
     Evidence,
     Replicates,
@@ -300,8 +301,11 @@ class Results:
     @cached_property
     def _tables(self) -> dict[str, pd.DataFrame]:
         file = self.tables_file
-        if (stored := read_tables(file)) is not None:
-            return stored
+        try:
+            if (stored := read_tables(file)) is not None:
+                return stored
+        except (ValueError, KeyError):
+            say("The stored tables are damaged; they are computed again.")
         tables = self.compute(self.arrays)
         write_json(file, {name: {"columns": list(t.columns), "rows": records(t)} for name, t in tables.items()})
         return tables

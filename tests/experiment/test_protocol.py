@@ -1,0 +1,148 @@
+"""Pretraining seeds, training seeds of an arm's own, workers that are killed, and tables that follow the evidence."""
+
+import json
+import os
+import signal
+
+import pandas as pd
+import pytest
+
+from medssl.config import load_experiment
+from medssl.errors import MedsslError, UserError
+from medssl.experiment import Results, audit, run
+from medssl.experiment.loading import load_evidence
+from medssl.statistics import read_evidence
+
+ARMS = {
+    "scratch": {"encoder": "small", "strategy": {"name": "finetune", "min_steps": 2, "batch": 8, "epochs": 0.1}},
+    "again": {
+        "encoder": "small",
+        "strategy": {"name": "finetune", "min_steps": 2, "batch": 8, "epochs": 0.1},
+        "seed": 1,
+    },
+    "simclr": {"pretrain": "simclr", "pretrain_seeds": 2},
+    "once": {"pretrain": "simclr"},
+}
+
+
+@pytest.fixture(scope="module")
+def several(tiny_source, tmp_path_factory):
+    """A finished run with two pretraining seeds in one arm, and one arm with other training seeds."""
+    from conftest import CONFIG
+
+    from medssl.config import Experiment, validate
+    from medssl.workspace import Workspace
+
+    raw = {**CONFIG, "cohort": {**CONFIG["cohort"], "source": str(tiny_source)}, "arms": ARMS, "baseline": ["scratch"]}
+    raw |= {"budgets": [2, "all"], "claim": {"arm": "simclr", "baseline": "scratch", "budget": 2, "margin": 0.2}}
+    return run(validate(Experiment, raw, "tiny"), Workspace(tmp_path_factory.mktemp("several")), processes=1)
+
+
+def test_each_pretraining_seed_meets_every_draw(several):
+    evidence = several.evidence()
+    met = evidence[evidence["arm"] == "simclr"].groupby(["run", "budget"])["draw"].nunique()
+    assert met.tolist() == [3] * 4 and set(evidence.loc[evidence["arm"] == "once", "run"]) == {0}
+    keys = json.loads((several.path / "pretrained.json").read_text())
+    assert list(keys) == ["simclr", "simclr #2"] and len(set(keys.values())) == 2
+    assert set(several.histories()) == set(keys)
+    scores = several.arrays.scores["simclr", 2]
+    assert scores.shape[:2] == (2, 3) and (scores[0] != scores[1]).any()
+    assert (scores[0] == several.arrays.scores["once", 2][0]).all(), "the first encoder is shared"
+    table = several.scores().set_index(["arm", "budget", "metric"])["pretrain_seeds"]
+    assert table["simclr", 2, "auc"] == 2 and table["once", 2, "auc"] == 1
+    assert any("simclr was pretrained 2 times" in note for note in several.notes)
+    said = several.verdicts()["sentence"]
+    assert not said.str.contains("this checkpoint").any() and said.iloc[0].count("named beforehand") == 1
+    assert any("by a margin of 0.2" in sentence for sentence in several.claim_sentences())
+    assert all(check.passed for check in audit(several.path))
+
+
+def test_an_arm_with_a_seed_of_its_own_shares_labels_and_nothing_else(several):
+    evidence = several.evidence().drop_duplicates(["arm", "budget", "draw", "run"])
+    seeds = evidence.pivot_table(index=["budget", "draw"], columns="arm", values="seed")
+    assert (seeds["scratch"] == seeds["once"]).all() and (seeds["scratch"] != seeds["again"]).all()
+    labels = evidence.groupby(["budget", "draw"])["labels"].nunique()
+    assert (labels == 1).all()
+    assert (several.arrays.scores["scratch", 2] != several.arrays.scores["again", 2]).any()
+
+
+def test_evidence_read_from_files_equals_its_rows(several):
+    quick, rows = load_evidence(several.files(), None), read_evidence(several.evidence())
+    assert quick.classes == rows.classes and (quick.units == rows.units).all() and (quick.truth == rows.truth).all()
+    assert (quick.patients == rows.patients).all() and quick.scores.keys() == rows.scores.keys()
+    assert all((quick.scores[cell] == rows.scores[cell]).all() for cell in rows.scores)
+
+
+def test_tables_follow_the_evidence_and_not_a_stale_copy(finished, tmp_path):
+    import shutil
+
+    folder = tmp_path / "experiments" / "tiny"
+    shutil.copytree(finished[0].path, folder)
+    before = Results.open(folder).scores()
+    file = Results.open(folder).files()[0]
+    rows = pd.read_parquet(file)
+    rows.assign(score=1 - rows["score"]).to_parquet(file, index=False)
+    assert not Results.open(folder).scores().equals(before)
+    for table in (folder / "tables").glob("[0-9a-f]*.json"):
+        table.write_text("{ damaged")
+    assert Results.open(folder).scores()["score"].notna().all()
+
+
+def test_a_killed_worker_costs_its_job_and_no_other(tiny_config, workspace, monkeypatch):
+    """The system kills a worker for memory, twice on the same job."""
+    import medssl.experiment.runner as runner
+
+    monkeypatch.setattr(runner, "_attempt", kills_its_worker)
+    arms = {"pixels": {"encoder": "pixels"}}
+    config = load_experiment(tiny_config(arms=arms, budgets=[2, "all"], pretraining={}, baseline="pixels", claim=None))
+    with pytest.raises(MedsslError, match=r"jobs failed.*killed twice"):
+        run(config, workspace, processes=2)
+    jobs = Results.open(workspace.experiment("tiny")).jobs()
+    bad = jobs[(jobs["budget"] == "2") & (jobs["draw"] == 1)]
+    assert bad["status"].tolist() == ["failed"] and (jobs["status"] == "done").sum() >= 4
+    assert not list((workspace.experiment("tiny") / "results").glob("*.running"))
+    monkeypatch.undo()
+    assert run(config, workspace, processes=1).complete
+
+
+def kills_its_worker(job):
+    from medssl.experiment.runner import _attempt, _mark  # in a worker of its own, where nothing is patched
+
+    if job.budget == "2" and job.draw == 1:
+        _mark(job).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return _attempt(job)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("arms.pixels.pretrain_seeds=2", "not pretrained has no pretraining seeds"),
+        ("claim.baseline=simclr", "with another one"),
+        ("claim.margin=-1", "greater than 0"),
+    ],
+)
+def test_bad_protocols_are_one_clear_message(tiny_config, override, message):
+    with pytest.raises(UserError, match=message):
+        load_experiment(tiny_config(), [override])
+
+
+def test_arms_with_different_numbers_of_encoders_are_refused(tiny_config):
+    arms = {"scratch": {}, "a": {"pretrain": "simclr", "pretrain_seeds": 2}, "b": {"pretrain": "simclr"}}
+    three = {**arms, "c": {"pretrain": "simclr", "pretrain_seeds": 3}}
+    load_experiment(tiny_config(arms=arms, baseline="scratch", claim=None))
+    with pytest.raises(UserError, match="2 and 3 pretraining seeds"):
+        load_experiment(tiny_config(arms=three, baseline="scratch", claim=None))
+
+
+def test_a_test_part_without_a_class_is_refused(finished):
+    from medssl.cohort import Cohort
+    from medssl.experiment.plan import _refuse_missing_class
+
+    results, workspace = finished
+    units = Cohort.open(workspace.cohort("tiny")).units("label").assign(part="test")
+    _refuse_missing_class(units, results.settings)
+    with pytest.raises(UserError, match="no image of class 'rough'"):
+        _refuse_missing_class(
+            units.assign(part=units["label"].map({"calm": "test", "rough": "pool"})), results.settings
+        )
