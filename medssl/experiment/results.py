@@ -13,7 +13,7 @@ import yaml
 from medssl.config import Arm, Budget, Experiment, validate
 from medssl.errors import MedsslError, UserError
 from medssl.experiment.computed import compute_tables, in_order, read_tables, records
-from medssl.experiment.groups import group_units
+from medssl.experiment.groups import group_units, reported_attributes
 from medssl.experiment.index import Index
 from medssl.experiment.ledger import looks
 from medssl.experiment.loading import evidence_key, load_evidence
@@ -153,19 +153,30 @@ class Results:
         return fixed_models(self.arrays, arm, baseline, budget, metric)
 
     def subgroups(self, attribute: str) -> pd.DataFrame:
-        """Scores of the main metric by an attribute of the test scans (`vendor`, `sex`, ...): columns `group` and those
-        of `scores`. Numbers become bands.
+        """Scores of the main comparison's two arms by an attribute of the test scans: columns `group` and those of
+        `scores`, with their numbers of units and patients. Numbers become bands.
 
         Raises:
             UserError: the catalog does not know this attribute.
         """
-        groups = group_units(self.path / self.facts.get("cohort_folder", ""), self.settings.target.unit, attribute)
-        names = pd.Series(self.arrays.units).map(groups).fillna("unknown").to_numpy()
-        tables = []
-        for name in sorted(set(names)):
-            part = Replicates(self.arrays.part(names == name), [self.main_comparison[2]], self.settings.replicates)
-            tables.append(in_order(scores(part), self.settings).assign(group=name))
-        return pd.concat(tables, ignore_index=True)
+        evidence, (arm, baseline, metric) = self.arrays, self.main_comparison
+        groups = group_units(self.cohort_folder, self.settings.target.unit, attribute)
+        names = pd.Series(evidence.units).map(groups).fillna("unknown").to_numpy()
+        chosen = evidence.of_arms([arm, baseline])
+        parts = {str(name): chosen.part(names == name) for name in sorted(set(names))}
+        tables = [
+            scores(Replicates(part, [metric], self.settings.replicates)).assign(group=name)
+            for name, part in parts.items()
+        ]
+        return pd.concat([in_order(table, self.settings) for table in tables], ignore_index=True)
+
+    def attributes(self) -> list[str]:
+        """Attributes of the catalog (vendor, sex, age) that tell the test patients apart: what `subgroups` can take."""
+        return reported_attributes(self.cohort_folder, self.settings.target.unit, self.arrays.units.tolist())
+
+    @property
+    def cohort_folder(self) -> Path:
+        return self.path / self.facts.get("cohort_folder", "")
 
     @property
     def main_comparison(self) -> tuple[str, str, str]:

@@ -234,6 +234,21 @@ def curve_table(results: Results) -> list[dict[str, str]]:
     ]
 
 
+def subgroup_tables(results: Results) -> list[dict[str, Any]]:
+    """For each attribute that tells test patients apart: a row a group and arm; a cell a budget."""
+    tables = []
+    for attribute in results.attributes():
+        found, rows = results.subgroups(attribute), []
+        for name in dict.fromkeys(found["group"]):
+            part = found[found["group"] == name]
+            size = part.iloc[0]
+            about = f"{name}: {size['units']} {results.settings.target.unit}s of {size['patients']} patients"
+            for row in _grid(results, part, list(dict.fromkeys(part["arm"])), _score_cell):
+                rows.append({**row, "group": about})
+        tables.append({"attribute": attribute.replace("_", " "), "rows": rows})
+    return tables
+
+
 def fixed_table(results: Results) -> list[dict[str, str]]:
     """A row a draw: the AUC of its two models, and their difference over test patients alone."""
     return [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -37,6 +37,11 @@ class Evidence:
     @property
     def units_a_class(self) -> int:
         return int(np.bincount(self.truth, minlength=len(self.classes)).min())
+
+    def of_arms(self, arms: list[str]) -> Evidence:
+        """The predictions of some of the arms."""
+        kept = {cell: values for cell, values in self.scores.items() if cell[0] in arms}
+        return replace(self, scores=kept, draws={cell: self.draws[cell] for cell in kept})
 
     def part(self, keep: np.ndarray) -> Evidence:
         """The same predictions for some of the units, (N,) bool."""
