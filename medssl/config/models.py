@@ -88,11 +88,17 @@ class Target(Strict):
 
 
 class Fractions(Strict):
-    """Shares of the patients in each part of the split; the pool takes the rest."""
+    """Shares of the patients in each part of the split; the pool takes the rest.
+
+    Attributes:
+        column: a label (one of the cohort's targets) that names the official part of each scan, `train`, `val` or
+            `test`; the shares are then not used.
+    """
 
     test: float = Field(0.4, gt=0, lt=1)
     validation: float = Field(0.1, ge=0, lt=1)
     seed: int = 0
+    column: str | None = None
 
 
 class Pretraining(Strict):

@@ -66,12 +66,19 @@ def make_plan(config: Experiment, cohort: Cohort) -> Plan:
     for name, arm in config.arms.items():  # an unknown strategy or setting fails before anything runs
         strategy(arm.strategy_name, arm.strategy_settings, f"arms.{name}.strategy")
     units = cohort.units(config.target.name, config.target.unit)
-    split = cohort_split(cohort.path, patients_with_ties(cohort, units), config.split)
+    split = cohort_split(cohort.path, patients_with_ties(cohort, units), config.split, _official(cohort, config))
     units = units.assign(part=units["patient"].map(split.part_of()))
     _refuse_missing_class(units, config)
     pool = units[units["part"] == "pool"]
     budgets = draw_budgets(pool, config.budgets, config.per, config.draws, config.seed)
     return Plan(config, cohort, split, units[["unit", "patient", "label", "part"]], budgets)
+
+
+def _official(cohort: Cohort, config: Experiment) -> pd.DataFrame | None:
+    """patient, value: the official part of each scan, where the config names a column."""
+    if config.split.column is None:
+        return None
+    return cohort.labels(config.split.column).merge(cohort.scans()[["scan", "patient"]], on="scan")
 
 
 def _refuse_missing_class(units: pd.DataFrame, config: Experiment) -> None:

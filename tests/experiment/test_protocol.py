@@ -146,3 +146,24 @@ def test_a_test_part_without_a_class_is_refused(finished):
         _refuse_missing_class(
             units.assign(part=units["label"].map({"calm": "test", "rough": "pool"})), results.settings
         )
+
+
+def test_an_official_split_in_the_label_table_is_honoured(tiny_source, workspace, tmp_path):
+    import shutil
+
+    from conftest import CONFIG
+
+    from medssl.config import Experiment, validate
+
+    source = tmp_path / "official"
+    shutil.copytree(tiny_source, source)
+    lines = (source / "labels.csv").read_text().splitlines()
+    parts = ["train"] * 40 + ["test"] * 32 + ["val"] * 8
+    rows = [f"{line},{parts[int(line.split(',')[1][7:])]}" for line in lines[1:]]
+    (source / "labels.csv").write_text("\n".join([lines[0] + ",split", *rows]) + "\n")
+    raw = {**CONFIG, "cohort": {**CONFIG["cohort"], "source": str(source)}, "pretraining": {}, "claim": None}
+    raw |= {"arms": {"pixels": {"encoder": "pixels"}}, "baseline": "pixels", "split": {"column": "split"}}
+    results = run(validate(Experiment, raw, "tiny"), workspace, processes=1)
+    sizes = {part: about["patients"] for part, about in results.facts["parts"].items()}
+    assert sizes == {"pool": 40, "test": 32, "validation": 8}
+    assert results.scores()["patients"].eq(32).all()
