@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from medssl.errors import UserError, unknown
 
 Budget = int | Literal["all"]
+LOWER_IS_BETTER = frozenset({"brier", "ece"})  # metrics that are losses
 
 
 class Strict(BaseModel):

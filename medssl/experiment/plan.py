@@ -13,7 +13,8 @@ from medssl.cohort import Cohort
 from medssl.cohort.budgets import Budgets, draw_budgets
 from medssl.cohort.splits import Split, cohort_split, tied_patients
 from medssl.config import Arm, Budget, Experiment, View
-from medssl.errors import UserError
+from medssl.errors import UserError, unknown
+from medssl.metrics import METRICS
 from medssl.transfer import PIXELS, strategy
 from medssl.workspace import code_revision, digest
 
@@ -65,6 +66,9 @@ def make_plan(config: Experiment, cohort: Cohort) -> Plan:
     """
     for name, arm in config.arms.items():  # an unknown strategy or setting fails before anything runs
         strategy(arm.strategy_name, arm.strategy_settings, f"arms.{name}.strategy")
+    for metric in config.metrics:
+        if metric not in METRICS:
+            raise unknown("metric", metric, sorted(METRICS), "metrics")
     units = cohort.units(config.target.name, config.target.unit)
     split = cohort_split(cohort.path, patients_with_ties(cohort, units), config.split, _official(cohort, config))
     units = units.assign(part=units["patient"].map(split.part_of()))

@@ -17,6 +17,7 @@ from medssl.experiment.groups import group_units, reported_attributes
 from medssl.experiment.index import Index
 from medssl.experiment.ledger import looks
 from medssl.experiment.loading import evidence_key, load_evidence
+from medssl.experiment.notes import notes
 from medssl.experiment.plan import encoder_label
 from medssl.progress import say
 from medssl.statistics import (
@@ -216,45 +217,7 @@ class Results:
     @property
     def notes(self) -> list[str]:
         """What a reader must know before the figures, in plain sentences."""
-        config = self.settings
-        notes = [config.note] if config.note else []
-        if config.evaluate == "validation":
-            notes.append(
-                "Scored on the validation patients, to choose a recipe: wherever test patients are named below, "
-                "these are meant. Such figures are no result; the test patients were not looked at."
-            )
-        if not self.complete:
-            jobs = self.jobs()
-            notes.append(
-                f"This run is not finished: {int((jobs['status'] == 'done').sum())} of {len(jobs)} jobs are done."
-            )
-        pretrained = [arm for arm in config.arms.values() if arm.pretrain]
-        if any(arm.pretrain_seeds == 1 for arm in pretrained):
-            some = "Each encoder" if all(arm.pretrain_seeds == 1 for arm in pretrained) else "Where one encoder an arm"
-            notes.append(
-                f"{some} was pretrained{' once' if some == 'Each encoder' else ''}: the intervals hold the chance of "
-                "labels and test patients, not that of another pretraining run. Test patients were kept out of "
-                "pretraining."
-            )
-        for name, arm in config.arms.items():
-            if arm.pretrain_seeds > 1:
-                notes.append(
-                    f"{name} was pretrained {arm.pretrain_seeds} times, and each encoder met all draws: its intervals "
-                    "hold the chance of pretraining too."
-                )
-        notes.append(
-            "Recipes are the config's own and the same at every budget; no validation labels were used in this run. "
-            "How the recipes were chosen is not recorded here: whoever reports these figures must say it."
-        )
-        table = self.arms()
-        if table[["encoder", "size"]].drop_duplicates().shape[0] > 1:
-            notes.append("Arms with different encoders or input sizes are compared across encoders, and marked so.")
-        ledger = self.looks()
-        if ledger and config.evaluate == "test":
-            notes.append(
-                f"The test patients of this cohort have been looked at {len(ledger)} time(s) (see its ledger)."
-            )
-        return notes
+        return notes(self.settings, self.jobs(), self.arms(), len(self.looks()))
 
     def looks(self) -> list[dict[str, Any]]:
         """The ledger of looks at the test split of this cohort, by all its experiments."""

@@ -8,10 +8,10 @@ from typing import Literal
 import altair as alt
 import pandas as pd
 
+from medssl.config import LOWER_IS_BETTER
 from medssl.errors import UserError
 from medssl.figures.style import INK, Theme, arm_colours, arm_shapes, configure
 from medssl.figures.words import budget_key, budget_name, budget_rank, interval, metric_name, number
-from medssl.metrics import LOWER_IS_BETTER
 
 SIGNED = "datum.value == 0 ? '0' : format(datum.value, '+.2f')"
 ACROSS = " †"  # mark of a comparison across encoders or input sizes

@@ -12,7 +12,6 @@ import numpy as np
 
 SPECIFICITY = 0.9  # at which `sensitivity_at_90` reads the ROC curve
 BINS = 15  # of equal width, for the calibration error (Guo 2017)
-LOWER_IS_BETTER = frozenset({"brier", "ece"})
 
 
 def macro_auc(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -6,10 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from medssl.config import Budget
-from medssl.metrics import LOWER_IS_BETTER
+from medssl.config import LOWER_IS_BETTER, Budget
 from medssl.statistics.intervals import UNSCORED
 from medssl.statistics.tables import Replicates
 
@@ -115,13 +113,8 @@ def _trapezoids(x: np.ndarray) -> np.ndarray:
 
 
 def _spread(boot: Replicates, cell: tuple[str, Budget, str]) -> np.ndarray:
-    """(B,) replicates of a score, spread out as its t-based interval is; NaN where that is not estimable."""
-    point, replicates = boot.point[cell], boot.replicates(boot.point[cell], boot.boot[cell])
-    df = boot.estimate(point, boot.boot[cell]).df
-    if np.isnan(df):
-        return np.full(len(replicates), np.nan)
-    wider = float(stats.t.ppf(0.975, df) / stats.norm.ppf(0.975))
-    return point.mean() + (replicates - point.mean()) * wider
+    """(B,) replicates of a score; NaN where no interval is estimable."""
+    return boot.replicates(boot.point[cell], boot.boot[cell])
 
 
 def _needed(heights: np.ndarray, counts: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -47,6 +47,8 @@ def drawn_in(replicates: np.ndarray, value: float, se: float) -> np.ndarray:
     The product weights count what is particular to one draw and one patient three times (Owen 2007, theorem 3), which
     would make every interval of a small test set too wide. `se` is that of `readers`, which counts it once.
     """
+    if np.isnan(se):
+        return np.full(len(replicates), np.nan)
     centre, spread = float(np.nanmean(replicates)), float(np.nanstd(replicates, ddof=1))
     if not spread > 0:
         return replicates

@@ -20,6 +20,11 @@ class Estimate:
         half = float(stats.t.ppf((1 + level) / 2, self.df)) * self.se
         return self.value - half, self.value + half
 
+    @property
+    def wider(self) -> float:
+        """How much wider the interval is than a normal one with this standard error."""
+        return float(stats.t.ppf(0.975, self.df) / stats.norm.ppf(0.975))
+
     def p(self, null: float = 0.0) -> float:
         """Two-sided, of the hypothesis that the mean is `null`."""
         if self.se == 0:

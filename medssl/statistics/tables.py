@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from medssl.config import Budget, Claim
-from medssl.metrics import LOWER_IS_BETTER, METRICS
+from medssl.config import LOWER_IS_BETTER, Budget, Claim
+from medssl.metrics import METRICS
 from medssl.statistics.evidence import Evidence
 from medssl.statistics.intervals import (
     MANY_DRAWS,
@@ -80,9 +80,10 @@ class Replicates:
         return readers(point, covariance, self.evidence.patients_a_class - 1)
 
     def replicates(self, point: np.ndarray, boot: np.ndarray) -> np.ndarray:
-        """(B,) of the crossed bootstrap, with the spread that `readers` finds: patients, draws and runs resampled."""
+        """(B,) of the crossed bootstrap: patients, draws and runs resampled. The spread is that of the t-based
+        interval, so that few draws widen a percentile interval too (Hesterberg 2015, "expanded percentile")."""
         estimate = self.estimate(point, boot)
-        return drawn_in(crossed(boot.astype(np.float64), SEED), estimate.value, estimate.se)
+        return drawn_in(crossed(boot.astype(np.float64), SEED), estimate.value, estimate.se * estimate.wider)
 
     def score(self, cell: Cell) -> tuple[float, float, float]:
         """(score, low, high): 95 %, on the scale of log odds, or by BCa from 20 draws on. NaN bounds: not estimable."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from medssl.metrics import LOWER_IS_BETTER
+from medssl.config import LOWER_IS_BETTER
 
 LEVEL = 0.05  # of a verdict's p
 

@@ -116,6 +116,7 @@ def test_another_number_of_draws_reuses_the_old_ones(finished, tiny_config, tmp_
         ("budgets=[5, 500]", "patients in the pool, fewer than the budget of 500"),
         ("arms.random.strategy=prob", "Did you mean 'probe'"),
         ("pretraining.simclr.task=simclt", "Did you mean 'simclr'"),
+        ("metrics=[auc, accurcy]", "Did you mean 'accuracy'"),
         ("cohort.source=nowhere", "does not exist"),
         ("arms.random.encoder=resnt18", "unknown encoder 'resnt18'"),
     ],

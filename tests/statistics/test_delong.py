@@ -68,11 +68,11 @@ def test_obuchowski_equals_loops_and_the_bootstrap_of_patients():
     areas, covariance = auc_covariance(truth, score[None], patients)
     assert covariance[0, 0] == pytest.approx(naive_obuchowski(truth, score, patients))
     boot = []
-    for _ in range(1500):
+    for _ in range(500):
         units = np.concatenate([np.arange(3 * p, 3 * p + 3) for p in rng.integers(0, 120, 120)])
         boot.append(roc_auc_score(truth[units], score[units]))
-    assert covariance[0, 0] == pytest.approx(np.var(boot), rel=0.15)
-    assert covariance[0, 0] != pytest.approx(auc_covariance(truth, score[None])[1][0, 0], rel=0.15)
+    assert covariance[0, 0] == pytest.approx(np.var(boot), rel=0.2)
+    assert covariance[0, 0] != pytest.approx(auc_covariance(truth, score[None])[1][0, 0], rel=0.2)
     assert areas[0] == pytest.approx(roc_auc_score(truth, score))
 
 
