@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from medssl.config import Arm, Target
+from medssl.errors import MedsslError
 from medssl.transfer import Problem, strategy, target_kind
 from medssl.workspace import atomic, digest
 
@@ -91,6 +92,8 @@ def run_job(job: JobInputs) -> tuple[str, float]:
     )
     method = strategy(shared.arm.strategy_name, shared.arm.strategy_settings)
     logits = method.predict(problem)
+    if not np.isfinite(logits).all():
+        raise MedsslError("the predictor gave no numbers: its training diverged", job.arm_name)
     rows = target.evidence(units.iloc[problem.test], logits)
     about: dict[str, str | int] = {
         "job": job.key,

@@ -21,11 +21,11 @@ from medssl.experiment.notes import notes
 from medssl.experiment.plan import encoder_label
 from medssl.progress import say
 from medssl.statistics import (
+    Estimate,
     Evidence,
     Replicates,
     fixed_models,
     margin_sentence,
-    no_worse,
     savings_sentence,
     scores,
     verdict_sentence,
@@ -141,8 +141,8 @@ class Results:
         if claim:
             saved = saved[saved["budget"] == claim.budget]
         sentences = [savings_sentence(row, per) for row in saved.head(1).to_dict("records")]
-        if claim and claim.margin and (p := self._no_worse) is not None:
-            sentences.append(margin_sentence(arm, baseline, metric, claim.margin, p))
+        if claim and claim.margin and (gain := self._gain) is not None:
+            sentences.append(margin_sentence(arm, baseline, metric, claim.margin, gain))
         return sentences
 
     def fixed_models(self) -> pd.DataFrame:
@@ -285,14 +285,13 @@ class Results:
         return tables
 
     @property
-    def _no_worse(self) -> float | None:
-        """p of the claim's non-inferiority."""
+    def _gain(self) -> Estimate | None:
+        """The claim's difference, above 0 where the arm is better; None before both arms are done."""
         claim = self.settings.claim
-        if claim is None or claim.margin is None:
-            return None
-        boot = Replicates(self.arrays, [claim.metric], self.settings.replicates)
+        assert claim is not None
+        boot = Replicates(self.arrays.of_arms([claim.arm, claim.baseline]), [claim.metric], self.settings.replicates)
         pair = boot.paired((claim.arm, claim.budget, claim.metric), (claim.baseline, claim.budget, claim.metric))
-        return None if pair is None else no_worse(boot.gain(claim.metric, *pair), claim.margin)
+        return None if pair is None else boot.gain(claim.metric, *pair)
 
 
 def _initialisation(arm: Arm, config: Experiment) -> str:

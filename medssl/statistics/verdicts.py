@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 
 from medssl.config import LOWER_IS_BETTER
+from medssl.statistics.pairs import equivalence, no_worse
+from medssl.statistics.readers import Estimate
 
 LEVEL = 0.05  # of a verdict's p
 
@@ -63,10 +65,15 @@ def savings_sentence(row: Mapping, per: str) -> str:
     )
 
 
-def margin_sentence(arm: str, baseline: str, metric: str, margin: float, p: float) -> str:
-    """What a test of non-inferiority says."""
+def margin_sentence(arm: str, baseline: str, metric: str, margin: float, gain: Estimate) -> str:
+    """Whether an arm is no worse by a margin, and where it is, whether the two are alike."""
+    p, both = no_worse(gain, margin), equivalence(gain, margin)
     if math.isnan(p):
         return f"Whether {arm} is worse than {baseline} by {margin:g} or more is not estimable."
+    if both < LEVEL:
+        return (
+            f"{arm} and {baseline} are equivalent within {margin:g} ({metric}; two one-sided tests, {p_value(both)})."
+        )
     says = "is no worse than" if p < LEVEL else "may be worse than"
     return f"{arm} {says} {baseline} by a margin of {margin:g} ({metric}; one-sided {p_value(p)})."
 

@@ -53,7 +53,7 @@ def test_each_pretraining_seed_meets_every_draw(several):
     assert any("simclr was pretrained 2 times" in note for note in several.notes)
     said = several.verdicts()["sentence"]
     assert not said.str.contains("this checkpoint").any() and said.iloc[0].count("named beforehand") == 1
-    assert any("by a margin of 0.2" in sentence for sentence in several.claim_sentences())
+    assert any("0.2 (auc; " in sentence for sentence in several.claim_sentences())
     assert all(check.passed for check in audit(several.path))
 
 
@@ -112,6 +112,19 @@ def kills_its_worker(job):
         _mark(job).touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return _attempt(job)
+
+
+def test_a_predictor_without_numbers_is_a_failed_job(tiny_config, workspace, monkeypatch):
+    import numpy as np
+
+    from medssl.transfer.strategies.probe import Probe
+
+    monkeypatch.setattr(Probe, "predict", lambda self, problem: np.full((len(problem.test), 2), np.nan))
+    config = load_experiment(
+        tiny_config(arms={"pixels": {"encoder": "pixels"}}, budgets=[2], pretraining={}, baseline="pixels", claim=None)
+    )
+    with pytest.raises(MedsslError, match="its training diverged"):
+        run(config, workspace, processes=1)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,16 @@ import pytest
 from statsmodels.stats.multitest import multipletests
 
 from medssl.config import Claim
-from medssl.statistics import Replicates, differences, read_evidence, readers, scores, verdict_sentence
+from medssl.statistics import (
+    Estimate,
+    Replicates,
+    differences,
+    margin_sentence,
+    read_evidence,
+    readers,
+    scores,
+    verdict_sentence,
+)
 
 
 def tables(rows, baselines=("scratch",), replicates=300):
@@ -135,6 +144,14 @@ def test_two_patients_in_a_class_are_not_estimable(evidence_rows):
     few = rows[(rows["truth"] == (rows["cls"] == "no")) | rows["patient"].isin(["p001", "p003"])]
     table, _ = tables(few)
     assert table["low"].isna().all() and table["score"].notna().all()
+
+
+def test_margins_are_said_as_far_as_they_hold():
+    say = lambda value, se=0.005: margin_sentence("a", "b", "auc", 0.02, Estimate(value, se, 20))  # noqa: E731
+    assert say(0.0).startswith("a and b are equivalent within 0.02 (auc; two one-sided tests, p < .001)")
+    assert say(0.03).startswith("a is no worse than b by a margin of 0.02")
+    assert say(-0.03).startswith("a may be worse than b by a margin of 0.02 (auc; one-sided p = .97")
+    assert "not estimable" in say(0.0, np.nan)
 
 
 def test_sentences_say_what_the_interval_says():
