@@ -203,7 +203,7 @@ def official_split(patients: pd.DataFrame, official: pd.DataFrame, fractions: Fr
     parts = words.map(OFFICIAL).groupby(official["patient"]).agg(set)
     if torn_apart := int((parts.map(len) > 1).sum()):
         raise UserError(
-            f"the official split has scans of {torn_apart} patient(s) in more than one part",
+            f"'{fractions.column}' puts scans of {torn_apart} patient(s) into more than one part",
             f"split.column={fractions.column}",
             "Leave split.column out: the cohort is then split by patient.",
         )
@@ -221,12 +221,13 @@ def cohort_split(
     """The cohort's one split: read from `folder/split.json`, or drawn and stored there on first use.
 
     Args:
-        official: of `official_split`, where the config names a column.
+        official: of `official_split`, where the config names a column. With a value to hold out, the split is one of
+            several of this cohort, each in a file of its own, since each site is the test part once.
 
     Raises:
         UserError: other fractions than those of the stored split; a second split would let test patients into training.
     """
-    path = folder / "split.json"
+    path = folder / ("split.json" if fractions.hold_out is None else f"split-{digest(fractions.model_dump(), 8)}.json")
     if not path.exists():
         split = (
             split_patients(patients, fractions) if official is None else official_split(patients, official, fractions)
@@ -255,7 +256,9 @@ def cohort_split(
 
 def _with_note(split: Split, patients: pd.DataFrame) -> Split:
     if count := torn(split, patients):
-        why = "is the official one" if split.fractions.column else "was drawn before they were known"
+        why = "was drawn before they were known"
+        if split.fractions.column:
+            why = "follows a column" if split.fractions.hold_out else "is the official one"
         say(
             f"Note: {count} group(s) of duplicates lie across this cohort's split, which {why}; `medssl audit` will "
             "say so. A new cohort that is split by patient keeps them together."
@@ -264,6 +267,8 @@ def _with_note(split: Split, patients: pd.DataFrame) -> Split:
 
 
 def _words(fractions: Fractions) -> str:
+    if fractions.hold_out:
+        return f"'{fractions.hold_out}' of '{fractions.column}' held out"
     if fractions.column:
         return f"the official parts in column '{fractions.column}'"
     return f"test {fractions.test:g}, validation {fractions.validation:g}, seed {fractions.seed}"

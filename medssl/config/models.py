@@ -94,12 +94,21 @@ class Fractions(Strict):
     Attributes:
         column: a label (one of the cohort's targets) that names the official part of each scan, `train`, `val` or
             `test`; the shares are then not used.
+        hold_out: a value of `column`, which may then be any label or attribute of the catalog (`vendor`, a site): the
+            patients who have it are the test part, all others the pool. One experiment a value leaves each site out.
     """
 
     test: float = Field(0.4, gt=0, lt=1)
     validation: float = Field(0.1, ge=0, lt=1)
     seed: int = 0
     column: str | None = None
+    hold_out: str | None = None
+
+    @model_validator(mode="after")
+    def _hold_out_of_something(self) -> Fractions:
+        if self.hold_out is not None and self.column is None:
+            raise UserError("a value to hold out needs the column that it stands in", "split.hold_out", "Add column.")
+        return self
 
 
 class Pretraining(Strict):

@@ -36,10 +36,18 @@ def group_units(cohort: Path, unit: str, attribute: str) -> dict[str, str]:
     Raises:
         UserError: no scan has this attribute; names the nearest.
     """
-    scans = _scans(cohort)
+    return _groups(_scans(cohort), unit, attribute)
+
+
+def attribute_values(scans: pd.DataFrame, attribute: str, where: str = "subgroups") -> pd.Series:
+    """A column of the catalog, or one of its `attributes`; None where a scan has no value.
+
+    Raises:
+        UserError: no scan has this attribute; names the nearest.
+    """
     if attribute not in _names(scans):
-        raise unknown("attribute", attribute, _names(scans), "subgroups")
-    return _groups(scans, unit, attribute)
+        raise unknown("attribute", attribute, _names(scans), where)
+    return scans[attribute] if attribute in COLUMNS else scans["attributes"].map(lambda a: (a or {}).get(attribute))
 
 
 def _scans(cohort: Path) -> pd.DataFrame:
@@ -53,7 +61,7 @@ def _names(scans: pd.DataFrame) -> list[str]:
 
 
 def _groups(scans: pd.DataFrame, unit: str, attribute: str) -> dict[str, str]:
-    values = scans[attribute] if attribute in COLUMNS else scans["attributes"].map(lambda a: (a or {}).get(attribute))
+    values = attribute_values(scans, attribute)
     frame = pd.DataFrame({"unit": scans[UNIT_COLUMN[unit]], "value": values}).dropna().drop_duplicates("unit")
     return dict(zip(frame["unit"], _bands(frame["value"], attribute), strict=True))
 

@@ -14,6 +14,7 @@ from medssl.cohort.budgets import Budgets, draw_budgets
 from medssl.cohort.splits import Split, cohort_split, tied_patients
 from medssl.config import Arm, Budget, Experiment, View
 from medssl.errors import UserError, unknown
+from medssl.experiment.groups import attribute_values
 from medssl.metrics import METRICS
 from medssl.transfer import PIXELS, strategy
 from medssl.workspace import code_revision, digest
@@ -79,10 +80,20 @@ def make_plan(config: Experiment, cohort: Cohort) -> Plan:
 
 
 def _official(cohort: Cohort, config: Experiment) -> pd.DataFrame | None:
-    """patient, value: the official part of each scan, where the config names a column."""
-    if config.split.column is None:
+    """patient, value: the part of each scan, where the config names a column or a value to hold out."""
+    column, held = config.split.column, config.split.hold_out
+    if column is None:
         return None
-    return cohort.labels(config.split.column).merge(cohort.scans()[["scan", "patient"]], on="scan")
+    scans = cohort.scans()
+    if held is None or column in cohort.targets():
+        frame = cohort.labels(column).merge(scans[["scan", "patient"]], on="scan")
+    else:
+        frame = scans[["patient"]].assign(value=attribute_values(scans, column, "split.column").map(str))
+    if held is None:
+        return frame
+    if held not in set(frame["value"]):
+        raise unknown(column, held, sorted(set(frame["value"])), "split.hold_out")
+    return frame.assign(value=frame["value"].map(lambda value: "test" if value == held else "train"))
 
 
 def _refuse_missing_class(units: pd.DataFrame, config: Experiment) -> None:

@@ -149,8 +149,7 @@ def protocol(results: Results, scores: pd.DataFrame) -> list[tuple[str, str]]:
     words = [
         (
             "Split",
-            "Patients were split once into pool, validation and test, the same for every experiment on this cohort. "
-            "All scans of a patient, and patients tied by a group or by identical images, lie on one side.",
+            _split(results),
         ),
         (
             "Budgets",
@@ -194,6 +193,24 @@ def protocol(results: Results, scores: pd.DataFrame) -> list[tuple[str, str]]:
         ),
     ]
     return words
+
+
+def _split(results: Results) -> str:
+    asked = results.settings.split
+    if asked.hold_out:
+        return (
+            f"One site was left out: the test patients are all those whose {asked.column} is {asked.hold_out}, and no "
+            "scan of theirs was used for pretraining or training. All others are the pool."
+        )
+    if asked.column:
+        return (
+            f"The parts are the official ones of this data set (column “{asked.column}”). Duplicates between them were "
+            "not moved; `medssl audit` counts them."
+        )
+    return (
+        "Patients were split once into pool, validation and test, the same for every experiment on this cohort. All "
+        "scans of a patient, and patients tied by a group or by identical images, lie on one side."
+    )
 
 
 def _method(results: Results) -> str:

@@ -114,7 +114,7 @@ def test_official_parts_are_kept_and_their_faults_said(tmp_path):
         cohort_split(tmp_path, patients, asked, changed)
     with pytest.raises(UserError, match="one split"):
         cohort_split(tmp_path, patients, Fractions())
-    with pytest.raises(UserError, match="1 patient\\(s\\) in more than one part"):
+    with pytest.raises(UserError, match="1 patient\\(s\\) into more than one part"):
         cohort_split(tmp_path / "a", patients, asked, pd.concat([official, official.head(1).assign(value="train")]))
     with pytest.raises(UserError, match="'holdout' is no part"):
         cohort_split(tmp_path / "b", patients, asked, official.replace("Test", "holdout"))

@@ -180,3 +180,32 @@ def test_an_official_split_in_the_label_table_is_honoured(tiny_source, workspace
     sizes = {part: about["patients"] for part, about in results.facts["parts"].items()}
     assert sizes == {"pool": 40, "test": 32, "validation": 8}
     assert results.scores()["patients"].eq(32).all()
+
+
+def test_one_site_is_left_out_of_everything(finished, tmp_path):
+    import shutil
+    import sqlite3
+
+    from medssl.cohort import Cohort
+    from medssl.workspace import Workspace
+
+    workspace = Workspace(shutil.copytree(finished[1].path, tmp_path / "sites"))
+    with sqlite3.connect(workspace.cohort("tiny") / "catalog.sqlite") as db:
+        for number, (patient,) in enumerate(db.execute("SELECT DISTINCT patient FROM scans ORDER BY 1").fetchall()):
+            db.execute("UPDATE scans SET vendor=? WHERE patient=?", ("one" if number % 3 else "two", patient))
+    arms = {name: finished[0].settings.arms[name] for name in ("pixels", "simclr")}
+    base = finished[0].settings.model_copy(update={"arms": arms, "baseline": ["pixels"], "claim": None})
+    for site in ("one", "two"):
+        split = base.split.model_copy(update={"column": "vendor", "hold_out": site})
+        results = run(base.model_copy(update={"name": f"without_{site}", "split": split}), workspace, processes=1)
+        scans = Cohort.open(workspace.cohort("tiny")).scans()
+        at_site = set(scans.loc[scans["vendor"] == site, "patient"])
+        assert set(results.evidence()["patient"]) == at_site
+        keys = json.loads((results.path / "pretrained.json").read_text())
+        learnt = json.loads((workspace.encoder(keys["simclr"]) / "patients.json").read_text())
+        assert learnt and not set(learnt) & at_site
+        assert all(check.passed for check in audit(results.path)), audit(results.path)
+    assert len(list(workspace.cohort("tiny").glob("split*.json"))) == 3
+    nowhere = base.split.model_copy(update={"column": "vendor", "hold_out": "twoo"})
+    with pytest.raises(UserError, match="Did you mean 'two'"):
+        run(base.model_copy(update={"name": "nowhere", "split": nowhere}), workspace, processes=1)
