@@ -49,6 +49,24 @@ def demo(
 
 
 @command
+def power(
+    config: Annotated[str, typer.Argument(help="YAML file, or the name of a shipped config.")],
+    overrides: Settings = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say before any training which difference in AUC an experiment can detect at all. Ingests and splits if needed."""
+    from medssl.config import load_experiment
+    from medssl.experiment.plan import make_plan
+    from medssl.experiment.power import foresee, foresee_sentence
+    from medssl.experiment.prepare import ensure_cohort
+
+    wanted = load_experiment(config, overrides or [])
+    found = foresee(make_plan(wanted, ensure_cohort(wanted.cohort, Workspace(workspace))))
+    answer(found, as_json, foresee_sentence(found))
+
+
+@command
 def audit(
     experiment: Annotated[str, typer.Argument(help="An experiment of the workspace, or its folder.")],
     workspace: WorkspaceOption = None,

@@ -15,6 +15,7 @@ from medssl.experiment.index import Index
 from medssl.experiment.job import ArmInputs, JobInputs, run_job
 from medssl.experiment.ledger import enter
 from medssl.experiment.plan import Job, Plan, list_jobs, make_plan
+from medssl.experiment.power import foresee, foresee_sentence
 from medssl.experiment.prepare import ensure_cohort, prepare_arm, pretrain_encoders
 from medssl.experiment.results import Results
 from medssl.progress import bar, say
@@ -48,6 +49,7 @@ def _run(plan: Plan, folder: Path, workspace: Workspace, processes: int | None) 
     config, cohort = plan.config, plan.cohort
     write_plan(plan, folder)
     say(_summary(plan))
+    say(foresee_sentence(foresee(plan)))
     pretrained = pretrain_encoders(plan, workspace)
     write_json(folder / "pretrained.json", _named(pretrained))
     views: dict[View, Samples] = {}

@@ -5,6 +5,7 @@ from medssl.statistics.delong import auc_covariance, fixed_models
 from medssl.statistics.evidence import Evidence, arrange, read_evidence
 from medssl.statistics.intervals import MANY_DRAWS, MIN_DRAWS, MIN_UNITS_A_CLASS
 from medssl.statistics.pairs import equivalence, holm, no_worse, paired_cases
+from medssl.statistics.power import detectable_difference
 from medssl.statistics.readers import Estimate, readers
 from medssl.statistics.tables import Replicates, differences, scores
 from medssl.statistics.verdicts import margin_sentence, p_value, savings_sentence, verdict_sentence
@@ -19,6 +20,7 @@ __all__ = [
     "area",
     "arrange",
     "auc_covariance",
+    "detectable_difference",
     "differences",
     "equivalence",
     "fixed_models",

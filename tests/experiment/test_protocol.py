@@ -209,3 +209,21 @@ def test_one_site_is_left_out_of_everything(finished, tmp_path):
     nowhere = base.split.model_copy(update={"column": "vendor", "hold_out": "twoo"})
     with pytest.raises(UserError, match="Did you mean 'two'"):
         run(base.model_copy(update={"name": "nowhere", "split": nowhere}), workspace, processes=1)
+
+
+def test_what_can_be_detected_is_said_before_training(finished, capsys):
+    from medssl.cohort import Cohort
+    from medssl.experiment.plan import make_plan
+    from medssl.experiment.power import foresee, foresee_sentence
+
+    results, workspace = finished
+    plan = make_plan(results.settings, Cohort.open(workspace.cohort("tiny")))
+    found = foresee(plan)
+    explored = results.differences()
+    assert found["comparisons"] == int((~explored["claim"]).sum())
+    test = plan.units[plan.units["part"] == "test"]
+    assert found["patients"] == test.groupby("label")["patient"].nunique().min() and found["draws"] == 3
+    assert 0 < found["claimed"] < found["explored"]
+    assert f"{found['claimed']:.3f} named beforehand" in foresee_sentence(found)
+    two = make_plan(results.settings.model_copy(update={"draws": 2}), plan.cohort)
+    assert "no interval will be estimable" in foresee_sentence(foresee(two))
