@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-DRAW_SD = 0.025  # of paired differences in AUC over draws, and
-SHARED = (
-    0.1  # covariance over patients of such differences, as a share of both AUCs' variance: medians over four pairs of
-)
-# arms at 5 and 10 labels a class on kermany_cxr and busi were .024 and .06 (docs/decisions.md)
+# Medians over four pairs of arms at 5 and 10 labels a class, on kermany_cxr and busi, were .024 and .06.
+DRAW_SD = 0.025  # of paired differences in AUC over draws
+SHARED = 0.1  # covariance of such differences over patients, as a share of the variance of both AUCs
 
 
 def auc_variance(auc: float, positives: int, negatives: int) -> float:
