@@ -178,12 +178,14 @@ class Experiment(Strict):
     """An experiment, complete in itself: which scans, which arms, which budgets, how often.
 
     `evaluate: validation` scores on the validation patients: recipes are tuned that way, and the test split stays shut.
+    `external` cohorts (another site) are scored by the same models, in tables of their own, and used for nothing else.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     title: str = ""
     note: str = ""
     cohort: Source
+    external: list[Source] = []
     target: Target
     view: View = View()
     split: Fractions = Fractions()

@@ -24,6 +24,7 @@ from medssl.cohort.splits import PARTS
 from medssl.config import View
 from medssl.errors import MedsslError
 from medssl.experiment.computed import read_tables
+from medssl.experiment.external import PART
 from medssl.experiment.loading import load_evidence
 from medssl.experiment.results import Results
 from medssl.workspace import digest
@@ -78,9 +79,13 @@ class Record:
     @cached_property
     def scans(self) -> pd.DataFrame:
         """The catalog's scans, with `actual`: the hash of the voxels that lie there now."""
-        scans = self.cohort.scans()
-        arrays = (read_array(self.cohort.path, scan) for scan in scans["scan"])
-        return scans.assign(actual=["" if a is None else content_hash(np.asarray(a)) for a in arrays])
+        return _with_hashes(self.cohort)
+
+    @cached_property
+    def external(self) -> dict[str, pd.DataFrame]:
+        """The same of each external cohort."""
+        folders = self.json("facts.json").get("external", {})
+        return {name: _with_hashes(Cohort.open(self.path / folder)) for name, folder in folders.items()}
 
     @cached_property
     def split(self) -> dict[str, set[str]]:
@@ -139,14 +144,18 @@ def _patients(record: Record) -> Iterator[str]:
     if astray := record.trained - record.split["pool"]:
         yield f"{len(astray)} patient(s) gave labels for training and are not in the pool"
     evidence = record.results.evidence()
-    if set(evidence["split"]) != {record.config.evaluate}:
-        yield "evidence was scored on another part of the split than the config says"
+    if set(evidence["split"]) != {record.config.evaluate, *(PART + name for name in record.external)}:
+        yield "evidence was scored on other parts than the config says"
+    evidence = evidence[evidence["split"] == record.config.evaluate]
     if astray := set(evidence["patient"]) - record.split[record.config.evaluate]:
         yield f"{len(astray)} scored patient(s) are not in the {record.config.evaluate} part"
     first = evidence[evidence["job"] == evidence["job"].iloc[0]]
     owners = first[["unit", "patient"]].drop_duplicates()
     if any(record.patient_of.get(unit) != patient for unit, patient in owners.itertuples(index=False)):
         yield "evidence names other patients for its units than the catalog"
+    for name, scans in record.external.items():
+        if shared := set(scans["patient"]) & set(record.scans["patient"]):
+            yield f"{len(shared)} patient(s) of the external cohort '{name}' are in this one too"
     labels = record.cohort.units(record.config.target.name, record.config.target.unit).set_index("unit")["label"]
     truth = first.loc[first["truth"] == 1].set_index("unit")["cls"]
     if not truth.equals(labels.reindex(truth.index).rename("cls").astype(truth.dtype)):
@@ -160,6 +169,10 @@ def _exact(record: Record) -> Iterator[str]:
         crossing = sum(bool(p & record.parts[first]) and bool(p & record.parts[second]) for p in owners)
         if crossing:
             yield f"{crossing} identical picture(s) lie in {first} and in {second}"
+    learnt = set(record.scans.loc[record.scans["patient"].isin(record.parts["training"]), "actual"])
+    for name, scans in record.external.items():
+        if shared := learnt & set(scans["actual"]):
+            yield f"{len(shared)} identical picture(s) lie in training and in the external cohort '{name}'"
     if changed := int((record.scans["actual"] != record.scans["content_hash"]).sum()):
         yield f"{changed} scan(s) hold other voxels than the catalog says"
 
@@ -234,7 +247,7 @@ def _trials(record: Record) -> Iterator[str]:
 def _tables(record: Record) -> Iterator[str]:
     """The tables follow from the evidence: computed again, they are the same to the last digit shown."""
     results = record.results
-    fresh = results.compute(load_evidence(results.files(), None))
+    fresh = results.compute(lambda part: load_evidence(results.files(), None, part))
     stored = {"tables": read_tables(results.tables_file)}
     for name in ("scores", "differences"):
         if (csv := record.path / f"{name}.csv").exists():
@@ -261,13 +274,20 @@ def _pairs_of_parts() -> list[tuple[str, str]]:
     return [("training", "validation"), ("training", "test"), ("validation", "test")]
 
 
+def _with_hashes(cohort: Cohort) -> pd.DataFrame:
+    scans = cohort.scans()
+    arrays = (read_array(cohort.path, scan) for scan in scans["scan"])
+    return scans.assign(actual=["" if a is None else content_hash(np.asarray(a)) for a in arrays])
+
+
 def _heads(files: list[Path]) -> pd.DataFrame:
     import pyarrow.parquet as parquet
 
     columns = ["arm", "budget", "draw", "run", "seed", "split", "labels", "recipe"]
     rows = []
     for file in files:
-        about = parquet.read_table(file, columns=columns).to_pandas().drop_duplicates()
+        about = parquet.read_table(file, columns=columns).to_pandas()
+        about = about[~about["split"].str.startswith(PART)].drop_duplicates()
         if len(about) != 1:
             raise MedsslError("an evidence file holds rows of more than one job", "results")
         rows.append(about)

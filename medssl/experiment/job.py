@@ -12,6 +12,7 @@ import pandas as pd
 
 from medssl.config import Arm, Target
 from medssl.errors import MedsslError
+from medssl.experiment.plan import is_scored
 from medssl.transfer import Problem, strategy, target_kind
 from medssl.workspace import atomic, digest
 
@@ -81,7 +82,7 @@ def run_job(job: JobInputs) -> tuple[str, float]:
         train=train,
         truth=target.encode(units["label"].iloc[train].tolist()),
         pool=np.flatnonzero(units["part"] == "pool"),
-        test=np.flatnonzero(units["part"] == job.split),
+        test=np.flatnonzero(is_scored(units["part"], job.split)),
         unit_of=shared.unit_of,
         images=open_array(shared.images),
         features=lambda: open_array(_named(shared.features)),
@@ -105,10 +106,10 @@ def run_job(job: JobInputs) -> tuple[str, float]:
         "seed": job.seed,
         "labels": digest(sorted(job.train)),
         "recipe": job.recipe,
-        "split": job.split,
         "target": job.target.name,
     }
-    rows = rows.assign(**about)
+    part = dict(zip(units["unit"], units["part"], strict=True))
+    rows = rows.assign(**about, split=rows["unit"].map(part))
     with atomic(job.out) as fresh:
         rows.to_parquet(fresh, index=False, compression="zstd")
     return job.key, time.perf_counter() - started

@@ -16,24 +16,26 @@ COLUMNS = ["unit", "patient", "cls", "truth"]
 ABOUT = ["arm", "budget", "draw", "run"]
 
 
-def load_evidence(files: list[Path], cache: Path | None) -> Evidence:
-    """The evidence of these jobs; see `read_evidence` for its order.
+def load_evidence(files: list[Path], cache: Path | None, part: str) -> Evidence:
+    """The evidence of these jobs on one part of the units; see `read_evidence` for its order.
 
     Args:
         files: one a job.
+        part: `test`, `validation`, or `external:NAME`.
         cache: folder for the copy in one file, which stands for these very files (names, sizes, times of change);
             None reads the files themselves.
 
     Raises:
         MedsslError: a file is damaged, or was scored on other test units than the others.
     """
-    place = cache / f"evidence-{evidence_key(files)}.npz" if cache else None
+    ours = f"evidence-{digest(part, 4)}-"  # a part's copies are told from another's by their name
+    place = cache / f"{ours}{evidence_key(files)}.npz" if cache else None
     if place is None or not place.exists():
-        stored = _read(files)
+        stored = _read(files, part)
         if place is not None:
             with atomic(place) as fresh, fresh.open("wb") as out:
                 np.savez(out, allow_pickle=False, **stored)
-            for old in place.parent.glob("evidence-*.npz"):
+            for old in place.parent.glob(f"{ours}*.npz"):
                 if old != place:
                     old.unlink(missing_ok=True)
     else:
@@ -50,8 +52,10 @@ def evidence_key(files: list[Path]) -> str:
     return digest(facts)
 
 
-def _read(files: list[Path]) -> dict[str, np.ndarray]:
-    first = _table(files[0])
+def _read(files: list[Path], part: str) -> dict[str, np.ndarray]:
+    first = _table(files[0], part)
+    if not first.num_rows:
+        raise MedsslError(f"no unit of '{part}' was scored", "results", "Run the config again.")
     names = first.column("cls").to_pylist()
     classes = sorted(set(names))
     width = len(classes)
@@ -62,7 +66,7 @@ def _read(files: list[Path]) -> dict[str, np.ndarray]:
     scores = np.empty((len(files), len(units), width), np.float32)
     about: dict[str, list[Any]] = {name: [] for name in ABOUT}
     for number, file in enumerate(files):
-        table = _table(file)
+        table = _table(file, part)
         one = {name: table.column(name)[0].as_py() if name in table.column_names else 0 for name in ABOUT}
         if table.num_rows != len(names) or any(not table.column(c).equals(first.column(c)) for c in COLUMNS):
             raise MedsslError(f"arm '{one['arm']}' was not scored on the same test units as the others", "results")
@@ -73,13 +77,15 @@ def _read(files: list[Path]) -> dict[str, np.ndarray]:
     return head | {name: np.array(values) for name, values in about.items()}
 
 
-def _table(file: Path) -> Any:
+def _table(file: Path, part: str) -> Any:
+    import pyarrow.compute as compute
     import pyarrow.parquet as parquet
 
     try:
         found = parquet.ParquetFile(file)
-        wanted = [c for c in [*COLUMNS, "score", *ABOUT] if c in found.schema_arrow.names]
-        return found.read(columns=wanted).combine_chunks()
+        wanted = [c for c in [*COLUMNS, "score", "split", *ABOUT] if c in found.schema_arrow.names]
+        table = found.read(columns=wanted)
+        return table.filter(compute.equal(table.column("split"), part)).combine_chunks()
     except (OSError, ValueError) as error:
         fix = "Delete the damaged file and run the config again."
         raise MedsslError(f"an evidence file cannot be read ({type(error).__name__})", "results", fix) from None

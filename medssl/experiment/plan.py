@@ -14,6 +14,7 @@ from medssl.cohort.budgets import Budgets, draw_budgets
 from medssl.cohort.splits import Split, cohort_split, tied_patients
 from medssl.config import Arm, Budget, Experiment, View
 from medssl.errors import UserError, unknown
+from medssl.experiment.external import PART, external_units
 from medssl.experiment.groups import attribute_values
 from medssl.metrics import METRICS
 from medssl.transfer import PIXELS, strategy
@@ -45,7 +46,7 @@ class Plan:
     """All that is decided before the first job runs.
 
     Attributes:
-        units: labeled units; columns `unit, patient, label, part` (pool, validation or test).
+        units: labeled units; columns `unit, patient, label, part` (pool, validation, test or `external:NAME`).
         budgets: labeled units of each draw and budget.
     """
 
@@ -54,13 +55,14 @@ class Plan:
     split: Split
     units: pd.DataFrame
     budgets: Budgets
+    external: tuple[Cohort, ...] = ()
 
     def view(self, arm: Arm) -> View:
         return self.config.view.model_copy(update={"size": arm.size}) if arm.size else self.config.view
 
 
-def make_plan(config: Experiment, cohort: Cohort) -> Plan:
-    """Split the cohort's patients (once for all its experiments) and draw the budgets.
+def make_plan(config: Experiment, cohort: Cohort, external: tuple[Cohort, ...] = ()) -> Plan:
+    """Split the cohort's patients (once for all its experiments), draw the budgets, and add the external test units.
 
     Raises:
         UserError: no such target, a class with fewer patients than a budget, another split than the cohort's own.
@@ -76,7 +78,14 @@ def make_plan(config: Experiment, cohort: Cohort) -> Plan:
     _refuse_missing_class(units, config)
     pool = units[units["part"] == "pool"]
     budgets = draw_budgets(pool, config.budgets, config.per, config.draws, config.seed)
-    return Plan(config, cohort, split, units[["unit", "patient", "label", "part"]], budgets)
+    elsewhere = [external_units(other, config, units) for other in external]
+    everything = pd.concat([units[["unit", "patient", "label", "part"]], *elsewhere], ignore_index=True)
+    return Plan(config, cohort, split, everything, budgets, external)
+
+
+def is_scored(part: pd.Series, evaluate: str) -> pd.Series:
+    """Which units the models are scored on: the part that the config says, and all external ones."""
+    return (part == evaluate) | part.fillna("").str.startswith(PART)
 
 
 def _official(cohort: Cohort, config: Experiment) -> pd.DataFrame | None:
@@ -126,7 +135,7 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_key
 
     config, revision = plan.config, code_revision(*JOB_ROOMS)
     precision = resolve_precision("auto", torch.device("cpu"))
-    scored = plan.units.loc[plan.units["part"] == config.evaluate]
+    scored = plan.units.loc[is_scored(plan.units["part"], config.evaluate)]
     common = {
         "target": config.target.model_dump(),
         "split": plan.split.hash,

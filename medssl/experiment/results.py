@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,11 @@ class Results:
         """How many times the labels of an arm the baseline of the main comparison needs for the same score: columns
         `arm, baseline, budget, metric, labels, factor, low, high, beyond`; see `label_savings`."""
         return self._tables["savings"].copy()
+
+    def external(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Scores and differences on the external test cohorts: columns `cohort` and those of `scores` or `differences`.
+        Each cohort's comparisons are corrected among themselves; the claim is not about them."""
+        return self._tables["external_scores"].copy(), self._tables["external_differences"].copy()
 
     def curves(self) -> pd.DataFrame:
         """A row an arm, by the main metric: `arm, metric, area, low, high` of the curve over log labels, and `budget`
@@ -233,6 +239,8 @@ class Results:
             "differences": records(self.differences()),
             "savings": records(self.savings()),
             "curves": records(self.curves()),
+            "external_scores": records(self.external()[0]),
+            "external_differences": records(self.external()[1]),
         }
 
     def files(self) -> list[Path]:
@@ -254,11 +262,11 @@ class Results:
     @cached_property
     def arrays(self) -> Evidence:
         """The evidence of all finished jobs, as the statistics take it."""
-        return load_evidence(self.files(), self.path / "tables")
+        return load_evidence(self.files(), self.path / "tables", self.settings.evaluate)
 
-    def compute(self, evidence: Evidence) -> dict[str, pd.DataFrame]:
-        """All tables, from evidence alone."""
-        return compute_tables(evidence, self.settings, self.label_counts(), self.main_comparison)
+    def compute(self, load: Callable[[str], Evidence]) -> dict[str, pd.DataFrame]:
+        """All tables, from evidence alone; `load` gives that of a part."""
+        return compute_tables(load, self.settings, self.label_counts(), self.main_comparison)
 
     @property
     def tables_file(self) -> Path:
@@ -280,7 +288,7 @@ class Results:
                 return stored
         except (ValueError, KeyError):
             say("The stored tables are damaged; they are computed again.")
-        tables = self.compute(self.arrays)
+        tables = self.compute(lambda part: load_evidence(self.files(), self.path / "tables", part))
         write_json(file, {name: {"columns": list(t.columns), "rows": records(t)} for name, t in tables.items()})
         return tables
 

@@ -11,6 +11,7 @@ import yaml
 from medssl.cohort import Samples, View
 from medssl.config import Experiment
 from medssl.errors import MedsslError
+from medssl.experiment.external import joined_samples
 from medssl.experiment.index import Index
 from medssl.experiment.job import ArmInputs, JobInputs, run_job
 from medssl.experiment.ledger import enter
@@ -39,7 +40,7 @@ def run(config: Experiment, workspace: Workspace | None = None, processes: int |
     """
     workspace = workspace or Workspace()
     cohort = ensure_cohort(config.cohort, workspace)
-    plan = make_plan(config, cohort)
+    plan = make_plan(config, cohort, tuple(ensure_cohort(source, workspace) for source in config.external))
     folder = workspace.experiment(config.name)
     with lock(folder, "running the experiment of", "Wait for it, or give this run another name (name=...)."):
         return _run(plan, folder, workspace, processes)
@@ -58,7 +59,9 @@ def _run(plan: Plan, folder: Path, workspace: Workspace, processes: int | None) 
     samples_keys = {}
     for name, arm in config.arms.items():
         view = plan.view(arm)
-        samples = views.setdefault(view, views[view] if view in views else cohort.samples(view))
+        if view not in views:
+            views[view] = joined_samples(cohort, plan.external, view, workspace)
+        samples = views[view]
         samples_keys[name] = samples.key
         for run in range(arm.pretrain_seeds):
             arms[name, run], key = prepare_arm(name, plan, workspace, pretrained, samples, run)
@@ -93,6 +96,7 @@ def write_plan(plan: Plan, folder: Path) -> None:
         "classes": classes,
         "split": plan.split.hash,
         "cohort_folder": os.path.relpath(plan.cohort.path, folder),
+        "external": {other.name: os.path.relpath(other.path, folder) for other in plan.external},
     }
     write_json(folder / "facts.json", facts)
     write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
@@ -126,7 +130,8 @@ def _run_jobs(
     todo = [_inputs(job, plan, arms[job.arm, job.run], results) for job in jobs if job.key not in done]
     if todo:
         if plan.config.evaluate == "test":
-            enter(plan.cohort.path, plan.config.name, digest(plan.config.model_dump(mode="json")), len(todo))
+            for looked_at in (plan.cohort, *plan.external):
+                enter(looked_at.path, plan.config.name, digest(plan.config.model_dump(mode="json")), len(todo))
         failed: list[str] = []
         with bar("Jobs", len(jobs), done=len(done)) as progress:
             for key, seconds, error in _finished(todo, processes):

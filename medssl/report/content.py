@@ -251,6 +251,25 @@ def curve_table(results: Results) -> list[dict[str, str]]:
     ]
 
 
+def external_tables(results: Results) -> list[dict[str, Any]]:
+    """For each external test cohort its scores and differences by the main metric."""
+    (_, baseline, metric), (far, gaps) = results.main_comparison, results.external()
+    tables = []
+    for name in dict.fromkeys(far["cohort"]):
+        own, mine = far[far["cohort"] == name], gaps[gaps["cohort"] == name]
+        arms = list(dict.fromkeys(own["arm"]))
+        tables.append(
+            {
+                "name": name,
+                "units": int(own["units"].iloc[0]),
+                "patients": int(own["patients"].iloc[0]),
+                "scores": score_table(results, own, arms, metric),
+                "differences": difference_table(results, mine, arms, metric, baseline),
+            }
+        )
+    return tables
+
+
 def subgroup_tables(results: Results) -> list[dict[str, Any]]:
     """For each attribute that tells test patients apart: a row a group and arm; a cell a budget."""
     tables = []

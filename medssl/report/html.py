@@ -52,6 +52,7 @@ def render_report(results: Results) -> str:
         curves=content.curve_table(results),
         fixed=content.fixed_table(results),
         subgroups=content.subgroup_tables(results),
+        external=content.external_tables(results),
         compared=results.main_comparison,
         curve=_curve(results, main),
         difference_charts=[_difference(results, main, b) for b in baselines],

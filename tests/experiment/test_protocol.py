@@ -26,14 +26,12 @@ ARMS = {
 
 
 @pytest.fixture(scope="module")
-def several(tiny_source, tmp_path_factory):
+def several(tiny_raw, tmp_path_factory):
     """A finished run with two pretraining seeds in one arm, and one arm with other training seeds."""
-    from conftest import CONFIG
-
     from medssl.config import Experiment, validate
     from medssl.workspace import Workspace
 
-    raw = {**CONFIG, "cohort": {**CONFIG["cohort"], "source": str(tiny_source)}, "arms": ARMS, "baseline": ["scratch"]}
+    raw = {**tiny_raw, "arms": ARMS, "baseline": ["scratch"]}
     raw |= {"budgets": [2, "all"], "claim": {"arm": "simclr", "baseline": "scratch", "budget": 2, "margin": 0.2}}
     return run(validate(Experiment, raw, "tiny"), Workspace(tmp_path_factory.mktemp("several")), processes=1)
 
@@ -67,7 +65,7 @@ def test_an_arm_with_a_seed_of_its_own_shares_labels_and_nothing_else(several):
 
 
 def test_evidence_read_from_files_equals_its_rows(several):
-    quick, rows = load_evidence(several.files(), None), read_evidence(several.evidence())
+    quick, rows = load_evidence(several.files(), None, "test"), read_evidence(several.evidence())
     assert quick.classes == rows.classes and (quick.units == rows.units).all() and (quick.truth == rows.truth).all()
     assert (quick.patients == rows.patients).all() and quick.scores.keys() == rows.scores.keys()
     assert all((quick.scores[cell] == rows.scores[cell]).all() for cell in rows.scores)
@@ -161,10 +159,8 @@ def test_a_test_part_without_a_class_is_refused(finished):
         )
 
 
-def test_an_official_split_in_the_label_table_is_honoured(tiny_source, workspace, tmp_path):
+def test_an_official_split_in_the_label_table_is_honoured(tiny_source, tiny_raw, workspace, tmp_path):
     import shutil
-
-    from conftest import CONFIG
 
     from medssl.config import Experiment, validate
 
@@ -174,7 +170,7 @@ def test_an_official_split_in_the_label_table_is_honoured(tiny_source, workspace
     parts = ["train"] * 40 + ["test"] * 32 + ["val"] * 8
     rows = [f"{line},{parts[int(line.split(',')[1][7:])]}" for line in lines[1:]]
     (source / "labels.csv").write_text("\n".join([lines[0] + ",split", *rows]) + "\n")
-    raw = {**CONFIG, "cohort": {**CONFIG["cohort"], "source": str(source)}, "pretraining": {}, "claim": None}
+    raw = {**tiny_raw, "cohort": {**tiny_raw["cohort"], "source": str(source)}, "pretraining": {}, "claim": None}
     raw |= {"arms": {"pixels": {"encoder": "pixels"}}, "baseline": "pixels", "split": {"column": "split"}}
     results = run(validate(Experiment, raw, "tiny"), workspace, processes=1)
     sizes = {part: about["patients"] for part, about in results.facts["parts"].items()}
