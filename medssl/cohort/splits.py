@@ -260,8 +260,8 @@ def _with_note(split: Split, patients: pd.DataFrame) -> Split:
         if split.fractions.column:
             why = "follows a column" if split.fractions.hold_out else "is the official one"
         say(
-            f"Note: {count} group(s) of exact or near duplicates lie across this cohort's split, which {why}; `medssl audit` will "
-            "say so. A new cohort that is split by patient keeps them together."
+            f"Note: {count} group(s) of exact or near duplicates lie across this cohort's split, which {why}; "
+            "`medssl audit` will say so. A new cohort that is split by patient keeps them together."
         )
     return split
 
