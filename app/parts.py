@@ -155,6 +155,19 @@ def difference_table(found: Results, metric: str, baseline: str, arms: list[str]
     _grid(found, rows, cell)
 
 
+def savings_table(found: Results) -> None:
+    """How many times the labels of an arm the main baseline needs."""
+    _grid(found, content.savings_table(found), lambda c: f"{c['value']}<small>{escape(c['interval'])}</small>")
+
+
+def external_tables(found: Results) -> None:
+    """Scores on each external test cohort, by the main metric."""
+    for far in content.external_tables(found):
+        st.subheader(plain(far["name"]), anchor=False)
+        st.caption(f"{far['units']} {found.settings.target.unit}s of {far['patients']} patients from elsewhere")
+        _grid(found, far["scores"], lambda c: f"{c['value']}<small>{escape(c['interval'])}</small>")
+
+
 def table(heads: list[str], rows: list[list[str]], words: int = 1) -> None:
     """Plain cells; the first `words` columns are text and stand at the left."""
     top = "".join(f'<th{_words(i, words)} scope="col">{escape(h)}</th>' for i, h in enumerate(heads))

@@ -104,6 +104,8 @@ def arms(results: Results) -> list[dict[str, Any]]:
         row["colour"] = colours[row["arm"]]
         row["size"] = "16 px" if row["encoder"] == "pixels" else f"{int(row['size'])} px"
         row["encoder"] = "none (raw pixels)" if row["encoder"] == "pixels" else row["encoder"]
+        if (seeds := results.settings.arms[row["arm"]].pretrain_seeds) > 1:
+            row["pretrain"] = f"{row['pretrain']}, {seeds} seeds"
         row["settings"] = ", ".join(f"{k} {v}" for k, v in settings.items())
         rows.append(row)
     return rows
