@@ -99,6 +99,8 @@ def heading(found: Results) -> None:
     config = found.settings
     draws = f"{config.draws} draw{'' if config.draws == 1 else 's'}"
     facts = [f"cohort {config.cohort.name}", f"predicts {config.target.name}", draws, progress(found)]
+    looks = len(found.looks())
+    facts.append(f"test patients looked at {looks} time{'' if looks == 1 else 's'}")
     st.title(plain(found.title), anchor=False)
     st.html('<p class="m-meta">' + "".join(f"<span>{escape(f)}</span>" for f in facts) + "</p>")
 
@@ -133,8 +135,8 @@ def verdicts(rows: list[dict[str, str]]) -> None:
 
 def main_verdict(found: Results) -> list[dict[str, str]]:
     """The sentence for the claim's budget, else for the smallest; none before a comparison is finished."""
-    table, claim = found.verdicts().reset_index(drop=True), found.settings.claim
-    at = table.index[table["budget"].map(str) == str(claim.budget)] if claim else table.index
+    table, claim = found.verdicts(), found.settings.claim
+    at = table.index[table["claim"]] if claim else table.index
     return [content.verdicts(found)[i] for i in list(at)[:1]]
 
 
@@ -151,6 +153,19 @@ def difference_table(found: Results, metric: str, baseline: str, arms: list[str]
         return f'{c["value"]}{interval}<span class="m-v {escape(c["kind"])}">{escape(c["verdict"])}</span>'
 
     _grid(found, rows, cell)
+
+
+def savings_table(found: Results) -> None:
+    """How many times the labels of an arm the main baseline needs."""
+    _grid(found, content.savings_table(found), lambda c: f"{c['value']}<small>{escape(c['interval'])}</small>")
+
+
+def external_tables(found: Results) -> None:
+    """Scores on each external test cohort, by the main metric."""
+    for far in content.external_tables(found):
+        st.subheader(plain(far["name"]), anchor=False)
+        st.caption(f"{far['units']} {found.settings.target.unit}s of {far['patients']} patients from elsewhere")
+        _grid(found, far["scores"], lambda c: f"{c['value']}<small>{escape(c['interval'])}</small>")
 
 
 def table(heads: list[str], rows: list[list[str]], words: int = 1) -> None:

@@ -29,7 +29,7 @@ def table(results: Results) -> str:
         encoder = "16 x 16 pixels" if about["encoder"] == "pixels" else f"{about['encoder']}, {about['size']} px"
         cells = [_cell(scores[(scores["arm"] == arm) & (scores["budget"] == b)]) for b in budgets]
         lines.append(f"| `{arm}` ({about['strategy']}) | {encoder} | " + " | ".join(cells) + " |")
-    sentences = [f"- {sentence}" for sentence in results.verdicts()["sentence"]]
+    sentences = [f"- {sentence}" for sentence in [*results.verdicts()["sentence"], *results.claim_sentences()]]
     return "\n".join([*lines, "", *sentences, "", *_beside(results)])
 
 

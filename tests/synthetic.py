@@ -51,9 +51,8 @@ def differences(arms: list[str] = ARMS, baseline: str = "scratch", metrics: tupl
                     if high < 0
                     else "no evidence"
                 )
-                rows.append(
-                    (arm, baseline, budget, metric, gain, low, high, verdict, arm not in ("pixels", "imagenet"))
-                )
+                same = arm not in ("pixels", "imagenet")
+                rows.append((arm, baseline, budget, metric, gain, low, high, verdict, same))
     columns = ["arm", "baseline", "budget", "metric", "difference", "low", "high", "verdict", "same_encoder"]
     return pd.DataFrame(rows, columns=columns)
 

@@ -36,12 +36,22 @@ def show() -> None:
     if claim:
         st.caption(claim)
     parts.verdicts(content.verdicts(found))
+    for sentence in found.claim_sentences():
+        st.markdown(parts.plain(sentence))
 
     st.header(metric_name(metric, long=True), anchor=False)
     parts.score_table(found, metric, arms)
 
     st.header("Difference to a baseline", anchor=False)
     _differences(found, metric, arms)
+
+    if len(found.savings()):
+        st.header(f"Labels saved against {parts.plain(found.main_comparison[1])}", anchor=False)
+        parts.savings_table(found)
+        st.caption("How many times as many labels the baseline needs for the same score; > and <: beyond its curve.")
+    if found.settings.external:
+        st.header("External test cohorts", anchor=False)
+        parts.external_tables(found)
 
 
 def _controls(found: Results) -> tuple[str, list[str]]:

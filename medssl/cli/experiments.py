@@ -49,6 +49,49 @@ def demo(
 
 
 @command
+def power(
+    config: Annotated[str, typer.Argument(help="YAML file, or the name of a shipped config.")],
+    overrides: Settings = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say before any training which difference in AUC an experiment can detect at all. Ingests and splits if needed."""
+    from medssl.config import load_experiment
+    from medssl.experiment.plan import make_plan
+    from medssl.experiment.power import foresee, foresee_sentence
+    from medssl.experiment.prepare import ensure_cohort
+
+    wanted = load_experiment(config, overrides or [])
+    found = foresee(make_plan(wanted, ensure_cohort(wanted.cohort, Workspace(workspace))))
+    answer(found, as_json, foresee_sentence(found))
+
+
+@command
+def audit(
+    experiment: Annotated[str, typer.Argument(help="An experiment of the workspace, or its folder.")],
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Prove from an experiment's artefacts that it kept its protocol. Exits with 1 where it did not.
+
+    No patient and no duplicate crosses pretraining, training, validation and test; budgets nest; all arms met the same
+    draws and had the same number of trials; the tables follow from the evidence.
+    """
+    from medssl.experiment import audit as run_audit
+
+    folder = Path(experiment)
+    if not (folder / "config.yaml").exists():
+        folder = Workspace(workspace).experiment(experiment)
+    checks = run_audit(folder)
+    passed = all(check.passed for check in checks)
+    lines = [f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.sentence}" for check in checks]
+    about = {"experiment": str(folder), "passed": passed, "checks": [vars(check) for check in checks]}
+    answer(about, as_json, "\n".join(lines))
+    if not passed:
+        raise typer.Exit(1)
+
+
+@command
 def app_(
     workspace: WorkspaceOption = None,
     port: Annotated[int, typer.Option(help="On localhost.")] = 8501,
@@ -86,5 +129,7 @@ def _show(results: Any, files: dict[str, Path], as_json: bool) -> None:
         say(f"Note: {note}")
     print(terminal_table(results))
     for sentence in results.verdicts()["sentence"]:
+        print(sentence)
+    for sentence in results.claim_sentences():
         print(sentence)
     print(f"Curve: {files['figure']}\nReport: {files['report']}")

@@ -20,6 +20,11 @@ from medssl.progress import say
 from medssl.workspace import digest, write_json
 
 PARTS = ("pool", "validation", "test")
+OFFICIAL = {
+    **dict.fromkeys(("train", "training", "pool"), "pool"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 
 @dataclass(frozen=True)
@@ -180,17 +185,55 @@ def components(patients: pd.DataFrame) -> dict[str, int]:
     return {p: numbers.setdefault(root(f"patient {p}"), len(numbers)) for p in names}
 
 
-def cohort_split(folder: Path, patients: pd.DataFrame, fractions: Fractions) -> Split:
+def official_split(patients: pd.DataFrame, official: pd.DataFrame, fractions: Fractions) -> Split:
+    """The parts that a data set came with. Patients without one go to the pool.
+
+    Args:
+        patients: as for `split_patients`; ties do not move anybody here, and `torn` counts those that are torn.
+        official: columns `patient` and `value` (train, val or test, in the words of `OFFICIAL`), a row a scan.
+        fractions: with the column's name.
+
+    Raises:
+        UserError: another word, no test patient, or a patient in two parts.
+    """
+    words = official["value"].str.strip().str.lower()
+    if strange := sorted(set(words) - set(OFFICIAL)):
+        known = "Known words: " + ", ".join(sorted(OFFICIAL)) + "."
+        raise UserError(f"'{strange[0]}' is no part of a split", f"split.column={fractions.column}", known)
+    parts = words.map(OFFICIAL).groupby(official["patient"]).agg(set)
+    if torn_apart := int((parts.map(len) > 1).sum()):
+        raise UserError(
+            f"'{fractions.column}' puts scans of {torn_apart} patient(s) into more than one part",
+            f"split.column={fractions.column}",
+            "Leave split.column out: the cohort is then split by patient.",
+        )
+    found: dict[str, list[str]] = {part: [] for part in PARTS}
+    for patient in patients["patient"].unique():
+        found[next(iter(parts[patient])) if patient in parts.index else "pool"].append(patient)
+    if not found["test"]:
+        raise UserError("the official split has no test patient", f"split.column={fractions.column}")
+    return Split.of(found, fractions)
+
+
+def cohort_split(
+    folder: Path, patients: pd.DataFrame, fractions: Fractions, official: pd.DataFrame | None = None
+) -> Split:
     """The cohort's one split: read from `folder/split.json`, or drawn and stored there on first use.
+
+    Args:
+        official: of `official_split`, where the config names a column. With a value to hold out, the split is one of
+            several of this cohort, each in a file of its own, since each site is the test part once.
 
     Raises:
         UserError: other fractions than those of the stored split; a second split would let test patients into training.
     """
-    path = folder / "split.json"
+    path = folder / ("split.json" if fractions.hold_out is None else f"split-{digest(fractions.model_dump(), 8)}.json")
     if not path.exists():
-        split = split_patients(patients, fractions)
+        split = (
+            split_patients(patients, fractions) if official is None else official_split(patients, official, fractions)
+        )
         split.save(path)
-        return split
+        return _with_note(split, patients)
     stored = Split.load(path)
     if stored.fractions != fractions:
         raise UserError(
@@ -198,16 +241,34 @@ def cohort_split(folder: Path, patients: pd.DataFrame, fractions: Fractions) -> 
             "split",
             "A cohort has one split, shared by its experiments. Use its values, or another cohort name.",
         )
-    grown = grow(stored, patients)
+    grown = grow(stored, patients) if official is None else official_split(patients, official, fractions)
+    before, now = stored.part_of(), grown.part_of()
+    if any(now.get(patient, part) != part for patient, part in before.items()):
+        raise UserError(
+            "the official split of this cohort has changed since it was first used",
+            f"split.column={fractions.column}",
+            "Start a new cohort: results on the old test patients would not be comparable.",
+        )
     if grown != stored:
         grown.save(path)
-    if count := torn(grown, patients):
+    return _with_note(grown, patients)
+
+
+def _with_note(split: Split, patients: pd.DataFrame) -> Split:
+    if count := torn(split, patients):
+        why = "was drawn before they were known"
+        if split.fractions.column:
+            why = "follows a column" if split.fractions.hold_out else "is the official one"
         say(
-            f"Note: {count} group(s) of near duplicates lie across this cohort's split, which was drawn before they "
-            "were known. A new cohort keeps them together."
+            f"Note: {count} group(s) of exact or near duplicates lie across this cohort's split, which {why}; "
+            "`medssl audit` will say so. A new cohort that is split by patient keeps them together."
         )
-    return grown
+    return split
 
 
 def _words(fractions: Fractions) -> str:
+    if fractions.hold_out:
+        return f"'{fractions.hold_out}' of '{fractions.column}' held out"
+    if fractions.column:
+        return f"the official parts in column '{fractions.column}'"
     return f"test {fractions.test:g}, validation {fractions.validation:g}, seed {fractions.seed}"

@@ -5,6 +5,7 @@ Tasks, strategies and targets own their part of the schema: each registers its s
 """
 
 from medssl.config.models import (
+    LOWER_IS_BETTER,
     Arm,
     Budget,
     Claim,
@@ -21,6 +22,7 @@ from medssl.config.reading import apply_overrides, find_config, load_experiment,
 from medssl.config.registry import register, registered, settings_for
 
 __all__ = [
+    "LOWER_IS_BETTER",
     "Arm",
     "Budget",
     "Claim",

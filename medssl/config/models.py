@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from medssl.errors import UserError, unknown
 
 Budget = int | Literal["all"]
+LOWER_IS_BETTER = frozenset({"brier", "ece"})  # metrics that are losses
 
 
 class Strict(BaseModel):
@@ -88,11 +89,26 @@ class Target(Strict):
 
 
 class Fractions(Strict):
-    """Shares of the patients in each part of the split; the pool takes the rest."""
+    """Shares of the patients in each part of the split; the pool takes the rest.
+
+    Attributes:
+        column: a label (one of the cohort's targets) that names the official part of each scan, `train`, `val` or
+            `test`; the shares are then not used.
+        hold_out: a value of `column`, which may then be any label or attribute of the catalog (`vendor`, a site): the
+            patients who have it are the test part, all others the pool. One experiment a value leaves each site out.
+    """
 
     test: float = Field(0.4, gt=0, lt=1)
     validation: float = Field(0.1, ge=0, lt=1)
     seed: int = 0
+    column: str | None = None
+    hold_out: str | None = None
+
+    @model_validator(mode="after")
+    def _hold_out_of_something(self) -> Fractions:
+        if self.hold_out is not None and self.column is None:
+            raise UserError("a value to hold out needs the column that it stands in", "split.hold_out", "Add column.")
+        return self
 
 
 class Pretraining(Strict):
@@ -118,6 +134,9 @@ class Arm(Strict):
         init: `random`, `imagenet`, a timm tag, or a file of weights; ignored with `pretrain`.
         size: input size where it is not the experiment's own (ImageNet at its native 224).
         strategy: a name, or `{name: ..., key: value}` with the strategy's settings.
+        pretrain_seeds: encoders that are pretrained, with the run's seed and those after it; every draw is made with
+            each. With several, intervals hold the chance of pretraining too.
+        seed: another one gives other training seeds in every draw (an A/A of the same arm).
     """
 
     encoder: str = "small"
@@ -125,6 +144,8 @@ class Arm(Strict):
     pretrain: str | None = None
     size: int | None = None
     strategy: str | dict[str, Any] = "probe"
+    pretrain_seeds: int = Field(1, ge=1)
+    seed: int = Field(0, ge=0)
 
     @property
     def strategy_name(self) -> str:
@@ -136,12 +157,17 @@ class Arm(Strict):
 
 
 class Claim(Strict):
-    """The one comparison that the experiment was made for; named before the test split is opened."""
+    """The one comparison that the experiment was made for; named before the test split is opened.
+
+    Attributes:
+        margin: also asks whether the arm is worse by this much or more (non-inferiority), in the metric's unit.
+    """
 
     arm: str
     baseline: str
     budget: Budget
     metric: str = "auc"
+    margin: float | None = Field(None, gt=0)
 
 
 def _one_or_more(value: Any) -> Any:
@@ -152,12 +178,14 @@ class Experiment(Strict):
     """An experiment, complete in itself: which scans, which arms, which budgets, how often.
 
     `evaluate: validation` scores on the validation patients: recipes are tuned that way, and the test split stays shut.
+    `external` cohorts (another site) are scored by the same models, in tables of their own, and used for nothing else.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     title: str = ""
     note: str = ""
     cohort: Source
+    external: list[Source] = []
     target: Target
     view: View = View()
     split: Fractions = Fractions()
@@ -178,6 +206,15 @@ class Experiment(Strict):
         for name, arm in self.arms.items():
             if arm.pretrain is not None and arm.pretrain not in self.pretraining:
                 raise unknown("pretraining run", arm.pretrain, list(self.pretraining), f"arms.{name}.pretrain")
+            if arm.pretrain_seeds > 1 and arm.pretrain is None:
+                raise UserError("an arm that is not pretrained has no pretraining seeds", f"arms.{name}.pretrain_seeds")
+        several = {arm.pretrain_seeds for arm in self.arms.values()} - {1}
+        if len(several) > 1:
+            raise UserError(
+                f"arms ask for {' and '.join(map(str, sorted(several)))} pretraining seeds",
+                "pretrain_seeds",
+                "Arms with more than one encoder are compared encoder by encoder: give all of them the same number.",
+            )
         for name in self.baseline:
             if name not in self.arms:
                 raise unknown("arm", name, list(self.arms), "baseline")
@@ -185,6 +222,8 @@ class Experiment(Strict):
             for key in ("arm", "baseline"):
                 if getattr(self.claim, key) not in self.arms:
                     raise unknown("arm", getattr(self.claim, key), list(self.arms), f"claim.{key}")
+            if self.claim.arm == self.claim.baseline:
+                raise UserError("a claim compares an arm with another one", "claim")
             if self.claim.budget not in self.budgets:
                 raise unknown("budget", str(self.claim.budget), [str(b) for b in self.budgets], "claim.budget")
             if self.claim.metric not in self.metrics:

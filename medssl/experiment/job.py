@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 
 from medssl.config import Arm, Target
+from medssl.errors import MedsslError
+from medssl.experiment.plan import is_scored
 from medssl.transfer import Problem, strategy, target_kind
-from medssl.workspace import atomic
+from medssl.workspace import atomic, digest
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,9 @@ class JobInputs:
     arm_name: str
     budget: str
     draw: int
+    run: int
     seed: int
+    recipe: str
     split: str
     precision: str
     target: Target
@@ -78,7 +82,7 @@ def run_job(job: JobInputs) -> tuple[str, float]:
         train=train,
         truth=target.encode(units["label"].iloc[train].tolist()),
         pool=np.flatnonzero(units["part"] == "pool"),
-        test=np.flatnonzero(units["part"] == job.split),
+        test=np.flatnonzero(is_scored(units["part"], job.split)),
         unit_of=shared.unit_of,
         images=open_array(shared.images),
         features=lambda: open_array(_named(shared.features)),
@@ -89,6 +93,8 @@ def run_job(job: JobInputs) -> tuple[str, float]:
     )
     method = strategy(shared.arm.strategy_name, shared.arm.strategy_settings)
     logits = method.predict(problem)
+    if not np.isfinite(logits).all():
+        raise MedsslError("the predictor gave no numbers: its training diverged", job.arm_name)
     rows = target.evidence(units.iloc[problem.test], logits)
     about: dict[str, str | int] = {
         "job": job.key,
@@ -96,11 +102,14 @@ def run_job(job: JobInputs) -> tuple[str, float]:
         "arm": job.arm_name,
         "budget": job.budget,
         "draw": job.draw,
+        "run": job.run,
         "seed": job.seed,
-        "split": job.split,
+        "labels": digest(sorted(job.train)),
+        "recipe": job.recipe,
         "target": job.target.name,
     }
-    rows = rows.assign(**about)
+    part = dict(zip(units["unit"], units["part"], strict=True))
+    rows = rows.assign(**about, split=rows["unit"].map(part))
     with atomic(job.out) as fresh:
         rows.to_parquet(fresh, index=False, compression="zstd")
     return job.key, time.perf_counter() - started

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,10 @@ from medssl.cohort import Cohort
 from medssl.cohort.budgets import Budgets, draw_budgets
 from medssl.cohort.splits import Split, cohort_split, tied_patients
 from medssl.config import Arm, Budget, Experiment, View
+from medssl.errors import UserError, unknown
+from medssl.experiment.external import PART, external_units
+from medssl.experiment.groups import attribute_values
+from medssl.metrics import METRICS
 from medssl.transfer import PIXELS, strategy
 from medssl.workspace import code_revision, digest
 
@@ -21,7 +25,10 @@ JOB_ROOMS = ("augment", "cohort", "encoders", "metrics", "transfer", "experiment
 
 @dataclass(frozen=True)
 class Job:
-    """One arm, trained on the labels of one budget in one draw."""
+    """One arm, trained on the labels of one budget in one draw, from the encoder of one run of pretraining.
+
+    `recipe` names what the arm's config says of it: one that is tried with another recipe had one more trial.
+    """
 
     key: str
     arm: str
@@ -30,6 +37,8 @@ class Job:
     seed: int
     precision: str
     train: tuple[str, ...]
+    run: int = 0
+    recipe: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ class Plan:
     """All that is decided before the first job runs.
 
     Attributes:
-        units: labeled units; columns `unit, patient, label, part` (pool, validation or test).
+        units: labeled units; columns `unit, patient, label, part` (pool, validation, test or `external:NAME`).
         budgets: labeled units of each draw and budget.
     """
 
@@ -46,25 +55,64 @@ class Plan:
     split: Split
     units: pd.DataFrame
     budgets: Budgets
+    external: tuple[Cohort, ...] = ()
 
     def view(self, arm: Arm) -> View:
         return self.config.view.model_copy(update={"size": arm.size}) if arm.size else self.config.view
 
 
-def make_plan(config: Experiment, cohort: Cohort) -> Plan:
-    """Split the cohort's patients (once for all its experiments) and draw the budgets.
+def make_plan(config: Experiment, cohort: Cohort, external: tuple[Cohort, ...] = ()) -> Plan:
+    """Split the cohort's patients (once for all its experiments), draw the budgets, and add the external test units.
 
     Raises:
         UserError: no such target, a class with fewer patients than a budget, another split than the cohort's own.
     """
     for name, arm in config.arms.items():  # an unknown strategy or setting fails before anything runs
         strategy(arm.strategy_name, arm.strategy_settings, f"arms.{name}.strategy")
+    for metric in config.metrics:
+        if metric not in METRICS:
+            raise unknown("metric", metric, sorted(METRICS), "metrics")
     units = cohort.units(config.target.name, config.target.unit)
-    split = cohort_split(cohort.path, patients_with_ties(cohort, units), config.split)
+    split = cohort_split(cohort.path, patients_with_ties(cohort, units), config.split, _official(cohort, config))
     units = units.assign(part=units["patient"].map(split.part_of()))
+    _refuse_missing_class(units, config)
     pool = units[units["part"] == "pool"]
     budgets = draw_budgets(pool, config.budgets, config.per, config.draws, config.seed)
-    return Plan(config, cohort, split, units[["unit", "patient", "label", "part"]], budgets)
+    elsewhere = [external_units(other, config, units) for other in external]
+    everything = pd.concat([units[["unit", "patient", "label", "part"]], *elsewhere], ignore_index=True)
+    return Plan(config, cohort, split, everything, budgets, external)
+
+
+def is_scored(part: pd.Series, evaluate: str) -> pd.Series:
+    """Which units the models are scored on: the part that the config says, and all external ones."""
+    return (part == evaluate) | part.fillna("").str.startswith(PART)
+
+
+def _official(cohort: Cohort, config: Experiment) -> pd.DataFrame | None:
+    """patient, value: the part of each scan, where the config names a column or a value to hold out."""
+    column, held = config.split.column, config.split.hold_out
+    if column is None:
+        return None
+    scans = cohort.scans()
+    if held is None or column in cohort.targets():
+        frame = cohort.labels(column).merge(scans[["scan", "patient"]], on="scan")
+    else:
+        frame = scans[["patient"]].assign(value=attribute_values(scans, column, "split.column").map(str))
+    if held is None:
+        return frame
+    if held not in set(frame["value"]):
+        raise unknown(column, held, sorted(set(frame["value"])), "split.hold_out")
+    return frame.assign(value=frame["value"].map(lambda value: "test" if value == held else "train"))
+
+
+def _refuse_missing_class(units: pd.DataFrame, config: Experiment) -> None:
+    scored = set(units.loc[units["part"] == config.evaluate, "label"])
+    if missing := sorted(set(units["label"]) - scored):
+        raise UserError(
+            f"the {config.evaluate} part has no {config.target.unit} of class '{missing[0]}'",
+            "split",
+            "Label more patients of that class, or ask for a larger share (split.test, split.validation).",
+        )
 
 
 def patients_with_ties(cohort: Cohort, units: pd.DataFrame) -> pd.DataFrame:
@@ -73,12 +121,12 @@ def patients_with_ties(cohort: Cohort, units: pd.DataFrame) -> pd.DataFrame:
     return tied_patients(cohort.scans(), cohort.near_duplicates()).merge(frame, on="patient", how="left")
 
 
-def list_jobs(plan: Plan, encoder_keys: Mapping[str, str], samples_keys: Mapping[str, str]) -> list[Job]:
+def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_keys: Mapping[str, str]) -> list[Job]:
     """Every job of the experiment, smallest budgets first.
 
     Args:
         plan: the plan.
-        encoder_keys: arm -> key of its encoder (its pretraining run, or name and initialisation).
+        encoder_keys: arm -> keys of its encoders (its pretraining runs, or name and initialisation).
         samples_keys: arm -> key of its samples.
     """
     import torch
@@ -87,7 +135,7 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, str], samples_keys: Mapping
 
     config, revision = plan.config, code_revision(*JOB_ROOMS)
     precision = resolve_precision("auto", torch.device("cpu"))
-    scored = plan.units.loc[plan.units["part"] == config.evaluate]
+    scored = plan.units.loc[is_scored(plan.units["part"], config.evaluate)]
     common = {
         "target": config.target.model_dump(),
         "split": plan.split.hash,
@@ -103,21 +151,38 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, str], samples_keys: Mapping
             fixed: dict[str, Any] = {
                 **common,
                 "arm": name,
-                "encoder": encoder_keys[name],
                 "samples": samples_keys[name],
                 "strategy": [arm.strategy_name, arm.strategy_settings],
             }
-            for draw in range(config.draws):
-                train = tuple(plan.budgets[draw][budget])
-                seed = job_seed(config.seed, draw)
-                key = digest({**fixed, "budget": budget, "draw": draw, "seed": seed, "train": digest(sorted(train))})
-                jobs.append(Job(key, name, budget, draw, seed, precision, train))
+            recipe = arm_recipe(arm, config)
+            for run, encoder in enumerate(encoder_keys[name]):
+                for draw in range(config.draws):
+                    train = tuple(plan.budgets[draw][budget])
+                    what = {
+                        **fixed,
+                        "encoder": encoder,
+                        "budget": budget,
+                        "draw": draw,
+                        "seed": job_seed(config.seed, draw, arm.seed),
+                        "train": digest(sorted(train)),
+                    }
+                    jobs.append(Job(digest(what), name, budget, draw, what["seed"], precision, train, run, recipe))
     return jobs
 
 
-def job_seed(seed: int, draw: int) -> int:
-    """The same for all arms and budgets of a draw, so that arms are paired in their chance as well."""
-    return int(np.random.SeedSequence([seed, draw]).generate_state(1)[0])
+def arm_recipe(arm: Arm, config: Experiment) -> str:
+    """Hash of all that was chosen for an arm; seeds are no choice."""
+    chosen = arm.model_dump(exclude={"seed", "pretrain_seeds"})
+    spec = config.pretraining[arm.pretrain].model_dump(exclude={"seed"}) if arm.pretrain else None
+    return digest([chosen, spec, config.view.model_dump()])
+
+
+def job_seed(seed: int, draw: int, own: int = 0) -> int:
+    """The same for all arms and budgets of a draw, so that arms are paired in their chance as well.
+
+    An arm with a seed of its `own` is not: it shares labels with the others, and no other chance.
+    """
+    return int(np.random.SeedSequence([seed, draw, own] if own else [seed, draw]).generate_state(1)[0])
 
 
 def encoder_label(arm: Arm, config: Experiment) -> tuple[str, int]:

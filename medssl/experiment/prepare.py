@@ -47,14 +47,28 @@ def find_source(source: Source, workspace: Workspace) -> Path:
     raise UserError(f"the source of cohort '{source.name}' does not exist", SourcePath(source.source), fix)
 
 
-def pretrain_encoder(name: str, plan: Plan, workspace: Workspace) -> tuple[str, Path]:
+def pretrain_encoders(plan: Plan, workspace: Workspace) -> dict[str, list[tuple[str, Path]]]:
+    """(key, checkpoint) of every encoder that an arm uses, by pretraining run, in the order of their seeds."""
+    seeds: dict[str, int] = {}
+    for arm in plan.config.arms.values():
+        if arm.pretrain:
+            seeds[arm.pretrain] = max(seeds.get(arm.pretrain, 0), arm.pretrain_seeds)
+    used = [name for name in plan.config.pretraining if name in seeds]
+    return {name: [pretrain_encoder(name, plan, workspace, run) for run in range(seeds[name])] for name in used}
+
+
+def pretrain_encoder(name: str, plan: Plan, workspace: Workspace, run: int = 0) -> tuple[str, Path]:
     """The encoder of one pretraining run: (key, checkpoint). A finished one is reused, an interrupted one goes on.
 
     Test patients are kept out of pretraining.
+
+    Args:
+        run: added to the seed of the config.
     """
     from medssl.training import pretrain
 
     spec: Pretraining = plan.config.pretraining[name]
+    spec = spec.model_copy(update={"seed": spec.seed + run})
     view = plan.config.view.model_copy(update={"size": spec.size}) if spec.size else plan.config.view
     key = encoder_key(name, spec, plan)
     result = pretrain(
@@ -91,11 +105,20 @@ def encoder_key(name: str, spec: Pretraining, plan: Plan) -> str:
 
 
 def prepare_arm(
-    name: str, plan: Plan, workspace: Workspace, pretrained: dict[str, tuple[str, Path]], samples: Samples
+    name: str,
+    plan: Plan,
+    workspace: Workspace,
+    pretrained: dict[str, list[tuple[str, Path]]],
+    samples: Samples,
+    run: int = 0,
 ) -> tuple[ArmInputs, str]:
-    """What the jobs of an arm share, and the key of its encoder. Embeddings are made here, once, with all threads."""
+    """What the jobs of an arm share, and the key of its encoder. Embeddings are made here, once, with all threads.
+
+    Args:
+        run: which of the arm's pretraining seeds.
+    """
     arm: Arm = plan.config.arms[name]
-    source, key = _encoder_source(arm, plan.config, pretrained, samples)
+    source, key = _encoder_source(arm, plan.config, pretrained, samples, run)
     unit_of = unit_numbers(samples.table, plan.units["unit"], plan.config.target.unit)
     features = None
     if strategy(arm.strategy_name, arm.strategy_settings).frozen:
@@ -112,13 +135,13 @@ def unit_numbers(table: pd.DataFrame, units: pd.Series, unit: str) -> np.ndarray
 
 
 def _encoder_source(
-    arm: Arm, config: Experiment, pretrained: dict[str, tuple[str, Path]], samples: Samples
+    arm: Arm, config: Experiment, pretrained: dict[str, list[tuple[str, Path]]], samples: Samples, run: int
 ) -> tuple[EncoderSource | None, str]:
     from medssl.training.identity import weights_key
 
     channels, dims = samples.images.shape[1], samples.view.spatial_dims
     if arm.pretrain:
-        key, checkpoint = pretrained[arm.pretrain]
+        key, checkpoint = pretrained[arm.pretrain][run]
         return EncoderSource(config.pretraining[arm.pretrain].encoder, "checkpoint", channels, dims, checkpoint), key
     if arm.encoder == PIXELS:
         return None, PIXELS

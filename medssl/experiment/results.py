@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,25 @@ import yaml
 
 from medssl.config import Arm, Budget, Experiment, validate
 from medssl.errors import MedsslError, UserError
+from medssl.experiment.computed import compute_tables, in_order, read_tables, records
+from medssl.experiment.groups import group_units, reported_attributes
 from medssl.experiment.index import Index
 from medssl.experiment.ledger import looks
+from medssl.experiment.loading import evidence_key, load_evidence
+from medssl.experiment.notes import notes
 from medssl.experiment.plan import encoder_label
-from medssl.statistics import Replicates, differences, read_evidence, scores, verdict_sentence
-from medssl.workspace import atomic, code_revision, digest, read_lines
+from medssl.progress import say
+from medssl.statistics import (
+    Estimate,
+    Evidence,
+    Replicates,
+    fixed_models,
+    margin_sentence,
+    savings_sentence,
+    scores,
+    verdict_sentence,
+)
+from medssl.workspace import code_revision, digest, read_lines, write_json
 
 
 class Results:
@@ -75,9 +90,7 @@ class Results:
         """One row per job, test unit and class, of all finished jobs of the present plan."""
         import pyarrow.parquet as parquet
 
-        files = [self.evidence_folder / f"{key}.parquet" for key in self._done()]
-        if not files:
-            raise UserError("no job has finished yet", self.name, "Wait, or run the config again.")
+        files = self.files()
         try:
             return parquet.ParquetDataset([str(f) for f in files]).read().to_pandas()
         except (OSError, ValueError) as error:
@@ -85,22 +98,92 @@ class Results:
             raise MedsslError(f"an evidence file cannot be read ({type(error).__name__})", self.name, fix) from None
 
     def scores(self) -> pd.DataFrame:
-        """Columns `arm, budget, metric, score, low, high, draws, units, patients`; NaN bounds: not estimable."""
-        return self._tables[0].copy()
+        """Columns `arm, budget, metric, score, low, high, draws, pretrain_seeds, units, patients`; NaN bounds: not
+        estimable."""
+        return self._tables["scores"].copy()
 
     def differences(self) -> pd.DataFrame:
-        """Columns `arm, baseline, budget, metric, difference, low, high, verdict, same_encoder`."""
-        return self._tables[1].copy()
+        """Columns `arm, baseline, budget, metric, difference, low, high, p, p_adjusted, claim, verdict,
+        pretrain_seeds, same_encoder`."""
+        return self._tables["differences"].copy()
+
+    def savings(self) -> pd.DataFrame:
+        """How many times the labels of an arm the baseline of the main comparison needs for the same score: columns
+        `arm, baseline, budget, metric, labels, factor, low, high, beyond`; see `label_savings`."""
+        return self._tables["savings"].copy()
+
+    def external(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Scores and differences on the external test cohorts: columns `cohort` and those of `scores` or `differences`.
+        Each cohort's comparisons are corrected among themselves; the claim is not about them."""
+        return self._tables["external_scores"].copy(), self._tables["external_differences"].copy()
+
+    def curves(self) -> pd.DataFrame:
+        """A row an arm, by the main metric: `arm, metric, area, low, high` of the curve over log labels, and `budget`
+        and `surely`, the smallest that reaches 95 % of the arm's own score with the most labels."""
+        return self._tables["curves"].copy()
 
     def verdicts(self) -> pd.DataFrame:
         """One sentence per budget for the main comparison: the claim's, else the first pretrained arm's."""
         arm, baseline, metric = self.main_comparison
         table = self.differences()
+        explored = int((~table["claim"] & table["p"].notna()).sum())
         table = table[(table["arm"] == arm) & (table["baseline"] == baseline) & (table["metric"] == metric)]
-        once = bool(self.settings.arms[arm].pretrain)
+        chosen = self.settings.arms[arm]
+        once = bool(chosen.pretrain) and chosen.pretrain_seeds == 1
         how = tuple(self.settings.arms[name].strategy_name for name in (arm, baseline))
-        sentences = [verdict_sentence(row, self.settings.per, once, how) for row in table.to_dict("records")]
-        return table[["budget", "arm", "baseline", "verdict"]].assign(sentence=sentences).reset_index(drop=True)
+        sentences = [
+            verdict_sentence({**row, "comparisons": explored}, self.settings.per, once, how)
+            for row in table.to_dict("records")
+        ]
+        columns = ["budget", "arm", "baseline", "claim", "verdict"]
+        return table[columns].assign(sentence=sentences).reset_index(drop=True)
+
+    def claim_sentences(self) -> list[str]:
+        """What follows from the main comparison beside its verdict: labels saved, and whether the arm is no worse."""
+        arm, baseline, metric = self.main_comparison
+        claim, per = self.settings.claim, self.settings.per
+        saved = self.savings()
+        saved = saved[(saved["arm"] == arm) & (saved["metric"] == metric)]
+        if claim:
+            saved = saved[saved["budget"] == claim.budget]
+        sentences = [savings_sentence(row, per) for row in saved.head(1).to_dict("records")]
+        if claim and claim.margin and (gain := self._gain) is not None:
+            sentences.append(margin_sentence(arm, baseline, metric, claim.margin, gain))
+        return sentences
+
+    def fixed_models(self) -> pd.DataFrame:
+        """The main comparison draw by draw, at the claim's budget or the smallest: each draw's two models as fixed,
+        with an interval over test patients alone (`auc_covariance`). Columns `draw, arm, baseline, difference, low,
+        high`; empty unless the metric is the AUC of two classes."""
+        arm, baseline, metric = self.main_comparison
+        budget = self.settings.claim.budget if self.settings.claim else self.settings.budgets[0]
+        return fixed_models(self.arrays, arm, baseline, budget, metric)
+
+    def subgroups(self, attribute: str) -> pd.DataFrame:
+        """Scores of the main comparison's two arms by an attribute of the test scans: columns `group` and those of
+        `scores`, with their numbers of units and patients. Numbers become bands.
+
+        Raises:
+            UserError: the catalog does not know this attribute.
+        """
+        evidence, (arm, baseline, metric) = self.arrays, self.main_comparison
+        groups = group_units(self.cohort_folder, self.settings.target.unit, attribute)
+        names = pd.Series(evidence.units).map(groups).fillna("unknown").to_numpy()
+        chosen = evidence.of_arms([arm, baseline])
+        parts = {str(name): chosen.part(names == name) for name in sorted(set(names))}
+        tables = [
+            scores(Replicates(part, [metric], self.settings.replicates)).assign(group=name)
+            for name, part in parts.items()
+        ]
+        return pd.concat([in_order(table, self.settings) for table in tables], ignore_index=True)
+
+    def attributes(self) -> list[str]:
+        """Attributes of the catalog (vendor, sex, age) that tell the test patients apart: what `subgroups` can take."""
+        return reported_attributes(self.cohort_folder, self.settings.target.unit, self.arrays.units.tolist())
+
+    @property
+    def cohort_folder(self) -> Path:
+        return self.path / self.facts.get("cohort_folder", "")
 
     @property
     def main_comparison(self) -> tuple[str, str, str]:
@@ -140,36 +223,7 @@ class Results:
     @property
     def notes(self) -> list[str]:
         """What a reader must know before the figures, in plain sentences."""
-        config = self.settings
-        notes = [config.note] if config.note else []
-        if config.evaluate == "validation":
-            notes.append(
-                "Scored on the validation patients, to choose a recipe: wherever test patients are named below, "
-                "these are meant. Such figures are no result; the test patients were not looked at."
-            )
-        if not self.complete:
-            jobs = self.jobs()
-            notes.append(
-                f"This run is not finished: {int((jobs['status'] == 'done').sum())} of {len(jobs)} jobs are done."
-            )
-        if any(arm.pretrain for arm in config.arms.values()):
-            notes.append(
-                "Each encoder was pretrained once: the intervals hold the chance of labels and test patients, "
-                "not that of another pretraining run. Test patients were kept out of pretraining."
-            )
-        notes.append(
-            "Recipes are the config's own and the same at every budget; no validation labels were used in this run. "
-            "How the recipes were chosen is not recorded here: whoever reports these figures must say it."
-        )
-        table = self.arms()
-        if table[["encoder", "size"]].drop_duplicates().shape[0] > 1:
-            notes.append("Arms with different encoders or input sizes are compared across encoders, and marked so.")
-        ledger = self.looks()
-        if ledger and config.evaluate == "test":
-            notes.append(
-                f"The test patients of this cohort have been looked at {len(ledger)} time(s) (see its ledger)."
-            )
-        return notes
+        return notes(self.settings, self.jobs(), self.arms(), len(self.looks()))
 
     def looks(self) -> list[dict[str, Any]]:
         """The ledger of looks at the test split of this cohort, by all its experiments."""
@@ -177,56 +231,75 @@ class Results:
         return looks(self.path / folder) if folder else []
 
     def as_json(self) -> dict[str, Any]:
-        """The keys that scripts rely on: `experiment`, `results`, `scores`, `differences`."""
+        """The keys that scripts rely on: `experiment`, `results`, `scores`, `differences`, `savings`, `curves`."""
         return {
             "experiment": str(self.path),
             "results": str(self.evidence_folder),
-            "scores": _records(self.scores()),
-            "differences": _records(self.differences()),
+            "scores": records(self.scores()),
+            "differences": records(self.differences()),
+            "savings": records(self.savings()),
+            "curves": records(self.curves()),
+            "external_scores": records(self.external()[0]),
+            "external_differences": records(self.external()[1]),
         }
 
-    def _done(self) -> list[str]:
+    def files(self) -> list[Path]:
+        """The evidence of all finished jobs of the present plan, one file a job.
+
+        Raises:
+            UserError: no job has finished yet.
+        """
         jobs = self.jobs()
-        return jobs.loc[jobs["status"] == "done", "job"].tolist()
+        found = [self.evidence_folder / f"{key}.parquet" for key in jobs.loc[jobs["status"] == "done", "job"]]
+        if not found:
+            raise UserError("no job has finished yet", self.name, "Wait, or run the config again.")
+        if missing := [f for f in found if not f.exists()]:
+            raise MedsslError(
+                f"{len(missing)} evidence file(s) cannot be read: gone", self.name, "Run the config again."
+            )
+        return found
 
     @cached_property
-    def _tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Both tables, kept on disk under the hash of the evidence and of the code that made them."""
-        done, config = self._done(), self.settings
+    def arrays(self) -> Evidence:
+        """The evidence of all finished jobs, as the statistics take it."""
+        return load_evidence(self.files(), self.path / "tables", self.settings.evaluate)
+
+    def compute(self, load: Callable[[str], Evidence]) -> dict[str, pd.DataFrame]:
+        """All tables, from evidence alone; `load` gives that of a part."""
+        return compute_tables(load, self.settings, self.label_counts(), self.main_comparison)
+
+    @property
+    def tables_file(self) -> Path:
+        """Where the tables are kept: under the hash of the evidence files, the settings and the code behind them."""
+        config = self.settings
         what = [
-            done,
-            config.metrics,
-            config.baseline,
-            config.replicates,
-            code_revision("statistics", "metrics"),
+            evidence_key(self.files()),
+            {key: self.config[key] for key in ("metrics", "baseline", "replicates", "claim", "arms", "budgets")},
+            config.target.model_dump(),
+            code_revision("statistics", "metrics", "experiment/computed.py"),
         ]
-        folder = self.path / "tables"
-        files = [folder / f"{digest(what)}-{table}.json" for table in ("scores", "differences")]
-        if done and all(f.exists() for f in files):
-            return _read_table(files[0]), _read_table(files[1])
-        replicates = Replicates(read_evidence(self.evidence()), config.metrics, config.replicates)
-        labels = {name: encoder_label(arm, config) for name, arm in config.arms.items()}
-        same = {(a, b): labels[a] == labels[b] for a in labels for b in labels}
-        tables = (
-            self._in_order(scores(replicates)),
-            self._in_order(differences(replicates, config.baseline, same)),
-        )
-        for file, table in zip(files, tables, strict=True):
-            with atomic(file) as fresh:
-                fresh.write_text(json.dumps({"columns": list(table.columns), "rows": _records(table)}))
+        return self.path / "tables" / f"{digest(what)}.json"
+
+    @cached_property
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        file = self.tables_file
+        try:
+            if (stored := read_tables(file)) is not None:
+                return stored
+        except (ValueError, KeyError):
+            say("The stored tables are damaged; they are computed again.")
+        tables = self.compute(lambda part: load_evidence(self.files(), self.path / "tables", part))
+        write_json(file, {name: {"columns": list(t.columns), "rows": records(t)} for name, t in tables.items()})
         return tables
 
-    def _in_order(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Rows in the config's order of metrics, arms and budgets."""
-        order = {
-            "metric": {m: i for i, m in enumerate(self.settings.metrics)},
-            "arm": {a: i for i, a in enumerate(self.settings.arms)},
-            "budget": {b: i for i, b in enumerate(self.settings.budgets)},
-        }
-        keys = [c for c in ("metric", "baseline", "arm", "budget") if c in table]
-        ranks = {**order, "baseline": order["arm"]}
-        sort_keys = table[keys].apply(lambda column: column.map(ranks[str(column.name)]))
-        return table.loc[sort_keys.sort_values(keys, kind="stable").index].reset_index(drop=True)
+    @property
+    def _gain(self) -> Estimate | None:
+        """The claim's difference, above 0 where the arm is better; None before both arms are done."""
+        claim = self.settings.claim
+        assert claim is not None
+        boot = Replicates(self.arrays.of_arms([claim.arm, claim.baseline]), [claim.metric], self.settings.replicates)
+        pair = boot.paired((claim.arm, claim.budget, claim.metric), (claim.baseline, claim.budget, claim.metric))
+        return None if pair is None else boot.gain(claim.metric, *pair)
 
 
 def _initialisation(arm: Arm, config: Experiment) -> str:
@@ -234,17 +307,3 @@ def _initialisation(arm: Arm, config: Experiment) -> str:
         return "none" if arm.encoder == "pixels" else arm.init
     spec = config.pretraining[arm.pretrain]
     return spec.task if spec.weights == "random" else f"{spec.weights}, then {spec.task}"
-
-
-def _records(table: pd.DataFrame) -> list[dict[Any, Any]]:
-    """Rows as plain values, NaN as None."""
-    return table.astype(object).where(table.notna(), None).to_dict("records")
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    raw = json.loads(path.read_text())
-    table = pd.DataFrame(raw["rows"], columns=raw["columns"])
-    table["budget"] = table["budget"].astype(object)
-    numbers = [c for c in ("score", "difference", "low", "high") if c in table]
-    table[numbers] = table[numbers].astype(float)
-    return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,19 @@ import yaml
 from medssl.cohort import Samples, View
 from medssl.config import Experiment
 from medssl.errors import MedsslError
+from medssl.experiment.external import joined_samples
 from medssl.experiment.index import Index
 from medssl.experiment.job import ArmInputs, JobInputs, run_job
 from medssl.experiment.ledger import enter
 from medssl.experiment.plan import Job, Plan, list_jobs, make_plan
-from medssl.experiment.prepare import ensure_cohort, prepare_arm, pretrain_encoder
+from medssl.experiment.power import foresee, foresee_sentence
+from medssl.experiment.prepare import ensure_cohort, prepare_arm, pretrain_encoders
 from medssl.experiment.results import Results
 from medssl.progress import bar, say
 from medssl.workspace import Workspace, digest, lock, write_json, write_text
+
+ArmRun = tuple[str, int]  # an arm, and which of its pretraining seeds
+Outcome = tuple[str, float | None, str | None]  # key, seconds, error
 
 
 def run(config: Experiment, workspace: Workspace | None = None, processes: int | None = None) -> Results:
@@ -35,7 +41,7 @@ def run(config: Experiment, workspace: Workspace | None = None, processes: int |
     """
     workspace = workspace or Workspace()
     cohort = ensure_cohort(config.cohort, workspace)
-    plan = make_plan(config, cohort)
+    plan = make_plan(config, cohort, tuple(ensure_cohort(source, workspace) for source in config.external))
     folder = workspace.experiment(config.name)
     with lock(folder, "running the experiment of", "Wait for it, or give this run another name (name=...)."):
         return _run(plan, folder, workspace, processes)
@@ -45,20 +51,34 @@ def _run(plan: Plan, folder: Path, workspace: Workspace, processes: int | None) 
     config, cohort = plan.config, plan.cohort
     write_plan(plan, folder, workspace)
     say(_summary(plan))
-    used = {arm.pretrain for arm in config.arms.values() if arm.pretrain}
-    pretrained = {name: pretrain_encoder(name, plan, workspace) for name in config.pretraining if name in used}
-    write_json(folder / "pretrained.json", {name: key for name, (key, _) in pretrained.items()})
+    say(foresee_sentence(foresee(plan)))
+    pretrained = pretrain_encoders(plan, workspace)
+    write_json(folder / "pretrained.json", _named(pretrained))
     views: dict[View, Samples] = {}
-    arms: dict[str, ArmInputs] = {}
-    encoder_keys, samples_keys = {}, {}
+    arms: dict[ArmRun, ArmInputs] = {}
+    encoder_keys: dict[str, list[str]] = {name: [] for name in config.arms}
+    samples_keys = {}
     for name, arm in config.arms.items():
         view = plan.view(arm)
-        samples = views.setdefault(view, views[view] if view in views else cohort.samples(view))
-        arms[name], encoder_keys[name] = prepare_arm(name, plan, workspace, pretrained, samples)
+        if view not in views:
+            views[view] = joined_samples(cohort, plan.external, view, workspace)
+        samples = views[view]
         samples_keys[name] = samples.key
+        for run in range(arm.pretrain_seeds):
+            arms[name, run], key = prepare_arm(name, plan, workspace, pretrained, samples, run)
+            encoder_keys[name].append(key)
     jobs = list_jobs(plan, encoder_keys, samples_keys)
     _run_jobs(jobs, plan, arms, folder, processes or os.cpu_count() or 1)
     return Results.open(folder)
+
+
+def _named(pretrained: dict[str, list[tuple[str, Path]]]) -> dict[str, str]:
+    """Encoder keys by name: that of the pretraining run, with a number from the second seed on."""
+    return {
+        name if run == 0 else f"{name} #{run + 1}": key
+        for name, encoders in pretrained.items()
+        for run, (key, _) in enumerate(encoders)
+    }
 
 
 def write_plan(plan: Plan, folder: Path, workspace: Workspace) -> None:
@@ -77,6 +97,7 @@ def write_plan(plan: Plan, folder: Path, workspace: Workspace) -> None:
         "classes": classes,
         "split": plan.split.hash,
         "cohort_folder": os.path.relpath(plan.cohort.path, folder),
+        "external": {other.name: os.path.relpath(other.path, folder) for other in plan.external},
     }
     write_json(folder / "facts.json", facts)
     write_text(folder / "config.yaml", yaml.safe_dump(_without_paths(config, workspace), sort_keys=False))
@@ -85,9 +106,10 @@ def write_plan(plan: Plan, folder: Path, workspace: Workspace) -> None:
 def _without_paths(config: Experiment, workspace: Workspace) -> dict[str, Any]:
     """The config as it is kept: where scans and labels lie may name a patient, so that is kept by a keyed id."""
     raw = config.model_dump(mode="json")
-    for holder, name in ((raw["cohort"], "source"), (raw["cohort"]["labels"] or {}, "file")):
-        if name in holder:
-            holder[name] = "d" + workspace.pseudonym("place", holder[name])
+    for scans in (raw["cohort"], *raw["external"]):
+        for holder, name in ((scans, "source"), (scans["labels"] or {}, "file")):
+            if name in holder:
+                holder[name] = "d" + workspace.pseudonym("place", holder[name])
     return raw
 
 
@@ -97,7 +119,8 @@ def _sizes(plan: Plan) -> dict[str, int]:
 
 def _summary(plan: Plan) -> str:
     config, sizes = plan.config, _sizes(plan)
-    jobs = len(config.arms) * len(config.budgets) * config.draws
+    encoders = sum(arm.pretrain_seeds for arm in config.arms.values())
+    jobs = encoders * len(config.budgets) * config.draws
     steps = sum(spec.steps for spec in config.pretraining.values())
     return (
         f"{config.title or config.name}: {sum(sizes.values())} patients "
@@ -107,22 +130,22 @@ def _summary(plan: Plan) -> str:
     )
 
 
-def _run_jobs(jobs: list[Job], plan: Plan, arms: dict[str, ArmInputs], folder: Path, processes: int) -> None:
-    from joblib import Parallel, delayed
-
+def _run_jobs(
+    jobs: list[Job], plan: Plan, arms: dict[tuple[str, int], ArmInputs], folder: Path, processes: int
+) -> None:
     results = folder / "results"
     results.mkdir(exist_ok=True)
     done = {job.key for job in jobs if (results / f"{job.key}.parquet").exists()}
     index = Index(folder)
     index.plan(jobs, done)
-    todo = [_inputs(job, plan, arms[job.arm], results) for job in jobs if job.key not in done]
+    todo = [_inputs(job, plan, arms[job.arm, job.run], results) for job in jobs if job.key not in done]
     if todo:
         if plan.config.evaluate == "test":
-            enter(plan.cohort.path, plan.config.name, digest(plan.config.model_dump(mode="json")), len(todo))
+            for looked_at in (plan.cohort, *plan.external):
+                enter(looked_at.path, plan.config.name, digest(plan.config.model_dump(mode="json")), len(todo))
         failed: list[str] = []
-        workers = Parallel(n_jobs=min(processes, len(todo)), return_as="generator_unordered", batch_size=1)
         with bar("Jobs", len(jobs), done=len(done)) as progress:
-            for key, seconds, error in workers(delayed(_attempt)(job) for job in todo):
+            for key, seconds, error in _finished(todo, processes):
                 index.finish(key, seconds, error)
                 if error:
                     failed.append(error)
@@ -136,6 +159,30 @@ def _run_jobs(jobs: list[Job], plan: Plan, arms: dict[str, ArmInputs], folder: P
     index.close()
 
 
+def _finished(todo: list[JobInputs], processes: int) -> Iterator[Outcome]:
+    """Jobs as they end, well or not. Where a worker is killed (by the system, for memory) the others are run again; a
+    job that was under way both times is given up."""
+    from joblib import Parallel, delayed
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    left = {job.key: job for job in todo}
+    killed: set[str] = set()
+    while left:
+        workers = Parallel(n_jobs=min(processes, len(left)), return_as="generator_unordered", batch_size=1)
+        try:
+            for outcome in workers(delayed(_attempt)(job) for job in list(left.values())):
+                del left[outcome[0]]
+                yield outcome
+        except TerminatedWorkerError:
+            under_way = {key for key, job in left.items() if _mark(job).exists()}
+            say(f"A worker was killed with {len(under_way)} job(s) under way. The others go on.")
+            for key in killed & under_way:
+                job = left.pop(key)
+                _mark(job).unlink()
+                yield key, None, f"{_words(job)}: killed twice, perhaps for lack of memory"
+            killed |= under_way
+
+
 def _inputs(job: Job, plan: Plan, shared: ArmInputs, results: Path) -> JobInputs:
     return JobInputs(
         key=job.key,
@@ -144,7 +191,9 @@ def _inputs(job: Job, plan: Plan, shared: ArmInputs, results: Path) -> JobInputs
         arm_name=job.arm,
         budget=str(job.budget),
         draw=job.draw,
+        run=job.run,
         seed=job.seed,
+        recipe=job.recipe,
         split=plan.config.evaluate,
         precision=job.precision,
         target=plan.config.target,
@@ -155,13 +204,26 @@ def _inputs(job: Job, plan: Plan, shared: ArmInputs, results: Path) -> JobInputs
     )
 
 
-def _attempt(job: JobInputs) -> tuple[str, float | None, str | None]:
+def _attempt(job: JobInputs) -> Outcome:
     """Run a job twice at most, so that a passing fault (memory, disk) does not cost the whole experiment."""
     error = ""
-    for _ in range(2):
-        try:
-            key, seconds = run_job(job)
-            return key, seconds, None
-        except Exception as problem:
-            error = f"{type(problem).__name__}: {problem}"
-    return job.key, None, f"{job.arm_name}, budget {job.budget}, draw {job.draw}: {error}"
+    _mark(job).touch()
+    try:
+        for _ in range(2):
+            try:
+                key, seconds = run_job(job)
+                return key, seconds, None
+            except Exception as problem:
+                error = f"{type(problem).__name__}: {problem}"
+        return job.key, None, f"{_words(job)}: {error}"
+    finally:
+        _mark(job).unlink(missing_ok=True)
+
+
+def _mark(job: JobInputs) -> Path:
+    """A file that is there while the job runs."""
+    return job.out.with_suffix(".running")
+
+
+def _words(job: JobInputs) -> str:
+    return f"{job.arm_name}, budget {job.budget}, draw {job.draw}"

@@ -14,7 +14,7 @@ from medssl.figures.style import INK, Theme, arm_colours, arm_dashes, arm_shapes
 from medssl.figures.words import budget_key, budget_name, counts_by_budget, interval, metric_name
 
 LABEL_GAP = 17  # pixels between two arm names at the right edge
-BOUNDED = {"auc", "accuracy", "balanced_accuracy", "f1", "dice"}  # metrics that cannot exceed 1
+BOUNDED = {"auc", "accuracy", "balanced_accuracy", "sensitivity_at_90", "f1", "dice"}  # metrics that cannot exceed 1
 
 
 def label_efficiency(
@@ -113,7 +113,7 @@ def _frame(
     scores: pd.DataFrame, counts: dict[int | str, int], metric: str, arms: Sequence[str] | None, per: str, unit: str
 ) -> pd.DataFrame:
     """The rows to draw, with x positions, words for the tooltip and a key for each unbroken stretch of intervals."""
-    frame = scores[scores["metric"] == metric].copy()
+    frame = scores[(scores["metric"] == metric) & scores["score"].notna()].copy()
     if arms is not None:
         frame = frame[frame["arm"].isin(list(arms))]
     frame["key"] = frame["budget"].map(budget_key)

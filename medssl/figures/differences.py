@@ -8,6 +8,7 @@ from typing import Literal
 import altair as alt
 import pandas as pd
 
+from medssl.config import LOWER_IS_BETTER
 from medssl.errors import UserError
 from medssl.figures.style import INK, Theme, arm_colours, arm_shapes, configure
 from medssl.figures.words import budget_key, budget_name, budget_rank, interval, metric_name, number
@@ -32,7 +33,7 @@ def differences(
     """Arm minus baseline on the same draws and patients; budgets side by side, so that no interval hides another.
 
     Args:
-        table: `Results.differences()`. Full marker: the interval excludes zero; open: it does not, or there is none.
+        table: `Results.differences()`. Full marker: a verdict, after correction for all comparisons; open: none.
         metric: which rows of `table`.
         baseline: which baseline; default the first.
         arms: those to draw; default all.
@@ -45,7 +46,7 @@ def differences(
     colours, shapes = arm_colours(everyone), arm_shapes(everyone)
     frame = table[table["metric"] == metric]
     baseline = baseline or (str(frame["baseline"].iloc[0]) if len(frame) else "")
-    frame = frame[frame["baseline"] == baseline]
+    frame = frame[(frame["baseline"] == baseline) & frame["difference"].notna()]
     if arms is not None:
         frame = frame[frame["arm"].isin(list(arms))]
     if frame.empty:
@@ -112,7 +113,11 @@ def differences(
         )
     )
     lines = (
-        [subtitle] if isinstance(subtitle, str) else list(subtitle) if subtitle is not None else _subtitle(bool(across))
+        [subtitle]
+        if isinstance(subtitle, str)
+        else list(subtitle)
+        if subtitle is not None
+        else _subtitle(bool(across), metric)
     )
     heading = alt.TitleParams(text=title or f"Difference in {short} to {baseline}", subtitle=lines)
     chart = alt.layer(zero.encode(y=alt.Y("zero:Q").scale(scale).title("")), bars, points)
@@ -126,7 +131,7 @@ def _worded(frame: pd.DataFrame, per: str) -> pd.DataFrame:
     frame["labels"] = [budget_name(k, per) for k in frame["key"]]
     frame["words"] = [number(v, sign=True) for v in frame["difference"]]
     frame["interval"] = [interval(a, b, sign=True) for a, b in zip(frame["low"], frame["high"], strict=True)]
-    frame["sure"] = (frame["low"] > 0) | (frame["high"] < 0)
+    frame["sure"] = frame["verdict"].isin(["helps", "hurts"])
     return frame
 
 
@@ -138,8 +143,10 @@ def _domain(frame: pd.DataFrame) -> list[float]:
     return [round(low - room, 4), round(high + room, 4)]
 
 
-def _subtitle(across: bool) -> list[str]:
+def _subtitle(across: bool, metric: str) -> list[str]:
+    better = "Below" if metric in LOWER_IS_BETTER else "Above"
     lines = [
-        "Above zero: better than the baseline. Full markers: the 95 % interval of the paired difference excludes zero."
+        f"{better} zero: better than the baseline. Bars: 95 % intervals, one by one.",
+        "Full markers: helps or hurts, after correction for all comparisons (the claim stands alone).",
     ]
     return [*lines, "† another encoder or input size: the difference is not pretraining’s alone."] if across else lines

@@ -13,6 +13,9 @@ _METRICS = {
     "balanced_accuracy": "Balanced accuracy",
     "f1": "F1",
     "dice": "Dice",
+    "sensitivity_at_90": "Sensitivity at 90 % specificity",
+    "brier": "Brier score",
+    "ece": "Calibration error",
     "kappa": "Kappa",
 }
 _LONG_METRICS = {"auc": "AUC (macro, one against rest)"}

@@ -10,8 +10,8 @@ import pandas as pd
 import yaml
 
 from medssl.figures import arm_colours, budget_key, budget_name, metric_name
-from medssl.figures.words import interval, number
-from medssl.statistics import MIN_DRAWS, MIN_UNITS_A_CLASS
+from medssl.figures.words import NOT_ESTIMABLE, interval, number
+from medssl.statistics import MANY_DRAWS, MIN_DRAWS, MIN_UNITS_A_CLASS
 
 if TYPE_CHECKING:
     from medssl.experiment import Results
@@ -49,7 +49,7 @@ def claim(results: Results) -> str:
     budget = budget_name(stated.budget, results.settings.per)
     metric = metric_name(stated.metric)
     compared = f"{stated.arm} against {stated.baseline} with {budget}, by {metric}"
-    return f"Claim, named in the configuration beforehand: {compared}."
+    return f"Claim, named in the configuration beforehand: {compared}. All other comparisons are exploratory."
 
 
 def budget_heads(results: Results) -> list[dict[str, Any]]:
@@ -104,6 +104,8 @@ def arms(results: Results) -> list[dict[str, Any]]:
         row["colour"] = colours[row["arm"]]
         row["size"] = "16 px" if row["encoder"] == "pixels" else f"{int(row['size'])} px"
         row["encoder"] = "none (raw pixels)" if row["encoder"] == "pixels" else row["encoder"]
+        if (seeds := results.settings.arms[row["arm"]].pretrain_seeds) > 1:
+            row["pretrain"] = f"{row['pretrain']}, {seeds} seeds"
         row["settings"] = ", ".join(f"{k} {v}" for k, v in settings.items())
         rows.append(row)
     return rows
@@ -149,8 +151,7 @@ def protocol(results: Results, scores: pd.DataFrame) -> list[tuple[str, str]]:
     words = [
         (
             "Split",
-            "Patients were split once into pool, validation and test, the same for every experiment on this cohort. "
-            "All scans of a patient, and patients tied by a group or by identical images, lie on one side.",
+            _split(results),
         ),
         (
             "Budgets",
@@ -167,16 +168,25 @@ def protocol(results: Results, scores: pd.DataFrame) -> list[tuple[str, str]]:
         (
             "What an interval means",
             "With other labels from this pool, and other test patients from the same source, the mean score would have "
-            "been another; a 95 % interval shows by how much. It is the central 95 % of "
-            f"{config.replicates:,} bootstrap replicates, each of which resamples test patients, once for all arms and "
-            "draws together, and resamples the draws. It is pointwise: not widened for the number of arms and budgets. "
-            "It says nothing of another hospital, another split, or another pretraining run.",
+            f"been another; a 95 % interval shows by how much. {_method(results)} In {config.replicates:,} bootstrap "
+            f"replicates patients are resampled whole, with all their {unit}s, once for all arms and draws together. "
+            "An interval is "
+            "pointwise: not widened for the number of arms and budgets. It says nothing of another hospital or another "
+            "split, nor, where an arm has one encoder, of another pretraining run.",
         ),
         (
             "What a difference means",
-            "Arm minus baseline on the same labels and the same test patients, with an interval of that difference. "
-            "“Helps” or “hurts” is said only where the interval excludes zero; “no evidence” means that it does not, "
-            "and is no proof that the two are alike.",
+            "Arm minus baseline on the same labels and the same test patients, with its own 95 % interval. “Helps” or "
+            "“hurts” is said where p, corrected by Holm’s method for all comparisons of this report that were not "
+            "named beforehand, is below .05: if no arm differed from any other, at most one experiment in twenty would "
+            "show such a verdict. The comparison of the claim, named in the configuration beforehand, stands alone and "
+            "is not corrected. “No evidence” is no proof that two arms are alike.",
+        ),
+        (
+            "Labels saved",
+            "How many times as many labels the baseline needs for the score that an arm has: its curve, made to never "
+            "fall, is read backwards. Where the arm lies beyond the end of that curve, only a bound is known, and > or "
+            "< says so.",
         ),
         (
             "Not estimable",
@@ -185,6 +195,110 @@ def protocol(results: Results, scores: pd.DataFrame) -> list[tuple[str, str]]:
         ),
     ]
     return words
+
+
+def _split(results: Results) -> str:
+    asked = results.settings.split
+    if asked.hold_out:
+        return (
+            f"One site was left out: the test patients are all those whose {asked.column} is {asked.hold_out}, and no "
+            "scan of theirs was used for pretraining or training. All others are the pool."
+        )
+    if asked.column:
+        return (
+            f"The parts are the official ones of this data set (column “{asked.column}”). Duplicates between them were "
+            "not moved; `medssl audit` counts them."
+        )
+    return (
+        "Patients were split once into pool, validation and test, the same for every experiment on this cohort. All "
+        "scans of a patient, and patients tied by a group or by identical images, lie on one side."
+    )
+
+
+def _method(results: Results) -> str:
+    if results.settings.draws >= MANY_DRAWS:
+        return "It comes from a crossed bootstrap of test patients and draws."
+    return (
+        "Draws count as the readers of a multi-reader study (Obuchowski-Rockette, with the degrees of freedom of "
+        "Hillis): few draws make it wider."
+    )
+
+
+def savings_table(results: Results) -> list[dict[str, Any]]:
+    """A row an arm; a cell a budget: how many times the labels the baseline needs, with interval."""
+    return _grid(results, results.savings(), list(dict.fromkeys(results.savings()["arm"])), _savings_cell)
+
+
+def _savings_cell(row: dict[str, Any]) -> dict[str, Any]:
+    marks = ["" if mark == " " else mark for mark in row["beyond"]]
+    words = interval(row["low"], row["high"])
+    if words != NOT_ESTIMABLE:
+        words = f"[{marks[1]}{row['low']:.1f}, {marks[2]}{row['high']:.1f}]"
+    return {"value": f"{marks[0]}{row['factor']:.1f}", "interval": words}
+
+
+def curve_table(results: Results) -> list[dict[str, str]]:
+    """A row an arm: area under the curve, and the smallest budget that comes close to all labels."""
+    per, colours = results.settings.per, arm_colours(results.settings.arms)
+    return [
+        {
+            "arm": row["arm"],
+            "colour": colours[row["arm"]],
+            "area": number(row["area"]),
+            "interval": interval(row["low"], row["high"]),
+            "budget": budget_name(row["budget"], per) if pd.notna(row["budget"]) else "–",
+            "surely": budget_name(row["surely"], per) if pd.notna(row["surely"]) else "–",
+        }
+        for row in results.curves().to_dict("records")
+    ]
+
+
+def external_tables(results: Results) -> list[dict[str, Any]]:
+    """For each external test cohort its scores and differences by the main metric."""
+    (_, baseline, metric), (far, gaps) = results.main_comparison, results.external()
+    tables = []
+    for name in dict.fromkeys(far["cohort"]):
+        own, mine = far[far["cohort"] == name], gaps[gaps["cohort"] == name]
+        arms = list(dict.fromkeys(own["arm"]))
+        tables.append(
+            {
+                "name": name,
+                "units": int(own["units"].iloc[0]),
+                "patients": int(own["patients"].iloc[0]),
+                "scores": score_table(results, own, arms, metric),
+                "differences": difference_table(results, mine, arms, metric, baseline),
+            }
+        )
+    return tables
+
+
+def subgroup_tables(results: Results) -> list[dict[str, Any]]:
+    """For each attribute that tells test patients apart: a row a group and arm; a cell a budget."""
+    tables = []
+    for attribute in results.attributes():
+        found, rows = results.subgroups(attribute), []
+        for name in dict.fromkeys(found["group"]):
+            part = found[found["group"] == name]
+            size = part.iloc[0]
+            about = f"{name}: {size['units']} {results.settings.target.unit}s of {size['patients']} patients"
+            for row in _grid(results, part, list(dict.fromkeys(part["arm"])), _score_cell):
+                rows.append({**row, "group": about})
+        tables.append({"attribute": attribute.replace("_", " "), "rows": rows})
+    return tables
+
+
+def fixed_table(results: Results) -> list[dict[str, str]]:
+    """A row a draw: the AUC of its two models, and their difference over test patients alone."""
+    return [
+        {
+            "draw": str(row["draw"]),
+            "arm": number(row["arm"]),
+            "baseline": number(row["baseline"]),
+            "difference": number(row["difference"], sign=True),
+            "interval": interval(row["low"], row["high"], sign=True),
+        }
+        for row in results.fixed_models().to_dict("records")
+    ]
 
 
 def jobs(results: Results) -> dict[str, Any]:

@@ -1,18 +1,39 @@
 """Intervals and paired comparisons: pure functions on evidence rows. Every figure shown is computed here."""
 
-from medssl.statistics.evidence import Evidence, read_evidence
-from medssl.statistics.intervals import MIN_DRAWS, MIN_UNITS_A_CLASS, crossed_bootstrap, percentile_interval
-from medssl.statistics.tables import Replicates, differences, scores, verdict_sentence
+from medssl.statistics.curves import area, label_savings, smallest_budget
+from medssl.statistics.delong import auc_covariance, fixed_models
+from medssl.statistics.evidence import Evidence, arrange, read_evidence
+from medssl.statistics.intervals import MANY_DRAWS, MIN_DRAWS, MIN_UNITS_A_CLASS
+from medssl.statistics.pairs import equivalence, holm, no_worse, paired_cases
+from medssl.statistics.power import detectable_difference
+from medssl.statistics.readers import Estimate, readers
+from medssl.statistics.tables import Replicates, differences, scores
+from medssl.statistics.verdicts import margin_sentence, p_value, savings_sentence, verdict_sentence
 
 __all__ = [
+    "MANY_DRAWS",
     "MIN_DRAWS",
     "MIN_UNITS_A_CLASS",
+    "Estimate",
     "Evidence",
     "Replicates",
-    "crossed_bootstrap",
+    "area",
+    "arrange",
+    "auc_covariance",
+    "detectable_difference",
     "differences",
-    "percentile_interval",
+    "equivalence",
+    "fixed_models",
+    "holm",
+    "label_savings",
+    "margin_sentence",
+    "no_worse",
+    "p_value",
+    "paired_cases",
     "read_evidence",
+    "readers",
+    "savings_sentence",
     "scores",
+    "smallest_budget",
     "verdict_sentence",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ class Evidence:
     Attributes:
         classes: names, in the order of the last axis of `scores`.
         units: (N,) unit keys; `patients`: (N,) number of the patient (cluster) of each; `truth`: (N,) class numbers.
-        scores: (arm, budget) -> (D, N, C), draws in ascending order.
+        scores: (arm, budget) -> (K, D, N, C): K runs of pretraining, D draws in ascending order.
         draws: (arm, budget) -> draw numbers, (D,).
     """
 
@@ -29,42 +29,84 @@ class Evidence:
     scores: dict[tuple[str, Budget], np.ndarray]
     draws: dict[tuple[str, Budget], np.ndarray]
 
+    @property
+    def patients_a_class(self) -> int:
+        """Patients with a unit of the class that has the fewest."""
+        return min(len(np.unique(self.patients[self.truth == c])) for c in range(len(self.classes)))
+
+    @property
+    def units_a_class(self) -> int:
+        return int(np.bincount(self.truth, minlength=len(self.classes)).min())
+
+    def of_arms(self, arms: list[str]) -> Evidence:
+        """The predictions of some of the arms."""
+        kept = {cell: values for cell, values in self.scores.items() if cell[0] in arms}
+        return replace(self, scores=kept, draws={cell: self.draws[cell] for cell in kept})
+
+    def part(self, keep: np.ndarray) -> Evidence:
+        """The same predictions for some of the units, (N,) bool."""
+        patients = np.unique(self.patients[keep], return_inverse=True)[1]
+        scores = {cell: values[:, :, keep] for cell, values in self.scores.items()}
+        return Evidence(self.classes, self.units[keep], patients, self.truth[keep], scores, self.draws)
+
 
 def read_evidence(rows: pd.DataFrame) -> Evidence:
     """Arrange the rows of all jobs of one target on one split. Units keep the order that they have in the first job,
     which is the cohort's own: the resampling then does not depend on the keys.
 
+    Args:
+        rows: columns `job, arm, budget, draw, unit, patient, cls, truth, score`, and `run` (of pretraining) where there
+            are several.
+
     Raises:
         MedsslError: jobs that were scored on different test units, or disagree on the truth.
     """
     classes = sorted(rows["cls"].unique())
-    units = rows.loc[rows["job"] == rows["job"].iloc[0], "unit"].unique()
+    one = rows[rows["job"] == rows["job"].iloc[0]]
+    units = one["unit"].unique()
     rank = pd.Series(range(len(units)), index=units)
-    rows = rows.assign(rank=rows["unit"].map(rank)).sort_values(["arm", "budget", "draw", "rank", "cls"], kind="stable")
-    first = rows[rows["job"] == rows["job"].iloc[0]]
+    rows = rows.assign(rank=rows["unit"].map(rank)).sort_values(["job", "rank", "cls"], kind="stable")
+    first = rows[rows["job"] == one["job"].iloc[0]]
     shape = (len(units), len(classes))
-    truth = _square(first["truth"], shape).argmax(1)
+    jobs, arrays = [], []
+    for _, job in rows.groupby("job", sort=False):
+        arm = job["arm"].iloc[0]
+        same = len(job) == len(first) and (job["unit"].to_numpy() == first["unit"].to_numpy()).all()
+        if not same or not np.array_equal(job["truth"].to_numpy(), first["truth"].to_numpy()):
+            raise MedsslError(f"arm '{arm}' was not scored on the same test units as the others", "results")
+        jobs.append((str(arm), job["budget"].iloc[0], job["draw"].iloc[0], job["run"].iloc[0] if "run" in job else 0))
+        arrays.append(job["score"].to_numpy().reshape(shape))
+    truth = first["truth"].to_numpy().reshape(shape).argmax(1)
     patients = pd.factorize(first["patient"].to_numpy()[:: len(classes)])[0]
-    scores: dict[tuple[str, Budget], np.ndarray] = {}
-    draws: dict[tuple[str, Budget], np.ndarray] = {}
-    expected = (first["unit"].to_numpy(), first["truth"].to_numpy())
-    for (arm, budget), cell in rows.groupby(["arm", "budget"], sort=False, observed=True):
-        numbers = cell["draw"].unique()
-        stacked = []
-        for _, job in cell.groupby("draw", sort=True):
-            same = len(job) == len(first) and (job["unit"].to_numpy() == expected[0]).all()
-            if not same or not np.array_equal(job["truth"].to_numpy(), expected[1]):
-                raise MedsslError(f"arm '{arm}' was not scored on the same test units as the others", "results")
-            stacked.append(_square(job["score"], shape))
-        key = (str(arm), budget_of(budget))
-        scores[key], draws[key] = np.stack(stacked), np.sort(numbers)
-    return Evidence(classes, units, patients, truth, scores, draws)
+    return arrange(classes, units, patients, truth, jobs, np.stack(arrays))
+
+
+def arrange(
+    classes: list[str],
+    units: np.ndarray,
+    patients: np.ndarray,
+    truth: np.ndarray,
+    jobs: list[tuple[str, object, int, int]],
+    scores: np.ndarray,
+) -> Evidence:
+    """Jobs by cell. A draw counts where every run of pretraining that has begun at this budget has it.
+
+    Args:
+        jobs: (arm, budget, draw, run) of each row of `scores`, (J, N, C).
+    """
+    cells: dict[tuple[str, Budget], dict[tuple[int, int], int]] = {}
+    for number, (arm, budget, draw, run) in enumerate(jobs):
+        cells.setdefault((arm, budget_of(budget)), {})[int(run), int(draw)] = number
+    found, draws = {}, {}
+    for cell, place in cells.items():
+        runs = sorted({run for run, _ in place})
+        common = [d for d in sorted({d for _, d in place}) if all((run, d) in place for run in runs)]
+        if common:
+            rows = np.array([[place[run, d] for d in common] for run in runs])
+            found[cell], draws[cell] = scores[rows], np.array(common)
+    return Evidence(classes, units, patients, truth, found, draws)
 
 
 def budget_of(text: object) -> Budget:
     """The budget as tables show it: an integer or `all`."""
     return "all" if str(text) == "all" else int(str(text))
-
-
-def _square(column: pd.Series, shape: tuple[int, int]) -> np.ndarray:
-    return column.to_numpy().reshape(shape)

@@ -3,115 +3,198 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
+from medssl.config import LOWER_IS_BETTER, Budget, Claim
 from medssl.metrics import METRICS
 from medssl.statistics.evidence import Evidence
-from medssl.statistics.intervals import MIN_DRAWS, MIN_UNITS_A_CLASS, crossed_bootstrap, percentile_interval
+from medssl.statistics.intervals import (
+    MANY_DRAWS,
+    MIN_DRAWS,
+    MIN_PATIENTS_A_CLASS,
+    MIN_UNITS_A_CLASS,
+    UNSCORED,
+    bca_interval,
+    bootstrap_p,
+    crossed,
+    drawn_in,
+    patient_weights,
+    percentile_interval,
+)
+from medssl.statistics.pairs import holm
+from medssl.statistics.readers import Estimate, readers, shared_covariance
+from medssl.statistics.verdicts import verdict
 
 SEED = 20_260  # of the resampling: fixed, so that the same evidence always gives the same interval
-SCORE_COLUMNS = ["arm", "budget", "metric", "score", "low", "high", "draws", "units", "patients"]
+SCORE_COLUMNS = [
+    "arm", "budget", "metric", "score", "low", "high", "draws", "pretrain_seeds", "units", "patients",
+]  # fmt: skip
 DIFFERENCE_COLUMNS = [
-    "arm",
-    "baseline",
-    "budget",
-    "metric",
-    "difference",
-    "low",
-    "high",
-    "verdict",
-    "same_encoder",
-]
+    "arm", "baseline", "budget", "metric", "difference", "low", "high", "p", "p_adjusted", "claim", "verdict",
+    "pretrain_seeds", "same_encoder",
+]  # fmt: skip
+Cell = tuple[str, Budget, str]
 
 
 class Replicates:
-    """The bootstrap of every (arm, budget, metric), computed once and used by both tables."""
+    """The scores of every (arm, budget, metric) in every replicate of the test patients, for all tables.
+
+    Attributes:
+        point: (K, D) score of each run of pretraining and draw.
+        boot: (K, D, B) the same under resampled patients, who are the same for all arms, budgets and metrics.
+    """
 
     def __init__(self, evidence: Evidence, metrics: Iterable[str], replicates: int) -> None:
         self.evidence, self.metrics = evidence, list(metrics)
-        self.estimable = bool(np.bincount(evidence.truth, minlength=len(evidence.classes)).min() >= MIN_UNITS_A_CLASS)
-        self.point: dict[tuple, np.ndarray] = {}
-        self.boot: dict[tuple, np.ndarray] = {}
+        self.point: dict[Cell, np.ndarray] = {}
+        self.boot: dict[Cell, np.ndarray] = {}
+        ones = np.ones((1, len(evidence.truth)))
+        weights = patient_weights(evidence.patients, replicates, SEED).astype(np.float32)
         for (arm, budget), scores in evidence.scores.items():
+            flat, shape = scores.reshape(-1, *scores.shape[2:]), scores.shape[:2]
             for metric in self.metrics:
-                key = (arm, budget, metric)
-                self.point[key], self.boot[key] = crossed_bootstrap(
-                    METRICS[metric], evidence.truth, scores, evidence.patients, replicates, SEED
-                )
+                self.point[arm, budget, metric] = METRICS[metric](evidence.truth, flat, ones).reshape(shape)
+                boot = METRICS[metric](evidence.truth, flat, weights).reshape(*shape, replicates)
+                self.boot[arm, budget, metric] = boot.astype(np.float32)  # half the memory; 7 digits are enough
 
-    def interval(self, boot: np.ndarray, draws: int) -> tuple[float, float]:
-        if draws < MIN_DRAWS or not self.estimable:
-            return float("nan"), float("nan")
-        return percentile_interval(boot)
+    @cached_property
+    def patients(self) -> int:
+        return int(self.evidence.patients.max()) + 1
+
+    def estimable(self, boot: np.ndarray) -> bool:
+        """Enough draws, enough test units and patients of every class, and hardly a replicate that cannot be scored."""
+        evidence = self.evidence
+        enough = boot.shape[1] >= MIN_DRAWS and evidence.units_a_class >= MIN_UNITS_A_CLASS
+        return enough and evidence.patients_a_class >= MIN_PATIENTS_A_CLASS and np.isnan(boot[0, 0]).mean() <= UNSCORED
+
+    def estimate(self, point: np.ndarray, boot: np.ndarray) -> Estimate:
+        """Mean over draws with the standard error and degrees of freedom of `readers`; NaN: not estimable."""
+        if not self.estimable(boot):
+            return Estimate(float(point.mean()), float("nan"), float("nan"))
+        scored = boot[..., ~np.isnan(boot[0, 0])].astype(np.float64)
+        covariance = shared_covariance(scored, self.patients)
+        return readers(point, covariance, self.evidence.patients_a_class - 1)
+
+    def replicates(self, point: np.ndarray, boot: np.ndarray) -> np.ndarray:
+        """(B,) of the crossed bootstrap: patients, draws and runs resampled. The spread is that of the t-based
+        interval, so that few draws widen a percentile interval too (Hesterberg 2015, "expanded percentile")."""
+        estimate = self.estimate(point, boot)
+        return drawn_in(crossed(boot.astype(np.float64), SEED), estimate.value, estimate.se * estimate.wider)
+
+    def score(self, cell: Cell) -> tuple[float, float, float]:
+        """(score, low, high): 95 %, on the scale of log odds, or by BCa from 20 draws on. NaN bounds: not estimable."""
+        point, boot = self.point[cell], self.boot[cell]
+        estimate = self.estimate(point, boot)
+        value = estimate.value
+        if not estimate.se > 0:  # no spread at all (constant scores): an interval of no width would be a lie
+            return value, float("nan"), float("nan")
+        if _by_bootstrap(point):
+            low, high = bca_interval(self.replicates(point, boot), value, self._influence(cell))
+        elif not 0 < value < 1:
+            low, high = estimate.interval()
+        else:
+            half = float(stats.t.ppf(0.975, estimate.df)) * estimate.se / (value * (1 - value))
+            odds = np.log(value / (1 - value))
+            low, high = (float(1 / (1 + np.exp(-(odds + side * half)))) for side in (-1, 1))
+        return value, low, high
+
+    def difference(self, point: np.ndarray, boot: np.ndarray) -> tuple[float, float, float, float]:
+        """(difference, low, high, p) of paired scores, (K, D) and (K, D, B)."""
+        estimate = self.estimate(point, boot)
+        if np.isnan(estimate.se) or (estimate.se == 0 and estimate.value != 0):
+            return estimate.value, float("nan"), float("nan"), float("nan")
+        if not _by_bootstrap(point):
+            return estimate.value, *estimate.interval(), estimate.p()
+        replicates = self.replicates(point, boot)
+        return estimate.value, *percentile_interval(replicates), bootstrap_p(replicates, estimate.value)
+
+    def gain(self, metric: str, point: np.ndarray, boot: np.ndarray) -> Estimate:
+        """A difference with its sign turned where lower is better."""
+        estimate = self.estimate(point, boot)
+        sign = -1 if metric in LOWER_IS_BETTER else 1
+        return Estimate(sign * estimate.value, estimate.se, estimate.df)
+
+    def paired(self, first: Cell, second: Cell) -> tuple[np.ndarray, np.ndarray] | None:
+        """First minus second on the same draws, (K, D) and (K, D, B); None where they are not a pair.
+
+        An arm with one encoder is compared with every encoder of the other.
+        """
+        if first not in self.point or second not in self.point:
+            return None
+        draws = self.evidence.draws
+        if not np.array_equal(draws[first[:2]], draws[second[:2]]):
+            return None  # a run that is not finished: a pair on different draws would not be a pair
+        runs = {len(self.point[first]), len(self.point[second])} - {1}
+        if len(runs) > 1:
+            return None  # likewise for runs of pretraining
+        return self.point[first] - self.point[second], self.boot[first] - self.boot[second]
+
+    def _influence(self, cell: Cell) -> list[np.ndarray]:
+        """What each test patient and each draw adds to the score, by leaving it out (jackknife)."""
+        evidence, point = self.evidence, self.point[cell]
+        scores = evidence.scores[cell[:2]]
+        weights = 1.0 - np.eye(self.patients)[:, evidence.patients]
+        without = METRICS[cell[2]](evidence.truth, scores.reshape(-1, *scores.shape[2:]), weights).mean(0)
+        of_draws = (point.mean(0) - point.mean()) / max(1, point.shape[1] - 1)
+        return [np.nan_to_num(point.mean() - without), of_draws]
 
 
 def scores(boot: Replicates) -> pd.DataFrame:
     """Mean score of each arm at each budget over draws, with its pointwise 95 % interval (NaN: not estimable)."""
     evidence, rows = boot.evidence, []
-    patients = int(evidence.patients.max()) + 1
-    for (arm, budget, metric), point in boot.point.items():
-        low, high = boot.interval(boot.boot[arm, budget, metric], len(point))
-        rows.append((arm, budget, metric, float(point.mean()), low, high, len(point), len(evidence.units), patients))
+    for cell, point in boot.point.items():
+        rows.append((*cell, *boot.score(cell), point.shape[1], point.shape[0], len(evidence.units), boot.patients))
     return pd.DataFrame(rows, columns=SCORE_COLUMNS)
 
 
 def differences(
-    boot: Replicates, baselines: Iterable[str], same_encoder: Mapping[tuple[str, str], bool]
+    boot: Replicates,
+    baselines: Iterable[str],
+    same_encoder: Mapping[tuple[str, str], bool],
+    claim: Claim | None = None,
 ) -> pd.DataFrame:
     """Paired differences to each baseline on the same patients and draws, with verdicts.
 
+    `low` and `high` are pointwise; `p_adjusted` is Holm's over all rows but the claim's, which was named beforehand and
+    stands alone. Verdicts follow from `p_adjusted`.
+
     Args:
         boot: the bootstrap of all arms.
-        baselines: arms to compare with.
+        baselines: arms to compare with (the claim's is added).
         same_encoder: (arm, baseline) -> whether both have the same encoder and input size.
+        claim: the confirmatory comparison.
     """
+    wanted = [(b, cell) for b in baselines for cell in boot.point if cell[0] != b]
+    if claim and (claim.baseline, stated := (claim.arm, claim.budget, claim.metric)) not in wanted:
+        wanted += [(claim.baseline, stated)]
     rows = []
-    for baseline in baselines:
-        for (arm, budget, metric), point in boot.point.items():
-            key = (baseline, budget, metric)
-            if arm == baseline or key not in boot.point:
-                continue
-            if not np.array_equal(boot.evidence.draws[arm, budget], boot.evidence.draws[baseline, budget]):
-                continue  # a run that is not finished: a pair on different draws would not be a pair
-            gain = float((point - boot.point[key]).mean())
-            low, high = boot.interval(boot.boot[arm, budget, metric] - boot.boot[key], len(point))
-            same = same_encoder[arm, baseline]
-            rows.append((arm, baseline, budget, metric, gain, low, high, verdict(low, high), same))
-    return pd.DataFrame(rows, columns=DIFFERENCE_COLUMNS)
+    for baseline, (arm, budget, metric) in wanted:
+        pair = boot.paired((arm, budget, metric), (baseline, budget, metric))
+        if pair is None:
+            continue
+        value, low, high, p = boot.difference(*pair)
+        own = claim is not None and (claim.arm, claim.baseline, claim.budget, claim.metric) == (
+            arm, baseline, budget, metric,
+        )  # fmt: skip
+        same, runs = same_encoder[arm, baseline], len(pair[0])
+        rows.append((arm, baseline, budget, metric, value, low, high, p, np.nan, own, "", runs, same))
+    table = pd.DataFrame(rows, columns=DIFFERENCE_COLUMNS)
+    table["claim"] = table["claim"].astype(bool)
+    explored = ~table["claim"].to_numpy()
+    adjusted = table["p"].to_numpy(dtype=float).copy()
+    adjusted[explored] = holm(adjusted[explored])
+    table["p_adjusted"] = adjusted
+    signs = np.where(table["metric"].isin(LOWER_IS_BETTER), -1, 1)
+    table["verdict"] = [
+        verdict(d * s, p) for d, s, p in zip(table["difference"], signs, table["p_adjusted"], strict=True)
+    ]
+    return table
 
 
-def verdict(low: float, high: float) -> str:
-    if np.isnan(low) or np.isnan(high):
-        return "not estimable"
-    return "helps" if low > 0 else "hurts" if high < 0 else "no evidence"
-
-
-def verdict_sentence(row: Mapping, per: str, one_checkpoint: bool, strategies: tuple[str, ...] = ()) -> str:
-    """One sentence that a radiologist reads the same way as a statistician.
-
-    Args:
-        row: a row of `differences`.
-        per: what a budget counts (`class` or `total`).
-        one_checkpoint: the arm was pretrained once, so the interval does not hold the variance of pretraining.
-        strategies: of arm and baseline; where they differ, the gain is not the encoder's alone.
-    """
-    labels = (
-        "all labels" if row["budget"] == "all" else f"{row['budget']} labels" + (" a class" if per == "class" else "")
-    )
-    metric = "AUC" if row["metric"] == "auc" else row["metric"]
-    size = f"{metric} {row['difference']:+.3f}"
-    who = row["arm"] + (" (this checkpoint)" if one_checkpoint else "")
-    across = "" if row["same_encoder"] else " Different encoders or input sizes: the gain is not pretraining's alone."
-    if len(set(strategies)) > 1:
-        across += f" The strategies differ too ({' against '.join(strategies)})."
-    if row["verdict"] == "not estimable":
-        return f"With {labels}: {who} against {row['baseline']}: {size}, interval not estimable.{across}"
-    interval = f"[{row['low']:+.3f}, {row['high']:+.3f}]"
-    says = {
-        "helps": f"{who} helps over {row['baseline']} by {size} {interval}.",
-        "hurts": f"{who} hurts against {row['baseline']} by {size} {interval}.",
-        "no evidence": f"no evidence of a difference between {who} and {row['baseline']}: {size} {interval}.",
-    }[row["verdict"]]
-    return f"With {labels}: {says}{across}"
+def _by_bootstrap(point: np.ndarray) -> bool:
+    """From 20 draws on, and with one run of pretraining: a handful of anything is for the t-distribution."""
+    return point.shape[0] == 1 and point.shape[1] >= MANY_DRAWS

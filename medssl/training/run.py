@@ -2,6 +2,7 @@
 
 OUT/checkpoint.safetensors   encoder and heads, when finished
 OUT/run.json                 identity and settings, written before the first step
+OUT/patients.json            keys of the patients that it learns from, for `medssl audit`
 OUT/history.jsonl            one line a log step
 OUT/state/                   for resuming; gone when finished
 """
@@ -232,6 +233,7 @@ def fit(
         floor = loop.floor()
         run = {"identity": identity, "key": digest(identity), "asked": asked, "floor": floor, **(about or {})}
         if fabric.is_global_zero:
+            write_json(out / "patients.json", sorted(samples.table["patient"].iloc[keep].unique()))
             write_json(out / "run.json", {**run, "status": "running"})
         resumed, speed = loop.run(out, checkpoint_every)
         if fabric.is_global_zero:

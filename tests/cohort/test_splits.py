@@ -97,3 +97,37 @@ def test_stored_split_is_reused_and_guarded(tmp_path):
     (tmp_path / "split.json").write_text(json.dumps(raw))
     with pytest.raises(UserError, match="changed by hand"):
         Split.load(tmp_path / "split.json")
+
+
+def test_official_parts_are_kept_and_their_faults_said(tmp_path):
+    patients = frame([(i, "ab"[i % 2], i) for i in range(30)])
+    names = sorted(set(patients["patient"]))
+    value = {p: ("Test" if i < 9 else "val" if i < 12 else "train") for i, p in enumerate(names)}
+    official = pd.DataFrame({"patient": names[:-1], "value": [value[p] for p in names[:-1]]})
+    asked = Fractions(column="split")
+    split = cohort_split(tmp_path, patients, asked, official)
+    assert split.test == tuple(names[:9]) and split.validation == tuple(names[9:12]) and names[-1] in split.pool
+    assert cohort_split(tmp_path, patients, asked, official) == split
+    assert Split.load(tmp_path / "split.json") == split
+    changed = official.assign(value=official["value"].replace("Test", "train").where(official.index > 0, "test"))
+    with pytest.raises(UserError, match="has changed since"):
+        cohort_split(tmp_path, patients, asked, changed)
+    with pytest.raises(UserError, match="one split"):
+        cohort_split(tmp_path, patients, Fractions())
+    with pytest.raises(UserError, match="1 patient\\(s\\) into more than one part"):
+        cohort_split(tmp_path / "a", patients, asked, pd.concat([official, official.head(1).assign(value="train")]))
+    with pytest.raises(UserError, match="'holdout' is no part"):
+        cohort_split(tmp_path / "b", patients, asked, official.replace("Test", "holdout"))
+    with pytest.raises(UserError, match="no test patient"):
+        cohort_split(tmp_path / "c", patients, asked, official[official["value"] != "Test"])
+
+
+def test_official_parts_that_tear_duplicates_are_kept_and_said(tmp_path, capsys):
+    patients = frame([(i, "ab"[i % 2], i % 29) for i in range(30)])  # the first and the last patient share a picture
+    names = sorted(set(patients["patient"]))
+    official = pd.DataFrame({"patient": names, "value": ["test", *["train"] * (len(names) - 1)]})
+    split = cohort_split(tmp_path, patients, Fractions(column="split"), official)
+    assert split.test == (names[0],) and len(split.pool) == 29
+    assert cohort_split(tmp_path, patients, Fractions(column="split"), official) == split
+    said = capsys.readouterr()
+    assert "which is the official one" in (said.err + said.out).replace("\n", " ")

@@ -25,6 +25,12 @@ CONFIG = {
 
 
 @pytest.fixture(scope="session")
+def tiny_raw(tiny_source):
+    """The config as a mapping, to be changed by `raw | changes`."""
+    return {**CONFIG, "cohort": {**CONFIG["cohort"], "source": str(tiny_source)}}
+
+
+@pytest.fixture(scope="session")
 def tiny_source(tmp_path_factory):
     """60 patients with two images each, two classes that differ in texture and a little in brightness."""
     folder = tmp_path_factory.mktemp("source") / "scans"

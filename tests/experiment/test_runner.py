@@ -20,7 +20,7 @@ def test_every_arm_budget_and_draw_leaves_evidence(finished):
     evidence = results.evidence()
     assert results.complete and evidence["job"].nunique() == 4 * 3 * 3
     assert set(evidence["split"]) == {"test"} and set(evidence["cls"]) == {"calm", "rough"}
-    columns = "job cohort arm budget draw seed split unit patient target cls truth score".split()
+    columns = "job cohort arm budget draw run seed labels recipe split unit patient target cls truth score".split()
     assert set(evidence.columns) == set(columns)
     per_unit = evidence.groupby(["job", "unit"])
     assert (per_unit["score"].sum() - 1).abs().max() < 1e-5 and (per_unit["truth"].sum() == 1).all()
@@ -74,10 +74,14 @@ def test_arms_share_draws_and_seeds(finished):
 
 def test_tables_have_the_keys_that_scripts_rely_on(finished):
     answer = finished[0].as_json()
-    assert set(answer["scores"][0]) == set("arm budget metric score low high draws units patients".split())
-    assert set(answer["differences"][0]) == set(
-        "arm baseline budget metric difference low high verdict same_encoder".split()
+    assert set(answer["scores"][0]) == set(
+        "arm budget metric score low high draws pretrain_seeds units patients".split()
     )
+    assert set(answer["differences"][0]) == set(
+        "arm baseline budget metric difference low high p p_adjusted claim verdict pretrain_seeds same_encoder".split()
+    )
+    assert set(answer["savings"][0]) == set("arm baseline budget metric labels factor low high beyond".split())
+    assert set(answer["curves"][0]) == set("arm metric area low high budget surely".split())
     assert {row["budget"] for row in answer["scores"]} == {2, 5, "all"}
     assert {row["metric"] for row in answer["scores"]} == {"auc", "accuracy"}
     json.dumps(answer, allow_nan=False)
@@ -112,6 +116,7 @@ def test_another_number_of_draws_reuses_the_old_ones(finished, tiny_config, tmp_
         ("budgets=[5, 500]", "patients in the pool, fewer than the budget of 500"),
         ("arms.random.strategy=prob", "Did you mean 'probe'"),
         ("pretraining.simclr.task=simclt", "Did you mean 'simclr'"),
+        ("metrics=[auc, accurcy]", "Did you mean 'accuracy'"),
         ("cohort.source=nowhere", "does not exist"),
         ("arms.random.encoder=resnt18", "unknown encoder 'resnt18'"),
     ],

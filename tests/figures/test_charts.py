@@ -134,6 +134,15 @@ def test_palette_stays_apart_for_colour_blind_readers(sight):
     assert min(apart) > 16
 
 
+def test_a_score_that_is_no_number_is_not_drawn():
+    table, gaps = scores(), differences()
+    table.loc[(table["arm"] == "simclr") & (table["budget"] == 5), ["score", "low", "high"]] = float("nan")
+    gaps.loc[(gaps["arm"] == "simclr") & (gaps["budget"] == 5), ["difference", "low", "high"]] = float("nan")
+    for chart in (figures.label_efficiency(table, LABEL_COUNTS), figures.differences(gaps)):
+        points = [row for rows in chart.to_dict()["datasets"].values() for row in rows if row.get("arm") == "simclr"]
+        assert points and not any(row.get("labels") == 15 or row.get("budget") == "5" for row in points)
+
+
 def test_differences_show_zero_intervals_and_mark_comparisons_across_encoders():
     chart = figures.differences(differences())
     assert chart.to_dict()["layer"][0]["mark"]["type"] == "rule"  # the zero line

@@ -86,6 +86,7 @@ def test_says_verdicts_first_and_all_that_a_reviewer_asks(report, results):
     assert sentences
     for sentence in sentences:
         assert sentence in text
+    assert all(sentence in text for sentence in results.claim_sentences()) and results.claim_sentences()
     assert text.index(sentences[0]) < text.index("Label efficiency")
     for note in results.notes:
         assert note in text
@@ -95,6 +96,11 @@ def test_says_verdicts_first_and_all_that_a_reviewer_asks(report, results):
         "Split hash",
         "200 bootstrap replicates",
         "60 images of 45 test patients",
+        "named beforehand",
+        "have been looked at 0 times",
+        "Times as many labels that scratch needs",
+        "draw by draw: both models fixed",
+        "All other comparisons are exploratory",
     ):
         assert fact in text
     assert "Python" in text and "medssl" in text

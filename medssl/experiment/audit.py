@@ -1,0 +1,308 @@
+"""Prove from the artefacts alone that an experiment kept its protocol: all is read again, and nothing is believed.
+
+Read are the experiment's folder (config, split, budgets, evidence, tables), the cohort (catalog and voxels) and the
+folders of the encoders. Evidence is read from its own files and never from a copy.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medssl.cohort import Cohort
+from medssl.cohort.arrays import content_hash, read_array
+from medssl.cohort.cohort import UNIT_COLUMN
+from medssl.cohort.splits import PARTS
+from medssl.config import View
+from medssl.errors import MedsslError
+from medssl.experiment.computed import read_tables
+from medssl.experiment.external import PART
+from medssl.experiment.loading import load_evidence
+from medssl.experiment.results import Results
+from medssl.workspace import digest
+
+TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at: whether it holds, in a sentence."""
+
+    name: str
+    passed: bool
+    sentence: str
+
+
+def audit(path: Path | str) -> list[Check]:
+    """All checks of an experiment, in the order of the data's way.
+
+    Raises:
+        UserError: there is no experiment at `path`.
+    """
+    record = Record(Results.open(path))
+    return [_guarded(name, check, record) for name, check in CHECKS.items()]
+
+
+def _guarded(name: str, check: Callable[[Record], Iterator[str]], record: Record) -> Check:
+    """A check passes where it finds no fault; an artefact that is missing or damaged proves nothing, so that fails."""
+    try:
+        faults = list(check(record))
+    except MedsslError as error:
+        faults = [error.what]
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        faults = [f"an artefact is missing or damaged ({type(error).__name__})"]
+    more = f" ({len(faults) - 1} more of this kind)" if len(faults) > 1 else ""
+    return Check(name, not faults, faults[0] + more if faults else str(check.__doc__))
+
+
+class Record:
+    """The artefacts of one experiment, each read once."""
+
+    def __init__(self, results: Results) -> None:
+        self.results, self.path, self.config = results, results.path, results.settings
+
+    def json(self, name: str) -> Any:
+        return json.loads((self.path / name).read_text(encoding="utf-8"))
+
+    @cached_property
+    def cohort(self) -> Cohort:
+        return Cohort.open(self.path / self.json("facts.json")["cohort_folder"])
+
+    @cached_property
+    def scans(self) -> pd.DataFrame:
+        """The catalog's scans, with `actual`: the hash of the voxels that lie there now."""
+        return _with_hashes(self.cohort)
+
+    @cached_property
+    def external(self) -> dict[str, pd.DataFrame]:
+        """The same of each external cohort."""
+        folders = self.json("facts.json").get("external", {})
+        return {name: _with_hashes(Cohort.open(self.path / folder)) for name, folder in folders.items()}
+
+    @cached_property
+    def split(self) -> dict[str, set[str]]:
+        raw = self.json("split.json")
+        return {part: set(raw[part]) for part in PARTS}
+
+    @cached_property
+    def budgets(self) -> dict[int, dict[str, list[str]]]:
+        return {int(draw): budgets for draw, budgets in self.json("budgets.json").items()}
+
+    @cached_property
+    def patient_of(self) -> dict[str, str]:
+        """Unit -> patient, by the catalog."""
+        return dict(zip(self.scans[UNIT_COLUMN[self.config.target.unit]], self.scans["patient"], strict=True))
+
+    @cached_property
+    def trained(self) -> set[str]:
+        """Patients whose labels some draw used."""
+        units = {unit for budgets in self.budgets.values() for chosen in budgets.values() for unit in chosen}
+        return {self.patient_of[unit] for unit in units}
+
+    @cached_property
+    def pretrained(self) -> dict[str, set[str]]:
+        """Encoder -> the patients that it was pretrained on."""
+        encoders = self.path.parent.parent / "encoders"
+        return {
+            name: set(json.loads((encoders / key / "patients.json").read_text()))
+            for name, key in self.json("pretrained.json").items()
+        }
+
+    @cached_property
+    def parts(self) -> dict[str, set[str]]:
+        """The sets of patients that may not share a picture; validation patients are pretrained on by design."""
+        learnt = self.trained.union(*self.pretrained.values()) - self.split["validation"]
+        return {"training": learnt, "validation": self.split["validation"], "test": self.split["test"]}
+
+    @cached_property
+    def jobs(self) -> pd.DataFrame:
+        """One row an evidence file of the plan: arm, budget, draw, run, seed, split, labels, recipe."""
+        return _heads(self.results.files())
+
+    @cached_property
+    def everything(self) -> pd.DataFrame:
+        """The same for every evidence file in the folder, those of earlier configs too."""
+        return _heads(sorted((self.path / "results").glob("*.parquet")))
+
+
+def _patients(record: Record) -> Iterator[str]:
+    """No patient is in two parts; labels come from the pool and scores from the part that is scored."""
+    raw = record.json("split.json")
+    if digest({part: sorted(raw[part]) for part in PARTS}) != raw["hash"]:
+        yield "the split was changed after it was drawn: it does not fit its hash"
+    for first, second in (("pool", "validation"), ("pool", "test"), ("validation", "test")):
+        if shared := record.split[first] & record.split[second]:
+            yield f"{len(shared)} patient(s) are in {first} and in {second}"
+    if astray := record.trained - record.split["pool"]:
+        yield f"{len(astray)} patient(s) gave labels for training and are not in the pool"
+    evidence = record.results.evidence()
+    if set(evidence["split"]) != {record.config.evaluate, *(PART + name for name in record.external)}:
+        yield "evidence was scored on other parts than the config says"
+    evidence = evidence[evidence["split"] == record.config.evaluate]
+    if astray := set(evidence["patient"]) - record.split[record.config.evaluate]:
+        yield f"{len(astray)} scored patient(s) are not in the {record.config.evaluate} part"
+    first = evidence[evidence["job"] == evidence["job"].iloc[0]]
+    owners = first[["unit", "patient"]].drop_duplicates()
+    if any(record.patient_of.get(unit) != patient for unit, patient in owners.itertuples(index=False)):
+        yield "evidence names other patients for its units than the catalog"
+    for name, scans in record.external.items():
+        if shared := set(scans["patient"]) & set(record.scans["patient"]):
+            yield f"{len(shared)} patient(s) of the external cohort '{name}' are in this one too"
+    labels = record.cohort.units(record.config.target.name, record.config.target.unit).set_index("unit")["label"]
+    truth = first.loc[first["truth"] == 1].set_index("unit")["cls"]
+    if not truth.equals(labels.reindex(truth.index).rename("cls").astype(truth.dtype)):
+        yield "the truth in the evidence is not what the cohort's labels say"
+
+
+def _exact(record: Record) -> Iterator[str]:
+    """No picture lies in two of training, validation and test, under whatever name."""
+    owners = record.scans.groupby("actual")["patient"].agg(set)
+    for first, second in _pairs_of_parts():
+        crossing = sum(bool(p & record.parts[first]) and bool(p & record.parts[second]) for p in owners)
+        if crossing:
+            yield f"{crossing} identical picture(s) lie in {first} and in {second}"
+    learnt = set(record.scans.loc[record.scans["patient"].isin(record.parts["training"]), "actual"])
+    for name, scans in record.external.items():
+        if shared := learnt & set(scans["actual"]):
+            yield f"{len(shared)} identical picture(s) lie in training and in the external cohort '{name}'"
+    if changed := int((record.scans["actual"] != record.scans["content_hash"]).sum()):
+        yield f"{changed} scan(s) hold other voxels than the catalog says"
+
+
+def _near(record: Record) -> Iterator[str]:
+    """No near duplicate (saved again, rescaled, brightened, shifted) crosses training, validation and test."""
+    owner = dict(zip(record.scans["scan"], record.scans["patient"], strict=True))
+    found = record.cohort.near_duplicates()
+    pairs = [{owner[a], owner[b]} for a, b in zip(found["first"], found["second"], strict=True)]
+    for first, second in _pairs_of_parts():
+        crossing = sum(bool(p & record.parts[first]) and bool(p & record.parts[second]) for p in pairs)
+        if crossing:
+            yield f"{crossing} pair(s) of near duplicates lie across {first} and {second}"
+
+
+def _pretraining(record: Record) -> Iterator[str]:
+    """No test patient took part in the pretraining of any encoder."""
+    encoders = record.path.parent.parent / "encoders"
+    for name, key in record.json("pretrained.json").items():
+        seen = record.pretrained[name]
+        if shared := seen & record.split["test"]:
+            yield f"{len(shared)} test patient(s) were used to pretrain '{name}'"
+        identity = json.loads((encoders / key / "run.json").read_text())["identity"]
+        samples = record.cohort.samples(View.model_validate(identity["view"]))
+        everyone = set(samples.table["patient"])
+        if identity["samples"] == samples.key and identity["excluded"] != digest(sorted(everyone - seen)):
+            yield f"who was kept out of the pretraining of '{name}' is not who its folder says"
+
+
+def _nested(record: Record) -> Iterator[str]:
+    """In each draw the smaller budgets lie inside the larger ones, and hold as many units as they say."""
+    numbers = sorted(int(b) for b in record.config.budgets if b != "all")
+    names = [str(n) for n in numbers] + ["all"] * ("all" in record.config.budgets)
+    classes = len(record.results.facts["classes"]["pool"]) if record.config.per == "class" else 1
+    for draw, budgets in record.budgets.items():
+        for small, large in pairwise(names):
+            if not set(budgets[small]) <= set(budgets[large]):
+                yield f"in draw {draw} the {small} are not among the {large}"
+        for n in numbers:
+            if len(set(budgets[str(n)])) != n * classes:
+                yield f"in draw {draw} the budget of {n} does not hold {n * classes} units"
+
+
+def _draws(record: Record) -> Iterator[str]:
+    """All arms met the same draws: the same labels at each budget, and the same number of them."""
+    jobs, config = record.jobs, record.config
+    wanted = {(str(b), d) for b in config.budgets for d in range(config.draws)}
+    for name, arm in config.arms.items():
+        own = jobs[jobs["arm"] == name]
+        for run in range(arm.pretrain_seeds):
+            found = set(zip(own.loc[own["run"] == run, "budget"], own.loc[own["run"] == run, "draw"], strict=True))
+            if found != wanted:
+                yield f"arm '{name}' has other draws than the config asks for"
+    for job in jobs.to_dict("records"):
+        if job["labels"] != digest(sorted(record.budgets[job["draw"]][job["budget"]])):
+            yield f"arm '{job['arm']}' was trained on other labels than draw {job['draw']} has at {job['budget']}"
+    seeds = (
+        jobs[jobs["arm"].map(lambda name: config.arms[name].seed == 0)].groupby(["budget", "draw"])["seed"].nunique()
+    )
+    if (seeds > 1).any():
+        yield "arms of one draw had different training seeds"
+
+
+def _trials(record: Record) -> Iterator[str]:
+    """Every arm was scored with the same number of recipes."""
+    scored = record.everything[record.everything["split"] == record.config.evaluate]
+    tried = scored[scored["arm"].isin(list(record.config.arms))].groupby("arm")["recipe"].nunique()
+    if tried.nunique() > 1:
+        yield f"arm '{tried.idxmax()}' was scored with {tried.max()} recipes, arm '{tried.idxmin()}' with {tried.min()}"
+
+
+def _tables(record: Record) -> Iterator[str]:
+    """The tables follow from the evidence: computed again, they are the same to the last digit shown."""
+    results = record.results
+    fresh = results.compute(lambda part: load_evidence(results.files(), None, part))
+    stored = {"tables": read_tables(results.tables_file)}
+    for name in ("scores", "differences"):
+        if (csv := record.path / f"{name}.csv").exists():
+            stored[csv.name] = {name: pd.read_csv(csv, dtype={"budget": object}, keep_default_na=True)}
+    for place, tables in stored.items():
+        for name, table in (tables or {}).items():
+            if not _same(table, fresh[name]):
+                yield f"the {name} in {place} are not those that follow from the evidence"
+
+
+CHECKS = {
+    "patients": _patients,
+    "exact duplicates": _exact,
+    "near duplicates": _near,
+    "pretraining": _pretraining,
+    "nested budgets": _nested,
+    "same draws": _draws,
+    "trials": _trials,
+    "tables": _tables,
+}
+
+
+def _pairs_of_parts() -> list[tuple[str, str]]:
+    return [("training", "validation"), ("training", "test"), ("validation", "test")]
+
+
+def _with_hashes(cohort: Cohort) -> pd.DataFrame:
+    scans = cohort.scans()
+    arrays = (read_array(cohort.path, scan) for scan in scans["scan"])
+    return scans.assign(actual=["" if a is None else content_hash(np.asarray(a)) for a in arrays])
+
+
+def _heads(files: list[Path]) -> pd.DataFrame:
+    import pyarrow.parquet as parquet
+
+    columns = ["arm", "budget", "draw", "run", "seed", "split", "labels", "recipe"]
+    rows = []
+    for file in files:
+        about = parquet.read_table(file, columns=columns).to_pandas()
+        about = about[~about["split"].str.startswith(PART)].drop_duplicates()
+        if len(about) != 1:
+            raise MedsslError("an evidence file holds rows of more than one job", "results")
+        rows.append(about)
+    return pd.concat(rows, ignore_index=True)
+
+
+def _same(stored: pd.DataFrame, fresh: pd.DataFrame) -> bool:
+    if list(stored.columns) != list(fresh.columns) or len(stored) != len(fresh):
+        return False
+    for column in fresh:
+        if pd.api.types.is_numeric_dtype(fresh[column]) and not pd.api.types.is_bool_dtype(fresh[column]):
+            if not np.allclose(
+                stored[column].astype(float), fresh[column].astype(float), atol=TOLERANCE, equal_nan=True
+            ):
+                return False
+        elif stored[column].map(str).tolist() != fresh[column].map(str).tolist():
+            return False
+    return True

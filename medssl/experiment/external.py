@@ -1,0 +1,67 @@
+"""Test cohorts from elsewhere: scored by the same models, and used for nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from medssl.cohort import Cohort, Samples
+from medssl.config import Experiment, View
+from medssl.errors import UserError
+from medssl.workspace import Workspace, atomic, digest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PART = "external:"  # begins the name of such a cohort's part
+
+
+def external_units(cohort: Cohort, config: Experiment, own: pd.DataFrame) -> pd.DataFrame:
+    """Columns unit, patient, label, part of an external cohort; units carry its name.
+
+    Args:
+        own: the labelled units of the experiment's own cohort.
+
+    Raises:
+        UserError: the cohort has no such target, another class, or patients of the experiment's own cohort.
+    """
+    units = cohort.units(config.target.name, config.target.unit)
+    if strange := sorted(set(units["label"]) - set(own["label"])):
+        raise UserError(
+            f"external cohort '{cohort.name}' has a class '{strange[0]}' that '{config.cohort.name}' has not",
+            "external",
+        )
+    if shared := len(set(units["patient"]) & set(own["patient"])):
+        raise UserError(
+            f"{shared} patient(s) of external cohort '{cohort.name}' are also in '{config.cohort.name}'",
+            "external",
+            "An external test cohort has other patients. Take them out of one of the two.",
+        )
+    names = units["unit"].map(lambda unit: f"{cohort.name}/{unit}")
+    return units.assign(unit=names, part=PART + cohort.name)[["unit", "patient", "label", "part"]]
+
+
+def joined_samples(cohort: Cohort, external: Sequence[Cohort], view: View, workspace: Workspace) -> Samples:
+    """Samples of the own cohort and of external ones after them, whose scans, exams and patients carry their name."""
+    own = cohort.samples(view)
+    if not external:
+        return own
+    parts = [own, *(other.samples(view) for other in external)]
+    key = digest([part.key for part in parts])
+    path = workspace.features(f"joined-{key}")
+    if not path.exists():
+        shape = (sum(len(part) for part in parts), *own.images.shape[1:])
+        with atomic(path) as fresh:
+            whole = np.lib.format.open_memmap(fresh, mode="w+", dtype=own.images.dtype, shape=shape)
+            at = 0
+            for part in parts:
+                whole[at : at + len(part)] = part.images
+                at += len(part)
+            whole.flush()
+    tables = [own.table]
+    for other, part in zip(external, parts[1:], strict=True):
+        named = {column: other.name + "/" + part.table[column].astype(str) for column in ("scan", "exam", "patient")}
+        tables.append(part.table.assign(**named))
+    return Samples(np.load(path, mmap_mode="r"), pd.concat(tables, ignore_index=True), view, key)

@@ -1,0 +1,63 @@
+"""What a reader must know before the figures."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from medssl.config import Experiment
+
+
+def notes(config: Experiment, jobs: pd.DataFrame, arms: pd.DataFrame, looks: int) -> list[str]:
+    """Plain sentences, the experiment's own note first.
+
+    Args:
+        config: of the experiment.
+        jobs, arms: as `Results` gives them.
+        looks: how often the test patients were looked at.
+    """
+    said = [config.note] if config.note else []
+    if config.evaluate == "validation":
+        said.append(
+            "Scored on the validation patients, to choose a recipe: wherever test patients are named below, "
+            "these are meant. Such figures are no result; the test patients were not looked at."
+        )
+    said += [*_unfinished(jobs), *_pretraining(config)]
+    said.append(
+        "Recipes are the config's own and the same at every budget; no validation labels were used in this run. "
+        "How the recipes were chosen is not recorded here: whoever reports these figures must say it."
+    )
+    if arms[["encoder", "size"]].drop_duplicates().shape[0] > 1:
+        said.append("Arms with different encoders or input sizes are compared across encoders, and marked so.")
+    if looks and config.evaluate == "test":
+        said.append(f"The test patients of this cohort have been looked at {looks} time(s) (see its ledger).")
+    return said
+
+
+def _unfinished(jobs: pd.DataFrame) -> list[str]:
+    done, failed = (int((jobs["status"] == status).sum()) for status in ("done", "failed"))
+    if len(jobs) and done == len(jobs):
+        return []
+    also = f", {failed} failed" if failed else ""
+    return [
+        f"This run is not finished: {done} of {len(jobs)} jobs are done{also}. Arms that have not met the same draws "
+        "are not compared."
+    ]
+
+
+def _pretraining(config: Experiment) -> list[str]:
+    seeds = {name: arm.pretrain_seeds for name, arm in config.arms.items() if arm.pretrain}
+    several = {name: n for name, n in seeds.items() if n > 1}
+    said = []
+    if len(several) < len(seeds):
+        who = "Each encoder was" if not several else "The encoders of the other arms were each"
+        said.append(
+            f"{who} pretrained once: the intervals hold the chance of labels and test patients, not that of another "
+            "pretraining run. Test patients were kept out of pretraining."
+        )
+    for name, n in several.items():
+        said.insert(
+            0,
+            f"{name} was pretrained {n} times, and each encoder met all draws: its intervals hold the chance of "
+            "pretraining too.",
+        )
+    return said
