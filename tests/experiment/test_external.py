@@ -42,7 +42,8 @@ def elsewhere(finished, tmp_path):
 
     def go(**site):
         source = make_site(tmp_path / "site", 1, **site)
-        own = results.settings.cohort.model_copy(update={"name": "site", "source": str(source)})
+        labels = results.settings.cohort.labels.model_copy(update={"file": "labels.csv"})
+        own = results.settings.cohort.model_copy(update={"name": "site", "source": str(source), "labels": labels})
         arms = {name: results.settings.arms[name] for name in ("pixels", "scratch", "simclr")}
         changes = {"external": [own], "name": "far", "arms": arms, "budgets": [2, 5]}
         return run(results.settings.model_copy(update=changes), place, processes=1)
