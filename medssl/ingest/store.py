@@ -12,6 +12,7 @@ from medssl.cohort.arrays import Part, content_hash, remove_array, write_array
 from medssl.errors import MedsslError
 from medssl.ingest.records import ATTRIBUTES, Job, Reject, Scan
 
+POSSIBLE_MM = (1e-5, 1e4)  # a pixel, from 10 nm up to what no scanner's field of view reaches
 PERCENTILES = (0.5, 1, 5, 50, 95, 99, 99.5)
 MAX_SAMPLE = 1_000_000  # voxels from which percentiles are taken: an even stride through larger scans
 
@@ -20,12 +21,13 @@ def store(folder: Path, job: Job, scan: Scan) -> dict[str, Any]:
     """Write the arrays of a scan and return its catalog row; the row is committed elsewhere, after the arrays exist.
 
     Raises:
-        Reject: the scan has no voxel, or nothing but padding.
+        Reject: the scan has no voxel, nothing but padding, or as a volume a spacing that makes no sense.
         MedsslError: the disk is full, or cannot be written.
     """
     array, padding = scan.array, scan.padding
     if array.size == 0:
         raise Reject("unsupported_pixels")
+    _check_spacing(scan)
     if padding is not None and not padding.any():
         padding = None
     sample = _sample(array, padding)
@@ -79,6 +81,16 @@ def write(folder: Path, scan: str, array: np.ndarray, part: Part = "") -> None:
     except OSError as error:
         fix = "Make room, then run the same command again: it goes on where it stopped."
         raise MedsslError(f"the cohort cannot be written ({error.strerror})", folder.name, fix) from None
+
+
+def _check_spacing(scan: Scan) -> None:
+    """A picture can do without a spacing that makes no sense; in a volume everything hangs on it."""
+    if scan.spacing is None or all(POSSIBLE_MM[0] <= side <= POSSIBLE_MM[1] for side in scan.spacing):
+        return
+    if "volume" in scan.kind:
+        raise Reject("bad_geometry")
+    scan.spacing = scan.affine = None
+    scan.findings.append("no_spacing")
 
 
 def smallest_dtype(array: np.ndarray) -> np.ndarray:

@@ -369,3 +369,16 @@ def test_colour_series_end_in_training(tmp_path, take) -> None:
     np.testing.assert_array_equal(cohort.array(row["scan"]), np.moveaxis(pixels[:, ::-1, ::-1], -1, 0))
     found = pretrain(cohort, "simclr", out=tmp_path / "run", steps=1, batch=6)
     assert load_checkpoint(found.checkpoint)[0].in_channels == 3
+
+
+@pytest.mark.parametrize("spacing", [[1e-9, 1e-9], [1e9, 1.0]])
+def test_a_spacing_that_no_scanner_has_is_no_spacing(tmp_path, take, spacing) -> None:
+    shot = dicoms.image(dicoms.volume((1, 64, 64))[0].astype(np.uint16), Modality="DX", PixelSpacing=spacing)
+    dicoms.save([shot], tmp_path / "source" / "shot")
+    slices = dicoms.series(dicoms.volume(), dicoms.AXIAL)
+    for ds in slices:
+        ds.PixelSpacing = spacing
+    dicoms.save(slices, tmp_path / "source" / "series")
+    cohort, report = take(tmp_path / "source")
+    assert cohort.scans()["spacing"].tolist() == [None] and report.accepted == 1
+    assert {f["code"] for f in report.findings} >= {"no_spacing", "bad_geometry"}
