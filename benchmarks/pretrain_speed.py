@@ -111,7 +111,7 @@ def limit_of(encoder: str, samples):
     optimizer = task.optimizers(1e-3)[0]
     feed = Feed(samples.images, samples.table, np.arange(len(samples.images)), BATCH, 0, device)
     batch = feed(0)
-    views = task.both_views(batch, RowGenerator(0, 0, batch.rows)).contiguous(memory_format=torch.channels_last)
+    views = task.inputs(batch, RowGenerator(0, 0, batch.rows)).contiguous(memory_format=torch.channels_last)
 
     def limit(steps: int) -> None:
         for _ in range(steps):

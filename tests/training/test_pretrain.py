@@ -209,13 +209,13 @@ def test_pretraining_goes_on_from_weights(tmp_path):
 
 def test_bf16_trains_with_images_that_were_not_rounded(tmp_path, monkeypatch):
     kinds = set()
-    views = SimCLR.both_views
+    views = SimCLR.inputs
 
     def spy(self, batch, generator):
         kinds.update((batch.images.dtype, batch.position.dtype))
         return views(self, batch, generator)
 
-    monkeypatch.setattr(SimCLR, "both_views", spy)
+    monkeypatch.setattr(SimCLR, "inputs", spy)
     half, full = (run(tmp_path / p, steps=3, precision=p) for p in ("bf16", "32"))
     assert kinds == {torch.float32} and not equal(weights(half), weights(full))
     assert half.history["loss"].to_numpy() == pytest.approx(full.history["loss"].to_numpy(), rel=0.05)
