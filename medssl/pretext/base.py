@@ -19,7 +19,6 @@ from medssl.config import Strict, View
 from medssl.encoders import Encoder
 from medssl.errors import UserError
 
-
 MakeOptimizer = Callable[..., torch.optim.Optimizer]
 
 
@@ -84,7 +83,7 @@ class PretextTask(nn.Module):
     line: ClassVar[str]  # what the network learns to do, in one line
     Settings: ClassVar[type[TaskSettings]] = TaskSettings
     sampling: ClassVar[Literal["image", "stack", "exam"]] = "image"
-    compares: ClassVar[bool] = False  # the loss of an image depends on the others of its batch
+    compares: ClassVar[bool | None] = None  # whether the loss of an image depends on the others of its batch
     dims: ClassVar[tuple[int, ...]] = (2,)
     channels: ClassVar[tuple[int, ...]] = (1, 3)
     smallest: ClassVar[int] = 16  # pixels a side

@@ -47,6 +47,7 @@ class Inpainting(PretextTask):
     line = "paint the blocks that were cut out of an image"
     Settings = Settings
     dims = (2, 3)
+    compares = False
 
     def __init__(self, encoder: Encoder, settings: Any, view: View, modality: str = "") -> None:
         super().__init__(encoder, settings, view, modality)

@@ -48,6 +48,7 @@ class Rotation(PretextTask):
     line = "tell by which multiple of 90 degrees an image was turned"
     Settings = Settings
     dims = (2, 3)
+    compares = False
 
     def __init__(self, encoder: Encoder, settings: Any, view: View, modality: str = "") -> None:
         super().__init__(encoder, settings, view, modality)

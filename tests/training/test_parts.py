@@ -9,6 +9,7 @@ from medssl.training import feed as feed_module
 from medssl.training import rules
 from medssl.training.feed import Feed
 from medssl.training.history import History, read_lines
+from medssl.training.sampling import Sampling
 from medssl.training.state import load_state, save_state
 
 CPU = torch.device("cpu")
@@ -24,14 +25,15 @@ def make_feed(n=50, batch=8, keep=None, **options):
             "position_mm": 2.0 * np.arange(n),
         }
     )
-    return Feed(images, table, np.arange(n) if keep is None else keep, batch, 0, CPU, **options)
+    keep = np.arange(n) if keep is None else keep
+    return Feed(images, table, keep, Sampling(table, keep, "image", 1, batch, 0), CPU, **options)
 
 
 def test_an_epoch_shows_every_image_once_and_the_next_in_another_order():
     feed = make_feed()
-    epochs = [[int(i) for s in range(6) for i in feed.indices(e * 6 + s)] for e in range(2)]
+    epochs = [[int(i) for s in range(6) for i in feed.sampling(e * 6 + s)] for e in range(2)]
     assert all(len(set(e)) == 48 for e in epochs) and epochs[0] != epochs[1]
-    assert make_feed().indices(7).tolist() == feed.indices(7).tolist()
+    assert make_feed().sampling(7).tolist() == feed.sampling(7).tolist()
 
 
 def test_a_batch_carries_its_own_ids_and_pixels():
