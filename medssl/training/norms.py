@@ -12,7 +12,7 @@ from medssl.pretext.base import process_count
 
 
 def share_norms(module: nn.Module, device: torch.device) -> nn.Module:
-    """Batch norms become torch's SyncBatchNorm on CUDA; that one refuses tensors on a CPU, which get SharedBatchNorm."""
+    """Batch norms become torch's SyncBatchNorm on CUDA; it refuses tensors on a CPU, which get SharedBatchNorm."""
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(module)
     for name, child in module.named_children():

@@ -109,11 +109,8 @@ class Request:
             raise UserError("there are 0 to train on: every patient is excluded, or no scan is usable", "samples")
         self.fabric = launch(self.engine.precision)
         device, processes = self.fabric.device, self.fabric.world_size
-        least = self.kind.least_batch
-        self.items = self.sampling(1).count
-        self.batch = rules.resolve_batch(
-            self.engine.batch, device, self.items, least * processes, processes, self._fitting
-        )
+        self.items, least = self.sampling(1).count, self.kind.least_batch * processes
+        self.batch = rules.resolve_batch(self.engine.batch, device, self.items, least, processes, self._fitting)
         refuse_parts(self.task, self.batch // processes, self.engine.accumulate)
         self.optimizer, self._make = rules.resolve_optimizer(self.engine.optimizer, self.batch)
         asked = self.engine.learning_rate

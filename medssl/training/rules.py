@@ -41,7 +41,7 @@ def resolve_batch(
     processes: int = 1,
     fitting: Callable[[int], int] = lambda most: most,
 ) -> int:
-    """Images a step, over all processes. `auto`: 128 on a CPU, 256 on a GPU, less where the pool or the memory is smaller.
+    """Images a step, over all processes. `auto`: 128 on a CPU, 256 on a GPU, less where pool or memory is smaller.
 
     Args:
         pool: samples to train on.

@@ -46,4 +46,4 @@ class Engine(Strict):
     seed: int = Field(0, ge=0)
     checkpoint_every: int | None = Field(None, ge=1)
     checkpoint_minutes: float = Field(2.0, gt=0)
-    log: Annotated[list[str], BeforeValidator(_list)] = []
+    log: Annotated[list[str], BeforeValidator(_list)] = Field(default=[])
