@@ -123,35 +123,8 @@ class Watch:
 
 WORDS = {
     "collapse": "the embeddings are collapsing: images get nearly the same vector (standard deviation "
-    "{embedding_std:.3f} of 1, effective rank {rankme:.1f}). Try a lower learning rate, a larger batch, stronger views, "
-    "or a loss that holds images apart.",
-    "divergence": best is not None and line["loss"] > max(DIVERGED * best, self.floor["loss"]),
-        }
-        self.memory["best"] = line["loss"] if best is None else min(best, line["loss"])
-        new = {}
-        for code, sign in signs.items():
-            row = self.memory["in_a_row"].get(code, 0) + 1 if sign else 0
-            self.memory["in_a_row"][code] = row
-            if row >= PATIENCE and code not in self.memory["said"]:
-                self.memory["said"].append(code)
-                new[code] = WORDS[code].format(**{"rankme": math.nan, "embedding_std": math.nan} | line)
-        return new
-
-    def _collapsed(self, line: dict[str, Any]) -> bool:
-        for what in ("embedding", "projection"):
-            std, start = line.get(f"{what}_std"), self.floor.get(f"{what}_std", 0.0)
-            if std is not None and std < min(COLLAPSED_STD, SHRUNK * start):
-                return True
-            rank = line.get("rankme" if what == "embedding" else f"{what}_rankme")
-            if rank is not None and rank < COLLAPSED_RANK:
-                return True
-        return False
-
-
-WORDS = {
-    "collapse": "the embeddings are collapsing: images get nearly the same vector (standard deviation {embedding_std:.3f} "
-    "of 1, effective rank {rankme:.1f}). Try a lower learning rate, a larger batch, stronger views, or a loss that "
-    "holds images apart.",
+    "{embedding_std:.3f} of 1, effective rank {rankme:.1f}). Try a lower learning rate, a larger batch, stronger "
+    "views, or a loss that holds images apart.",
     "divergence": "the loss ({loss:.3g}) is far above its best: training diverges. Try a lower learning rate, "
     "precision=32, or a smaller batch.",
 }
