@@ -110,7 +110,6 @@ class PretextTask(nn.Module):
         self.check(view)
         self.encoder, self.settings, self.view, self.modality = encoder, settings, view, modality
         self.last_embedding: Tensor | None = None
-        self.last_projection: Tensor | None = None
         self.view_seconds = 0.0  # spent on views since the engine last asked
         self.clock: Callable[[], float] = time.perf_counter
 
@@ -179,11 +178,6 @@ class PretextTask(nn.Module):
         embedding = self.encoder.embed(x)
         self.last_embedding = embedding.detach()
         return embedding
-
-    def note_projection(self, z: Tensor) -> Tensor:
-        """What the loss compares, (N, D); kept for the engine's look at collapse, as heads may collapse alone."""
-        self.last_projection = z.detach()
-        return z
 
     def pyramid(self, x: Tensor) -> list[Tensor]:
         """The encoder's feature maps; the pooled coarsest one is kept for the engine's look at collapse."""

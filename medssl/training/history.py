@@ -76,8 +76,9 @@ class MLflow:
             mlflow.set_tracking_uri(f"sqlite:///{folder.resolve() / 'mlflow.db'}")
         mlflow.set_experiment("medssl")
         self._mlflow, name = mlflow, folder.resolve().name
-        before = mlflow.search_runs(filter_string=f"tags.`medssl.out` = '{name}'", max_results=1) if step else []
-        mlflow.start_run(run_id=before["run_id"].iloc[0] if len(before) else None, run_name=name)
+        query = f"tags.`medssl.out` = '{name}'"
+        before = mlflow.search_runs(filter_string=query, max_results=1, output_format="list") if step else []
+        mlflow.start_run(run_id=before[0].info.run_id if before else None, run_name=name)
         mlflow.set_tag("medssl.out", name)
 
     def add(self, numbers: dict[str, float], step: int) -> None:

@@ -28,7 +28,7 @@ from medssl.training.norms import share_norms
 from medssl.training.rules import learning_rate_at
 from medssl.training.signals import stop_signals
 from medssl.training.state import is_disk_full, load_state, save_state
-from medssl.training.watch import Neighbours, Watch, embedding_std, rankme
+from medssl.training.watch import Neighbours, Projections, Watch, spread
 
 FLOOR = 1 << 61  # keeps the draws of the floor apart from those of training steps
 CLIP = 1.0  # largest norm of the gradient
@@ -73,6 +73,7 @@ class Loop:
         self.seconds: Counter[str] = Counter()
         self.timed = True  # on a GPU, steps are timed where a line is logged: waiting for the device costs time
         task.clock = self.clock
+        self.projections = Projections(task)
         task.train()
 
     def clock(self) -> float:
@@ -85,9 +86,10 @@ class Loop:
         batch = self.feed(0)
         floor = self.task.floor(batch, self._draws(FLOOR, batch))
         trial = copy.deepcopy(self.task).train()
+        projections = Projections(trial)
         with torch.no_grad(), torch.random.fork_rng(devices=[]), self.fabric.autocast():
             trial.loss(batch, self._draws(FLOOR, batch))
-        return floor | spread(trial, ranks=True)
+        return floor | spread(trial, projections, ranks=True)
 
     def step(self, step: int) -> dict[str, Tensor]:
         """Train on one batch; returns loss, metrics and gradient norm as tensors on the device."""
@@ -139,7 +141,7 @@ class Loop:
             KeyboardInterrupt, SystemExit: stopped by a signal, after the state was saved.
         """
         steps, lead = self.recipe.steps, self.fabric.is_global_zero
-        fresh = {"step": 0, "sums": {}, "count": 0, "watch": None}
+        fresh: dict[str, Any] = {"step": 0, "sums": {}, "count": 0, "watch": None}
         counters = load_state(folder / "state", self.task, self.optimizers) or fresh
         first, count = counters["step"], counters["count"]
         sums = {k: torch.tensor(v, dtype=torch.float64) for k, v in counters["sums"].items()}
@@ -216,11 +218,10 @@ class Loop:
         total = sum(self.seconds.values()) or 1.0
         line |= {f"share_{name}": round(value / total, 4) for name, value in self.seconds.items()}
         self.seconds.clear()
-        line |= spread(self.task, ranks=last or step % multiple(every, RANK_EVERY) == 0)
+        line |= spread(self.task, self.projections, ranks=last or step % multiple(every, RANK_EVERY) == 0)
         due = multiple(every, max(NEIGHBOURS_EVERY, self.recipe.steps // 10))
         if near and (last or step % due == 0):
-            with self.fabric.autocast():
-                line["knn_auc"] = round(near(self.task.encoder), 4)
+            line["knn_auc"] = round(near(self.task.encoder, self.fabric.autocast()), 4)
         return line
 
     def save(self, folder: Path, counters: dict[str, Any], last: bool) -> None:
@@ -255,17 +256,6 @@ class Loop:
 
     def _draws(self, step: int, batch: Batch) -> RowGenerator:
         return RowGenerator(self.recipe.seed, step, batch.rows)
-
-
-def spread(task: PretextTask, ranks: bool) -> dict[str, float]:
-    """Standard deviation and effective rank of what the encoder gave last, and of what the loss compared."""
-    found: dict[str, float] = {}
-    for name, value in (("embedding", task.last_embedding), ("projection", task.last_projection)):
-        if value is not None and len(value) > 1:
-            found[f"{name}_std"] = round(embedding_std(value), 4)
-            if ranks:
-                found["rankme" if name == "embedding" else f"{name}_rankme"] = round(rankme(value), 2)
-    return found
 
 
 def multiple(of: int, least: int) -> int:

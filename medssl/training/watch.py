@@ -6,20 +6,23 @@ None of this chooses anything: on-line kNN uses labels of the training pool wher
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from medssl.encoders import Encoder, embed_all
 from medssl.metrics import macro_auc
+from medssl.pretext import PretextTask
 
 NEIGHBOURS, SHARPNESS = 20, 0.07  # Wu 2018, arXiv:1805.01978
 LABELED_AT_MOST, CLASSES_AT_MOST = 512, 20
-COLLAPSED_STD, COLLAPSED_RANK = 0.05, 1.5  # a sphere that is filled has 1 and d
-SHRUNK = 0.2  # of what the untrained network has
+SUNK = {"std": 0.15, "rankme": 0.1}  # of what the untrained network has
+LEAST_WIDTH = 16  # of a head's vectors: logits of few classes have a rank of few
 DIVERGED = 2.0  # times the best loss so far, and above the floor
 PATIENCE = 2  # log lines in a row
 
@@ -42,6 +45,31 @@ def rankme(embedding: Tensor) -> float:
     return float(torch.exp(-(share * share.log()).sum()))
 
 
+class Projections:
+    """What a task's heads gave last, where that is a vector an image: a head may collapse and the encoder not."""
+
+    def __init__(self, task: PretextTask) -> None:
+        self.last: dict[str, Tensor] = {}
+        for name, head in task.heads().items():
+            head.register_forward_hook(partial(self._note, name))
+
+    def _note(self, name: str, head: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.ndim == 2 and output.shape[1] >= LEAST_WIDTH:
+            self.last[name] = output.detach()
+
+
+def spread(task: PretextTask, projections: Projections, ranks: bool) -> dict[str, float]:
+    """Standard deviation and effective rank of what the encoder gave last, and of the narrowest head's vectors."""
+    found: dict[str, float] = {}
+    heads = [(f"{name}_std", f"{name}_rankme", value) for name, value in projections.last.items()]
+    for std, rank, value in [("embedding_std", "rankme", task.last_embedding), *heads]:
+        if value is not None and len(value) > 1:
+            found[std] = round(embedding_std(value), 4)
+            if ranks:
+                found[rank] = round(rankme(value), 2)
+    return found
+
+
 class Neighbours:
     """On-line kNN on labeled images of the training pool: macro AUC of leaving each patient out in turn.
 
@@ -57,9 +85,11 @@ class Neighbours:
         self.truth = np.unique(labels[few].astype(str), return_inverse=True)[1]
         self.patients = np.unique(patients[few].astype(str), return_inverse=True)[1]
 
-    def __call__(self, encoder: Encoder) -> float:
-        """Macro AUC of a vote of the nearest neighbours, weighted by similarity."""
-        features = F.normalize(torch.from_numpy(embed_all(encoder, self.images)), dim=1)
+    def __call__(self, encoder: Encoder, precision: AbstractContextManager) -> float:
+        """Macro AUC of a vote of the nearest neighbours, weighted by similarity; `precision` is of the embedding."""
+        with precision:
+            embedded = embed_all(encoder, self.images)
+        features = F.normalize(torch.from_numpy(embedded), dim=1)
         near = features @ features.T
         near[torch.from_numpy(self.patients[:, None] == self.patients)] = -math.inf
         values, index = near.topk(min(NEIGHBOURS, len(near) - 1))
@@ -85,7 +115,7 @@ class Watch:
     """Reads each line of the history and says, once each, what goes wrong.
 
     Args:
-        floor: of the task, with `embedding_std`, `rankme` (and `projection_*`) of the untrained network.
+        floor: of the task, with `embedding_std` and `rankme` of the untrained network, and those of its heads.
         memory: what an earlier part of the run remembered; plain data, saved with the state.
     """
 
@@ -96,35 +126,27 @@ class Watch:
     def look(self, line: dict[str, Any]) -> dict[str, str]:
         """Warnings of this line that were not given before, by code."""
         best = self.memory["best"]
-        signs = {
-            "collapse": self._collapsed(line),
-            "divergence": best is not None and line["loss"] > max(DIVERGED * best, self.floor["loss"]),
-        }
+        signs = {"divergence": best is not None and line["loss"] > max(DIVERGED * best, self.floor["loss"])}
+        for key, start in self.floor.items():
+            share = SUNK.get(key.rpartition("_")[2])
+            if share is not None and key in line:  # ranks are not on every line
+                signs[f"collapse of {key}"] = line[key] < share * start
         self.memory["best"] = line["loss"] if best is None else min(best, line["loss"])
         new = {}
-        for code, sign in signs.items():
-            row = self.memory["in_a_row"].get(code, 0) + 1 if sign else 0
-            self.memory["in_a_row"][code] = row
+        for sign, there in signs.items():
+            row = self.memory["in_a_row"].get(sign, 0) + 1 if there else 0
+            self.memory["in_a_row"][sign] = row
+            code = sign.partition(" ")[0]
             if row >= PATIENCE and code not in self.memory["said"]:
                 self.memory["said"].append(code)
-                new[code] = WORDS[code].format(**{"rankme": math.nan, "embedding_std": math.nan} | line)
+                new[code] = WORDS[code].format(**line, sign=sign)
         return new
-
-    def _collapsed(self, line: dict[str, Any]) -> bool:
-        for what in ("embedding", "projection"):
-            std, start = line.get(f"{what}_std"), self.floor.get(f"{what}_std", 0.0)
-            if std is not None and std < min(COLLAPSED_STD, SHRUNK * start):
-                return True
-            rank = line.get("rankme" if what == "embedding" else f"{what}_rankme")
-            if rank is not None and rank < COLLAPSED_RANK:
-                return True
-        return False
 
 
 WORDS = {
-    "collapse": "the embeddings are collapsing: images get nearly the same vector (standard deviation "
-    "{embedding_std:.3f} of 1, effective rank {rankme:.1f}). Try a lower learning rate, a larger batch, stronger "
-    "views, or a loss that holds images apart.",
+    "collapse": "{sign}: images are getting nearly the same vector (embeddings have a standard deviation of "
+    "{embedding_std:.3f} where 1 fills the sphere). Try a lower learning rate, a larger batch, stronger views, or a "
+    "loss that holds images apart.",
     "divergence": "the loss ({loss:.3g}) is far above its best: training diverges. Try a lower learning rate, "
     "precision=32, or a smaller batch.",
 }
