@@ -72,7 +72,7 @@ class Loop:
         self.parameters = [p for p in task.parameters() if p.requires_grad]
         self.seconds: Counter[str] = Counter()
         self.timed = True  # on a GPU, steps are timed where a line is logged: waiting for the device costs time
-        task.clock = self.clock
+        task.clock = lambda: self.clock()  # not the bound method, with which copies of the task would copy this loop
         self.projections = Projections(task)
         task.train()
 

@@ -20,9 +20,10 @@ ROWS, SIZE = 8, 16
 
 
 def make(name, encoder="small_gn"):
-    torch.manual_seed(0)
+    kind = task_class(name)
     settings = config.settings_for("task", name, {"cells": 4} if name == "inpainting" else {})
-    return task_class(name)(create_encoder(encoder), settings, View(size=SIZE)).train()
+    torch.manual_seed(0)
+    return kind(create_encoder(encoder), settings, View(size=SIZE)).train()
 
 
 def whole_batch():
