@@ -25,8 +25,8 @@ from medssl.training.state import states
 from medssl.workspace import lock
 
 
-def samples(n=48, size=16, channels=1, key="fake"):
-    images = np.random.default_rng(0).integers(0, 256, (n, channels, size, size), dtype=np.uint8)
+def samples(n=48, size=16, channels=1, key="fake", dims=2):
+    images = np.random.default_rng(0).integers(0, 256, (n, channels, *[size] * dims), dtype=np.uint8)
     table = pd.DataFrame(
         {
             "scan": [f"s{i}" for i in range(n)],
@@ -35,11 +35,13 @@ def samples(n=48, size=16, channels=1, key="fake"):
             "position_mm": np.nan,
         }
     )
-    return SimpleNamespace(images=images, table=table, view=View(size=size, channels=channels), key=key)
+    return SimpleNamespace(
+        images=images, table=table, view=View(size=size, channels=channels, spatial_dims=dims), key=key
+    )
 
 
-def run(out, task="simclr", steps=8, data=None, **options):
-    return fit(data or samples(), task, out=out, steps=steps, batch=16, **options)
+def run(out, task="simclr", steps=8, data=None, dims=2, **options):
+    return fit(data or samples(dims=dims), task, out=out, steps=steps, batch=16, **options)
 
 
 def weights(result):
@@ -77,27 +79,30 @@ CHILD = """
 import sys
 sys.path.insert(0, {tests!r})
 from test_pretrain import run
-run({out!r}, task={task!r}, steps=40, checkpoint_every=3)
+run({out!r}, task={task!r}, dims={dims}, steps=40, checkpoint_every=3)
 """
 
 
-def child(out, task):
-    code = CHILD.format(tests=str(Path(__file__).parent), out=str(out), task=task)
+def child(out, task, dims):
+    code = CHILD.format(tests=str(Path(__file__).parent), out=str(out), task=task, dims=dims)
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, env=environment, text=True)
 
 
-@pytest.mark.parametrize(("how", "task"), [("SIGKILL", "simclr"), ("SIGTERM", "rotation")])
-def test_a_killed_run_goes_on_and_ends_bit_equal(tmp_path, how, task):
-    whole = run(tmp_path / "whole", task=task, steps=40, checkpoint_every=3)
-    process = child(tmp_path / "killed", task)
+@pytest.mark.parametrize(
+    ("how", "task", "dims"),
+    [("SIGKILL", "simclr", 2), ("SIGTERM", "rotation", 2), ("SIGKILL", "inpainting", 3), ("SIGUSR1", "simclr", 3)],
+)
+def test_a_killed_run_goes_on_and_ends_bit_equal(tmp_path, how, task, dims):
+    whole = run(tmp_path / "whole", task=task, dims=dims, steps=40, checkpoint_every=3)
+    process = child(tmp_path / "killed", task, dims)
     history, least = tmp_path / "killed" / "history.jsonl", random.randint(4, 20)
     while process.poll() is None and (not history.exists() or len(history.read_text().splitlines()) < least):
         time.sleep(0.005)
     process.send_signal(signal.Signals[how])
     _, said = process.communicate(timeout=60)
-    assert process.returncode == (-9 if how == "SIGKILL" else 143), said
-    again = run(tmp_path / "killed", task=task, steps=40, checkpoint_every=3)
+    assert process.returncode == {"SIGKILL": -9, "SIGTERM": 143, "SIGUSR1": 138}[how], said
+    again = run(tmp_path / "killed", task=task, dims=dims, steps=40, checkpoint_every=3)
     assert 3 <= again.resumed_from < 40
     assert equal(weights(whole), weights(again))
     assert whole.history["loss"].tolist() == again.history["loss"].tolist()
