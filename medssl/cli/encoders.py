@@ -28,6 +28,7 @@ def pretrain(
     minutes: Annotated[float | None, typer.Option(help="Turned into steps once, before step 1.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, views and order.")] = 0,
     dry: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and needed, and stop.")] = False,
+    slurm: Annotated[bool, typer.Option(help="Submit it to SLURM and return.")] = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -37,7 +38,7 @@ def pretrain(
     volumes spatial_dims=3 spacing=1 patches=8), and of the engine: weights, batch, accumulate, precision, optimizer,
     learning_rate, checkpoint_every (steps), checkpoint_minutes, log=tensorboard. The default View is the cohort's
     middle way: 64 pixels, the centre square, a soft-tissue window for CT, the full range of 8-bit images and
-    percentiles .5 to 99.5 otherwise.
+    percentiles .5 to 99.5 otherwise. With --slurm: slurm.partition=gpu slurm.nodes=2 slurm.gpus=4 slurm.hours=24.
     """
     from medssl.cohort import Cohort
     from medssl.config import View, apply_overrides, validate
@@ -47,6 +48,7 @@ def pretrain(
     opened = Cohort.open(cohort)
     raw: dict[str, Any] = {}
     apply_overrides(raw, settings or [])
+    nodes = raw.pop("slurm", {})
     view = {"size": size} | {key: raw.pop(key) for key in list(raw) if key in View.model_fields}
     options = {key: raw.pop(key) for key in list(raw) if key in Engine.model_fields}
     options |= {"encoder": encoder, "steps": steps, "epochs": epochs, "minutes": minutes, "seed": seed}
@@ -56,6 +58,12 @@ def pretrain(
         answer(plan.as_json(), as_json, str(plan))
         return
     place = out or Workspace(workspace).encoder(f"{opened.name}-{task}")
+    if slurm:
+        from medssl.training.slurm import submit
+
+        job = submit(opened.path, task, place.resolve(), nodes, options)
+        answer({"job": job.job_id, "out": str(place)}, as_json, f"job {job.job_id}, logs in {place / 'slurm'}")
+        return
     result = run_pretrain(opened, task, out=place, **options)
     done = result.as_json()
     speed = f"{done['images_per_second']:.0f} images/s" if done["images_per_second"] else "finished before"

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from medssl.errors import UserError
 from medssl.pretext import Batch
 from medssl.training.sampling import Sampling, codes
+from medssl.training.signals import STOPPING
 
 SHARE_OF_MEMORY = 0.5  # of what is free, for samples that stay on the device
 WORKERS, PREFETCHED = 2, 2  # processes that gather, and batches that each has ready
@@ -162,7 +163,7 @@ def refuse_what_is_no_number(images: Tensor) -> None:
 
 def leave_signals(worker: int) -> None:
     """The main process saves and ends its workers; a signal to the whole group must not take them away before."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
 
 

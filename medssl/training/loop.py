@@ -186,7 +186,7 @@ class Loop:
                 if agreed and done < steps:
                     save(done, bool(stop))
                     saved = now
-                if stop and done < steps:
+                if stop and done < steps and not stopped.hand_on(stop):
                     raise KeyboardInterrupt if stop == signal.SIGINT else SystemExit(128 + stop)
         if history:
             history.close()
