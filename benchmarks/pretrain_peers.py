@@ -52,7 +52,6 @@ class Lightly:
             shuffle=True,
             drop_last=True,
             num_workers=WORKERS,
-            persistent_workers=True,
         )
         self.network = timm.create_model(encoder, in_chans=1, num_classes=0)
         self.precision, self.batch = precision, batch
@@ -104,7 +103,7 @@ class Lightly:
 
 
 def monai_views(images: np.ndarray, dims: int, batch: int):
-    """A function that makes two views of n batches with MONAI's per-sample transforms and two workers.
+    """A function that makes two views of n batches with MONAI's per-sample transforms and two workers, and times it.
 
     Args:
         images: (N, 1, *spatial) uint8.
@@ -139,17 +138,24 @@ def monai_views(images: np.ndarray, dims: int, batch: int):
     transform = Compose(steps)
 
     class Pairs(Dataset):
+        def __init__(self, count: int) -> None:
+            self.count = count
+
         def __len__(self) -> int:
-            return 1 << 30
+            return self.count
 
         def __getitem__(self, index: int):
             image = images[index % len(images)]
             return transform(image), transform(image)
 
-    loader = iter(DataLoader(Pairs(), batch, num_workers=WORKERS, prefetch_factor=1))
-
-    def views(count: int) -> None:
-        for _ in range(count):
+    def views(count: int) -> float:
+        """Seconds of so many batches; workers start before the clock does and end with it."""
+        loader = iter(DataLoader(Pairs((count + WARM) * batch), batch, num_workers=WORKERS, prefetch_factor=1))
+        for _ in range(WARM):
             next(loader)
+        begun = time.perf_counter()
+        for _ in loader:
+            pass
+        return time.perf_counter() - begun
 
     return views
