@@ -1,5 +1,6 @@
 """What may go wrong at night: memory, disk, adversaries, several players, further loggers."""
 
+import copy
 import errno
 import json
 
@@ -195,3 +196,32 @@ def test_a_stronger_optimizer_and_parts_belong_to_the_run(tmp_path):
     assert held["learning_rate"] == pytest.approx(0.3 * 16 / 256)
     with pytest.raises(UserError, match="differs in accumulate"):
         run(tmp_path, steps=2, encoder="small_gn", optimizer="lars")
+
+
+class Grouped(Rotation):
+    """Rotation of each of K images that come together, as a task with stacks or exams would unpack them."""
+
+    name = "grouped"
+
+    @classmethod
+    def group_size(cls, settings):
+        return 3
+
+    def loss(self, batch, generator):
+        assert batch.images.ndim == 5 and batch.position.shape == batch.images.shape[:2]
+        middle = copy.copy(batch)
+        middle.images = batch.images[:, 1]
+        return super().loss(middle, generator)
+
+
+@pytest.mark.parametrize("kind", ["stack", "exam"])
+def test_a_task_of_stacks_or_exams_trains_and_resumes(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(plan_module, "task_class", lambda name: Grouped)
+    monkeypatch.setattr(Grouped, "sampling", kind)
+    data = samples(n=60)
+    data.table["scan"] = data.table["exam"] = [f"s{i // 6}" for i in range(60)]
+    data.table["position_mm"] = np.arange(60) % 6 * 2.0
+    result = fit(data, "grouped", out=tmp_path, batch=8, steps=3)
+    assert result.steps == 3 and np.isfinite(result.history["loss"]).all()
+    with pytest.raises(UserError, match="there are 20 to train on"):
+        fit(data, "grouped", out=tmp_path / "b", batch=32, steps=3)
