@@ -12,6 +12,7 @@ from test_pretrain import equal, run, samples, weights
 from medssl.augment import RowGenerator
 from medssl.errors import MedsslError, UserError
 from medssl.pretext.rotation import Rotation
+from medssl.training import feed as feed_module
 from medssl.training import fit
 from medssl.training import loop as loop_module
 from medssl.training import plan as plan_module
@@ -225,3 +226,11 @@ def test_a_task_of_stacks_or_exams_trains_and_resumes(tmp_path, monkeypatch, kin
     assert result.steps == 3 and np.isfinite(result.history["loss"]).all()
     with pytest.raises(UserError, match="there are 20 to train on"):
         fit(data, "grouped", out=tmp_path / "b", batch=32, steps=3)
+
+
+def test_samples_that_do_not_fit_train_to_the_same_weights(tmp_path, monkeypatch, capsys):
+    resident = run(tmp_path / "a", steps=5)
+    monkeypatch.setattr(feed_module, "free_memory", lambda device: 0)
+    gathered = run(tmp_path / "b", steps=5)
+    assert "gathered from disk by 2 worker processes" in capsys.readouterr().err
+    assert equal(weights(resident), weights(gathered))
