@@ -230,6 +230,7 @@ def _of_cohort(cohort: Cohort, task: str, view: View | None, exclude: Set[str]) 
         known = cohort.labels(targets[0]).merge(scans[["scan", "patient"]], on="scan")
         known = known[known["patient"].isin(pool)]
         labels = dict(zip(known["scan"], known["value"], strict=True))
+        say(f"on-line kNN in the history: '{targets[0]}' of {len(labels):,} scans of the pool; it chooses nothing")
     return cohort.samples(view), {
         "modality": str(modality.iloc[0]) if len(modality) else "",
         "labels": labels,

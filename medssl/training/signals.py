@@ -55,5 +55,5 @@ def stop_signals() -> Iterator[Stop]:
     try:
         yield stop
     finally:
-        for number, handler in stop.before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
+        for number in STOPPING:
+            signal.signal(number, stop.before[number] or signal.SIG_DFL)
