@@ -126,7 +126,7 @@ class Watch:
     def look(self, line: dict[str, Any]) -> dict[str, str]:
         """Warnings of this line that were not given before, by code."""
         best = self.memory["best"]
-        signs = {"divergence": best is not None and line["loss"] > max(DIVERGED * best, self.floor["loss"])}
+        signs = {"divergence": best is not None and line["loss"] > max(DIVERGED * best, self.floor.get("loss", 0.0))}
         for key, start in self.floor.items():
             share = SUNK.get(key.rpartition("_")[2])
             if share is not None and key in line:  # ranks are not on every line
@@ -139,7 +139,7 @@ class Watch:
             code = sign.partition(" ")[0]
             if row >= PATIENCE and code not in self.memory["said"]:
                 self.memory["said"].append(code)
-                new[code] = WORDS[code].format(**line, sign=sign)
+                new[code] = WORDS[code].format(**{"embedding_std": math.nan} | line, sign=sign)
         return new
 
 
