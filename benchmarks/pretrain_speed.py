@@ -140,7 +140,7 @@ def knn_auc(network: torch.nn.Module, samples) -> float:
         network.eval()
         with torch.inference_mode():
             parts = np.array_split(np.asarray(samples.images), 16)
-            whole = [network((torch.from_numpy(p).float() / 255 - 0.5) / 0.25) for p in parts]
+            whole = [network((torch.from_numpy(np.array(p)).float() / 255 - 0.5) / 0.25) for p in parts]
         features = torch.cat(whole).numpy()
         network.train()
     unit = torch.nn.functional.normalize(torch.from_numpy(features), dim=1)
