@@ -93,7 +93,7 @@ def out_of_memory(guess: Estimate, batch: int, parts: int, least: int, free: int
     if compares is not None and parts * math.ceil(at_once / fits) <= batch // least:
         fix += f", or keep the batch and set accumulate={parts * math.ceil(at_once / fits)}"
     fix += ", or fewer pixels; name another --out, as this is another run."
-    need = f"{at_once} images at once need about {gib(guess.memory(at_once))}, and {gib(free)} were free"
+    need = f"{at_once} images at once need about {gib(guess.memory(at_once))}, and {gib(free)} are there"
     return MedsslError(f"out of memory: {need}", "batch", fix)
 
 

@@ -20,8 +20,8 @@ from medssl.errors import MedsslError
 from medssl.pretext import Batch, PretextTask
 from medssl.pretext.base import MakeOptimizer
 from medssl.progress import bar, say
-from medssl.training.estimate import Estimate, is_out_of_memory, layout, out_of_memory
-from medssl.training.feed import Feed, free_memory
+from medssl.training.estimate import Estimate, device_memory, is_out_of_memory, layout, out_of_memory
+from medssl.training.feed import Feed
 from medssl.training.gradients import gradients
 from medssl.training.history import History
 from medssl.training.norms import share_norms
@@ -196,15 +196,16 @@ class Loop:
 
     def guarded_step(self, step: int) -> dict[str, Tensor]:
         """`step`, with an out-of-memory error that says what to lower and by how much."""
-        free = free_memory(self.fabric.device)
         try:
             return self.step(step)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            own, task = self.feed.batch // self.fabric.world_size, self.task
-            parts = self.recipe.accumulate
-            raise out_of_memory(self.guess, own, parts, task.least_batch, free, task.compares) from None
+            raise self.too_large() from None
+
+    def too_large(self) -> MedsslError:
+        own, task, there = self.feed.batch // self.fabric.world_size, self.task, device_memory(self.fabric.device)
+        return out_of_memory(self.guess, own, self.recipe.accumulate, task.least_batch, there, task.compares)
 
     def line(
         self, step: int, sums: dict[str, Tensor], count: int, speed: float, every: int, near: Neighbours | None

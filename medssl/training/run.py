@@ -167,6 +167,8 @@ def fit(
         if lead:
             say(str(plan))
         loop = request.loop(total)
+        if lead and plan.memory > plan.memory_there:  # a CPU's kernel kills without a word
+            say(f"This will probably not fit: {loop.too_large()}")
         floor = loop.floor()
         run = {"identity": identity, "key": digest(identity), "asked": request.asked, "floor": floor, **(about or {})}
         if lead:
