@@ -52,6 +52,9 @@ def test_ingest_label_and_pretrain_speak_json(medssl, scans, tmp_path):
     done = medssl("label", cohort, scans / "labels.csv", "--scan-column", "file", "--workspace", place, "--json")
     assert done.exit_code == 0, done.output
     arguments = ("pretrain", cohort, "--task", "rotation", "--size", 32, "--steps", 3, "batch=8", "--workspace", place)
+    done = medssl(*arguments, "--dry-run", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["batch"] == 8 and not (place / "encoders").exists()
     done = medssl(*arguments, "--json")
     assert done.exit_code == 0, done.output
     first = json.loads(done.stdout)

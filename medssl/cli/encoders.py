@@ -17,7 +17,9 @@ def pretrain(
     settings: Settings = None,
     task: Annotated[str, typer.Option(help="Pretext task; see `medssl tasks`.")] = "simclr",
     out: Annotated[Path | None, typer.Option(help="Default: WORKSPACE/encoders/COHORT-TASK.")] = None,
-    encoder: Annotated[str, typer.Option(help="`small` (house ResNet, 1.2 M parameters) or any timm name.")] = "small",
+    encoder: Annotated[
+        str, typer.Option(help="`small` or `small_gn` (house ResNet), a timm name, in 3-D resnet10 to resnet50.")
+    ] = "small",
     size: Annotated[int, typer.Option(help="Pixels a side.")] = 64,
     steps: Annotated[
         int | None, typer.Option(help="Optimizer steps. Default, with no --epochs and --minutes: 1000.")
@@ -25,38 +27,44 @@ def pretrain(
     epochs: Annotated[int | None, typer.Option(help="Passes over the images, instead of steps.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Turned into steps once, before step 1.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, views and order.")] = 0,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and needed, and stop.")] = False,
+    slurm: Annotated[bool, typer.Option(help="Submit it to SLURM and return.")] = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Pretrain an encoder without labels. Interrupted, the same command goes on where it was.
 
-    Settings are the task's own (see `medssl tasks`), fields of the View (plane=coronal, fit=stretch), and weights,
-    batch, precision, learning_rate, checkpoint_every. The default View is the cohort's middle way: 64 pixels, the
-    centre square, a soft-tissue window for CT, the full range of 8-bit images and percentiles .5 to 99.5 otherwise.
+    Settings are the task's own (see `medssl tasks`), fields of the View (plane=coronal, fit=stretch, or for patches of
+    volumes spatial_dims=3 spacing=1 patches=8), and of the engine: weights, batch, accumulate, precision, optimizer,
+    learning_rate, checkpoint_every (steps), checkpoint_minutes, log=tensorboard. The default View is the cohort's
+    middle way: 64 pixels, the centre square, a soft-tissue window for CT, the full range of 8-bit images and
+    percentiles .5 to 99.5 otherwise. With --slurm: slurm.partition=gpu slurm.nodes=2 slurm.gpus=4 slurm.hours=24.
     """
     from medssl.cohort import Cohort
     from medssl.config import View, apply_overrides, validate
+    from medssl.training import Engine, dry_run
     from medssl.training import pretrain as run_pretrain
 
     opened = Cohort.open(cohort)
     raw: dict[str, Any] = {}
     apply_overrides(raw, settings or [])
+    nodes = raw.pop("slurm", {})
     view = {"size": size} | {key: raw.pop(key) for key in list(raw) if key in View.model_fields}
-    engine = ("weights", "batch", "precision", "learning_rate", "checkpoint_every")
-    options = {key: raw.pop(key) for key in engine if key in raw}
-    result = run_pretrain(
-        opened,
-        task,
-        out=out or Workspace(workspace).encoder(f"{opened.name}-{task}"),
-        encoder=encoder,
-        view=validate(View, view, "view"),
-        steps=steps if steps or epochs or minutes else 1000,
-        epochs=epochs,
-        minutes=minutes,
-        seed=seed,
-        settings=raw,
-        **options,
-    )
+    options = {key: raw.pop(key) for key in list(raw) if key in Engine.model_fields}
+    options |= {"encoder": encoder, "steps": steps, "epochs": epochs, "minutes": minutes, "seed": seed}
+    options |= {"view": validate(View, view, "view"), "settings": raw}
+    if dry:
+        plan = dry_run(opened, task, **options)
+        answer(plan.as_json(), as_json, str(plan))
+        return
+    place = out or Workspace(workspace).encoder(f"{opened.name}-{task}")
+    if slurm:
+        from medssl.training.slurm import submit
+
+        job = submit(opened.path, task, place.resolve(), nodes, options)
+        answer({"job": job.job_id, "out": str(place)}, as_json, f"job {job.job_id}, logs in {place / 'slurm'}")
+        return
+    result = run_pretrain(opened, task, out=place, **options)
     done = result.as_json()
     speed = f"{done['images_per_second']:.0f} images/s" if done["images_per_second"] else "finished before"
     answer(done, as_json, f"{done['checkpoint']}\n{done['steps']} steps, {speed}")

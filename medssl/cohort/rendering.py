@@ -7,6 +7,7 @@ images stay as they were stored.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -76,15 +77,17 @@ def to_gray(array: np.ndarray, padding: np.ndarray | None, low: float, high: flo
     return gray if padding is None else np.where(padding, gray.dtype.type(0), gray)
 
 
-def grids(shape: tuple[int, ...], spacing: list[float], view: View) -> list[Grid]:
+def grids(shape: tuple[int, ...], spacing: list[float], view: View, centre: np.ndarray | None = None) -> list[Grid]:
     """One Grid an axis for an array of this shape and spacing (mm; 1 for each axis where it is unknown).
 
     Fields of view are compared in mm, so that thick slices keep their true height. With `view.spacing` a pixel has
-    that many mm: what is too large is cut at the centre, what is too small gets a black margin.
+    that many mm: what is too large is cut about `centre` (in voxels; default the array's), what is too small gets a
+    black margin.
     """
     fields = [n * s for n, s in zip(shape, spacing, strict=True)]
     size, plans = view.size, []
-    for n, step, field in zip(shape, spacing, fields, strict=True):
+    middle = np.asarray(shape) / 2 if centre is None else centre
+    for n, step, field, c in zip(shape, spacing, fields, middle, strict=True):
         if view.spacing is not None:  # whole pixels of exactly that many mm
             pixel = view.spacing
             shown = pixel * max(1, min(size, int(field / pixel + 1e-6)))
@@ -96,7 +99,7 @@ def grids(shape: tuple[int, ...], spacing: list[float], view: View) -> list[Grid
             shown, pixel = field, field / size
         count = min(size, max(1, round(shown / pixel)))
         half = shown / step / 2
-        plans.append(Grid(max(0.0, n / 2 - half), min(float(n), n / 2 + half), (size - count) // 2, count))
+        plans.append(Grid(max(0.0, c - half), min(float(n), c + half), (size - count) // 2, count))
     return plans
 
 
@@ -137,8 +140,13 @@ def render_slice(volume: np.ndarray, row: dict, padding: np.ndarray | None, inde
     return _render_channels(to_gray(image, hidden, *gray_range(row, volume, view)), spacing, view)
 
 
-def render_volume(volume: np.ndarray, row: dict, padding: np.ndarray | None, view: View) -> np.ndarray:
-    """A volume (z, y, x) or (C, z, y, x) -> (channels, size, size, size) uint8, axes in the order of the array."""
+def render_volume(
+    volume: np.ndarray, row: dict, padding: np.ndarray | None, view: View, centre: np.ndarray | None = None
+) -> np.ndarray:
+    """A volume (z, y, x) or (C, z, y, x), or its patch about `centre` -> (channels, size, size, size) uint8.
+
+    Axes are in the order of the array.
+    """
     low, high = gray_range(row, volume, view)
     spacing = _spacing(row, 3)
 
@@ -146,12 +154,12 @@ def render_volume(volume: np.ndarray, row: dict, padding: np.ndarray | None, vie
         return to_gray(volume[..., k, :, :], None if padding is None else padding[k], low, high)
 
     if volume.ndim == 3:
-        out = _render_stack(gray, volume.shape, spacing, view)
+        out = _render_stack(gray, volume.shape, spacing, view, centre)
         return np.broadcast_to(out, (view.channels, *out.shape))
     if view.channels == 3:
         channels = [partial(lambda c, k: gray(k)[c], c) for c in range(3)]
-        return np.stack([_render_stack(channel, volume.shape[1:], spacing, view) for channel in channels])
-    return _render_stack(lambda k: _luminance(gray(k)), volume.shape[1:], spacing, view)[None]
+        return np.stack([_render_stack(channel, volume.shape[1:], spacing, view, centre) for channel in channels])
+    return _render_stack(lambda k: _luminance(gray(k)), volume.shape[1:], spacing, view, centre)[None]
 
 
 def _render_channels(gray: np.ndarray, spacing: list[float], view: View) -> np.ndarray:
@@ -169,10 +177,14 @@ def _luminance(colours: np.ndarray) -> np.ndarray:
 
 
 def _render_stack(
-    gray: Callable[[int], np.ndarray], shape: tuple[int, ...], spacing: list[float], view: View
+    gray: Callable[[int], np.ndarray],
+    shape: tuple[int, ...],
+    spacing: list[float],
+    view: View,
+    centre: np.ndarray | None,
 ) -> np.ndarray:
     """Slices `gray(k)`, (H, W) each, of a volume of this shape -> (size, size, size) uint8."""
-    deep, rows, columns = grids(shape, spacing, view)
+    deep, rows, columns = grids(shape, spacing, view, centre)
     first, last = int(np.floor(deep.low)), int(np.ceil(deep.high))
     planes = [resample(gray(k).astype(np.float32), rows, columns) for k in range(first, last)]
     stack = np.stack(planes).reshape(last - first, -1)
@@ -183,6 +195,26 @@ def _render_stack(
     place = tuple(slice(g.start, g.start + g.count) for g in (deep, rows, columns))
     out[place] = np.rint(small)
     return out
+
+
+def patch_centres(shape: tuple[int, ...], spacing: list[float], view: View) -> np.ndarray:
+    """(P, 3): centres, in voxels from the array's corner, of at most `view.patches` patches on an even grid.
+
+    The grid grows along the axis whose patches are furthest apart. Patches lie inside the volume and overlap where more
+    are asked for than fit side by side; a volume no larger than a patch has one.
+    """
+    shown = [g.high - g.low for g in grids(shape, spacing, view)]
+    free = [n - s for n, s in zip(shape, shown, strict=True)]
+    counts, wanted = [1, 1, 1], view.patches or 1
+    while math.prod(counts) < wanted:
+        gaps = [f * s / c if c <= f else 0.0 for f, s, c in zip(free, spacing, counts, strict=True)]
+        if not max(gaps):
+            break
+        counts[int(np.argmax(gaps))] += 1
+    axes = [np.linspace(s / 2, s / 2 + f, c) if c > 1 else np.array([(s + f) / 2]) for s, f, c in
+            zip(shown, free, counts, strict=True)]  # fmt: skip
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+    return points[slice_indices(len(points), wanted)]
 
 
 def upright(plane: np.ndarray) -> np.ndarray:

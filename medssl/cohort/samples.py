@@ -34,8 +34,9 @@ class Samples:
 
     Attributes:
         images: (N, C, H, W), in 3-D (N, C, D, H, W), uint8, read-only memory map; 0 is black, 255 white.
-        table: one row a sample: scan, patient, group, exam, slice (index along the View's plane in the array; -1 for
-            a whole image or volume), position_mm (world coordinate along the slice axis; NaN without geometry).
+        table: one row a sample: scan, patient, group, exam, slice (index along the View's plane in the array, or
+            number of the patch; -1 for a whole image or volume), position_mm (world coordinate of a slice along its
+            axis, or of a patch's centre from foot to head; NaN without geometry).
         view: the View that made them.
         key: names them; equal for equal pixels, whatever the workspace.
     """
@@ -91,6 +92,10 @@ def _table(rows: list[dict], view: View) -> pd.DataFrame:
         if rendering.is_volume(row) and view.spatial_dims == 2:
             index = rendering.slice_indices(row["shape"][rendering.AXIS[view.plane]], view.slices)
             positions.append(rendering.slice_position(row, view.plane, index))
+        elif view.patches is not None:
+            centres = rendering.patch_centres(row["shape"][-3:], row["spacing"], view)
+            index = np.arange(len(centres))
+            positions.append(rendering.slice_position(row, "axial", centres[:, 0] - 0.5))
         else:
             index = np.array([-1])
             positions.append(np.array([np.nan]))
@@ -142,6 +147,10 @@ def _render(cohort: Path, row: dict, view: View, indices: np.ndarray, out: np.nd
         raise MedsslError(f"the array of scan {row['scan']} is missing", cohort.name, "Ingest the source again.")
     if not rendering.is_volume(row):
         out[0] = rendering.render_image(array, row, padding, view)
+    elif view.patches is not None:
+        centres = rendering.patch_centres(row["shape"][-3:], row["spacing"], view)
+        for place, index in enumerate(indices):
+            out[place] = rendering.render_volume(array, row, padding, view, centres[index])
     elif view.spatial_dims == 3:
         out[0] = rendering.render_volume(array, row, padding, view)
     else:

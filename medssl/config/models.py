@@ -27,6 +27,8 @@ class View(Strict):
         plane: which slices of a volume, by the patient's axes.
         slices: at most this many slices of a volume, evenly spaced; None takes all.
         spacing: mm a pixel before cropping to `size`; None scales the whole field of view to `size`.
+        patches: in 3-D, at most this many patches of a volume, evenly placed, of `size` voxels of `spacing` mm a side;
+            None takes one, about the centre.
         intensity: `auto` takes a CT window for HU, the full range for 8-bit images, percentiles otherwise.
         window: (low, high) in the scan's unit, with `intensity: window`; for CT in HU.
         percentiles: (low, high) that become black and white, with `intensity: percentiles`.
@@ -39,11 +41,19 @@ class View(Strict):
     plane: Literal["axial", "coronal", "sagittal"] = "axial"
     slices: int | None = Field(None, ge=1)
     spacing: float | None = Field(None, gt=0)
+    patches: int | None = Field(None, ge=1)
     intensity: Literal["auto", "window", "percentiles", "range"] = "auto"
     window: tuple[float, float] = (-160.0, 240.0)
     percentiles: tuple[float, float] = (0.5, 99.5)
     fit: Literal["crop", "stretch", "pad"] = "crop"
     channels: Literal[1, 3] = 1
+
+    @model_validator(mode="after")
+    def _patches_need_voxels(self) -> View:
+        if self.patches is not None and (self.spatial_dims != 3 or self.spacing is None):
+            fix = "Set spatial_dims: 3 and spacing, or leave patches out."
+            raise UserError("patches are cut from volumes at a spacing in mm", "view.patches", fix)
+        return self
 
 
 class LabelColumns(Strict):

@@ -5,14 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from medssl.encoders.base import Encoder
-from medssl.encoders.resnet import SmallResNet
+from medssl.encoders.monai_encoder import NAMES as VOLUMES
+from medssl.encoders.monai_encoder import MonaiResNet
+from medssl.encoders.resnet import SMALL, SmallResNet
+from medssl.errors import unknown
 
 
 def build(architecture: dict[str, Any]) -> Encoder:
     """The untrained encoder that a checkpoint's `architecture` describes."""
     name, dims, channels = architecture["name"], architecture["spatial_dims"], architecture["in_channels"]
-    if name == "small":
+    if name in SMALL:
         return SmallResNet(name, dims, channels)
+    if dims == 3:
+        if name not in VOLUMES:
+            raise unknown("encoder for volumes", name, [*SMALL, *VOLUMES], "encoder")
+        return MonaiResNet(name, channels)
     from medssl.encoders.timm_encoder import random_network
 
     return random_network(name, channels, architecture.get("network_channels"))

@@ -205,7 +205,7 @@ def _versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
     found = {"torch": str(torch.__version__)}
-    for package in ("medssl", "timm"):
+    for package in ("medssl", "timm", "monai"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

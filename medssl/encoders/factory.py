@@ -7,6 +7,7 @@ import torch
 from medssl.encoders.base import Encoder
 from medssl.encoders.build import build
 from medssl.encoders.checkpoint import load_weights
+from medssl.encoders.resnet import SMALL
 from medssl.errors import UserError
 
 
@@ -16,7 +17,8 @@ def create_encoder(
     """An encoder by name.
 
     Args:
-        name: `small` (the house ResNet, 2-D and 3-D) or any name of timm (2-D).
+        name: `small` or `small_gn` (the house ResNet, 2-D and 3-D), any name of timm (2-D), or one of MONAI's
+            ResNets, `resnet10` to `resnet50` (3-D).
         spatial_dims: 2 or 3.
         in_channels: 1 for gray, 3 for colour.
         weights: `random`, `imagenet`, a .safetensors file (a medssl checkpoint, or a plain state dict of
@@ -24,7 +26,7 @@ def create_encoder(
         seed: of the random initialisation; the caller's random state is left alone.
 
     Raises:
-        UserError: unknown name, weights that do not exist or do not fit, a 3-D timm network.
+        UserError: unknown name, weights that do not exist or do not fit.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -34,18 +36,16 @@ def create_encoder(
 def _create(name: str, spatial_dims: int, in_channels: int, weights: str) -> Encoder:
     from medssl.encoders.timm_encoder import imagenet_network, tagged_network, weights_file
 
-    if name != "small" and spatial_dims != 2:
-        raise UserError(f"'{name}' is a 2-D network", "encoder", "Take 'small' for volumes, or a 2-D View.")
     if weights == "random":
         return build({"name": name, "spatial_dims": spatial_dims, "in_channels": in_channels})
     path = weights_file(weights)
     if path is not None:
         return load_weights(path, name, spatial_dims, in_channels)
-    if name == "small":
+    if name in SMALL or spatial_dims == 3:
         raise UserError(
-            f"'small' has no weights '{weights}'",
+            f"'{name}' in {spatial_dims}-D has no weights '{weights}'",
             "weights",
-            "Take 'random', a checkpoint of medssl, or an encoder of timm such as tf_efficientnet_lite0.",
+            "Take 'random', a file of weights, or in 2-D an encoder of timm such as tf_efficientnet_lite0.",
         )
     if weights == "imagenet":
         return imagenet_network(name, in_channels)

@@ -1,4 +1,8 @@
-"""The house's encoder for CPUs: a ResNet (He 2016), four stages of one block, 1.2 million weights in 2-D."""
+"""The house's encoder for CPUs: a ResNet (He 2016) of ten layers, 1.2 million weights in 2-D and 0.9 million in 3-D.
+
+`small` has batch normalisation. `small_gn` has group normalisation (Wu 2018), which knows no batch: for few images at
+once, for accumulation, and for several processes.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +12,32 @@ from medssl.encoders.base import Encoder
 
 CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+GROUPS = 8
 # In 3-D a quarter of ResNet-10's widths: a 48-voxel cube costs as much as a hundred 64-pixel images at these.
 WIDTHS = {2: (32, 64, 128, 256), 3: (16, 32, 64, 128)}
+SMALL = {"small": "batch", "small_gn": "group"}  # names, and the normalisation of each
+
+
+def norm_layer(kind: str, spatial_dims: int, width: int) -> nn.Module:
+    """`batch` or `group` normalisation of `width` channels."""
+    return NORM[spatial_dims](width) if kind == "batch" else nn.GroupNorm(GROUPS, width)
 
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut; the shortcut is projected where the shape changes."""
 
-    def __init__(self, spatial_dims: int, inputs: int, width: int, stride: int) -> None:
+    def __init__(self, spatial_dims: int, inputs: int, width: int, stride: int, norm: str) -> None:
         super().__init__()
-        conv, norm = CONV[spatial_dims], NORM[spatial_dims]
+        conv = CONV[spatial_dims]
         self.conv1 = conv(inputs, width, 3, stride, padding=1, bias=False)
-        self.norm1 = norm(width)
+        self.norm1 = norm_layer(norm, spatial_dims, width)
         self.conv2 = conv(width, width, 3, padding=1, bias=False)
-        self.norm2 = norm(width)
+        self.norm2 = norm_layer(norm, spatial_dims, width)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != width:
-            self.shortcut = nn.Sequential(conv(inputs, width, 1, stride, bias=False), norm(width))
+            self.shortcut = nn.Sequential(
+                conv(inputs, width, 1, stride, bias=False), norm_layer(norm, spatial_dims, width)
+            )
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -36,7 +49,7 @@ class SmallResNet(Encoder):
     """Stem 3x3 with stride 2, then stages with strides 1, 2, 2, 2: 64 pixels end as 4 x 4 features."""
 
     def __init__(self, name: str, spatial_dims: int, in_channels: int) -> None:
-        widths = WIDTHS[spatial_dims]
+        widths, norm = WIDTHS[spatial_dims], SMALL[name]
         super().__init__(
             name,
             spatial_dims,
@@ -49,12 +62,12 @@ class SmallResNet(Encoder):
         )
         self.stem = nn.Sequential(
             CONV[spatial_dims](in_channels, widths[0], 3, 2, padding=1, bias=False),
-            NORM[spatial_dims](widths[0]),
+            norm_layer(norm, spatial_dims, widths[0]),
             nn.ReLU(inplace=True),
         )
         inputs = (widths[0], *widths[:-1])
         self.stages = nn.ModuleList(
-            BasicBlock(spatial_dims, i, w, s) for i, w, s in zip(inputs, widths, (1, 2, 2, 2), strict=True)
+            BasicBlock(spatial_dims, i, w, s, norm) for i, w, s in zip(inputs, widths, (1, 2, 2, 2), strict=True)
         )
         for module in self.modules():
             if isinstance(module, CONV[spatial_dims]):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from medssl.encoders.base import Encoder
+from medssl.encoders.resnet import SMALL
 from medssl.errors import MedsslError, UserError, nearest, unknown
 
 EMBEDDED = "tf_efficientnet_lite0"
@@ -160,7 +161,7 @@ def _create(name: str, **options: Any) -> nn.Module:
     import timm
 
     if not timm.is_model(name):
-        near = nearest(name, ["small", *timm.list_models()])
+        near = nearest(name, [*SMALL, *timm.list_models()])
         hint = f"Did you mean '{near}'? " if near else ""
         raise UserError(f"unknown encoder '{name}'", "encoder", f"{hint}Known: small, and the names of timm.")
     try:

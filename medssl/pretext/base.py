@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+import math
+import time
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -11,10 +14,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from medssl import config
-from medssl.augment import RowGenerator, Views, preset, preset_for
+from medssl.augment import RowGenerator, Views, make_view, preset, preset_for
 from medssl.config import Strict, View
 from medssl.encoders import Encoder
 from medssl.errors import UserError
+
+MakeOptimizer = Callable[..., torch.optim.Optimizer]
 
 
 class Batch:
@@ -46,6 +51,10 @@ class Batch:
         self.images, self.index, self.position, self.rows = images, index, position, rows
         self.scan, self.exam, self.patient = scan, exam, patient
 
+    def part(self, rows: slice) -> Batch:
+        """These rows alone."""
+        return Batch(**{name: value[rows] for name, value in vars(self).items()})
+
 
 class TaskSettings(Strict):
     """Settings that every task has.
@@ -64,6 +73,9 @@ class PretextTask(nn.Module):
 
     A task subclasses this in a file of its own in `medssl/pretext/`, sets the class attributes and gives `loss` and
     `floor`. Heads are plain submodules; they go into the checkpoint under their attribute's name.
+
+    A task whose loss compares the images of a batch with each other sets `compares` and gives `inputs` and `loss_of`
+    instead of `loss`: then a batch can be larger than the memory (gradient caching, Gao 2021, arXiv:2101.06983).
     """
 
     name: ClassVar[str]
@@ -71,6 +83,7 @@ class PretextTask(nn.Module):
     line: ClassVar[str]  # what the network learns to do, in one line
     Settings: ClassVar[type[TaskSettings]] = TaskSettings
     sampling: ClassVar[Literal["image", "stack", "exam"]] = "image"
+    compares: ClassVar[bool | None] = None  # whether the loss of an image depends on the others of its batch
     dims: ClassVar[tuple[int, ...]] = (2,)
     channels: ClassVar[tuple[int, ...]] = (1, 3)
     smallest: ClassVar[int] = 16  # pixels a side
@@ -97,6 +110,13 @@ class PretextTask(nn.Module):
         self.check(view)
         self.encoder, self.settings, self.view, self.modality = encoder, settings, view, modality
         self.last_embedding: Tensor | None = None
+        self.view_seconds = 0.0  # spent on views since the engine last asked
+        self.clock: Callable[[], float] = time.perf_counter
+
+    @classmethod
+    def group_size(cls, settings: Any) -> int:
+        """K of `stack` and `exam` sampling: how many slices or images come together."""
+        return 2
 
     @classmethod
     def check(cls, view: View) -> None:
@@ -118,6 +138,15 @@ class PretextTask(nn.Module):
 
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss to be minimised, and metrics to be logged, of one batch; draws come from `generator` alone."""
+        embeddings = self.embed(self.inputs(batch, generator))
+        return self.loss_of(embeddings, batch, generator)
+
+    def inputs(self, batch: Batch, generator: RowGenerator) -> Tensor:
+        """(V * N, C, *spatial): V views of every image, first all first ones, for the encoder to embed."""
+        raise NotImplementedError
+
+    def loss_of(self, embeddings: Tensor, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss and metrics of the embeddings (V * N, D) of `inputs`."""
         raise NotImplementedError
 
     def floor(self, batch: Batch, generator: RowGenerator) -> dict[str, float]:
@@ -127,14 +156,14 @@ class PretextTask(nn.Module):
     def after_step(self, step: int, steps: int) -> None:
         """Called after each optimizer step: momentum copies, queues, schedules."""
 
-    def optimizers(self, learning_rate: float) -> list[torch.optim.Optimizer]:
-        """One AdamW; norms and biases are not decayed. A task with an adversary returns one optimizer a player.
+    def optimizers(self, learning_rate: float, make: MakeOptimizer = torch.optim.AdamW) -> list[torch.optim.Optimizer]:
+        """One optimizer of the kind that the run asks for; norms and biases are not decayed.
 
-        `loss` is differentiated once a step and then all optimizers step, so players must not meet in each other's
-        gradients (detach).
+        A task with an adversary returns one optimizer a player, each with rates of its own: the engine bends every
+        group's rate by the same schedule. `loss` is differentiated once a step and then all optimizers step, so players
+        must not meet in each other's gradients (detach).
         """
-        groups = weight_decay_groups(self.parameters(), self.weight_decay)
-        return [torch.optim.AdamW(groups, lr=learning_rate)]
+        return [make(weight_decay_groups(self.parameters(), self.weight_decay), lr=learning_rate)]
 
     def heads(self) -> dict[str, nn.Module]:
         """Everything of this task beside the encoder, by name."""
@@ -156,6 +185,13 @@ class PretextTask(nn.Module):
         self.last_embedding = features[-1].detach().flatten(2).mean(2)
         return features
 
+    def new_view(self, images: Tensor, plan: Views, generator: RowGenerator) -> Tensor:
+        """`make_view`, with the time that it takes noted for the history."""
+        begun = self.clock()
+        view = make_view(images, plan, generator)
+        self.view_seconds += self.clock() - begun
+        return view
+
     def views(self, **own: Any) -> Views:
         """The preset's views, changed by what the task needs (`own`) and then by what the user set."""
         chosen = self.settings.preset
@@ -172,6 +208,33 @@ def weight_decay_groups(parameters: Iterable[nn.Parameter], decay: float) -> lis
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
+
+
+class MomentumCopy(nn.Module):
+    """A copy that follows a module as its exponential moving average (He 2020, Grill 2020); never differentiated.
+
+    Make it in the task's constructor, and call `follow` in `after_step`. It is saved with the task.
+    """
+
+    def __init__(self, source: nn.Module) -> None:
+        super().__init__()
+        self.module = copy.deepcopy(source).requires_grad_(False)
+
+    def forward(self, *inputs: Any) -> Any:
+        return self.module(*inputs)
+
+    @torch.no_grad()
+    def follow(self, source: nn.Module, momentum: float) -> None:
+        """Move by 1 - momentum of the way towards the source; buffers, such as running means, are taken over."""
+        theirs = [p.detach() for p in source.parameters()]
+        torch._foreach_lerp_(list(self.module.parameters()), theirs, 1 - momentum)
+        for mine, other in zip(self.module.buffers(), source.buffers(), strict=True):
+            mine.copy_(other)
+
+
+def momentum_at(step: int, steps: int, start: float) -> float:
+    """Half a cosine from `start` up to 1 (Grill 2020, BYOL); `step` counts from 0."""
+    return 1 - (1 - start) * (1 + math.cos(math.pi * step / max(1, steps))) / 2
 
 
 def process_count() -> int:

@@ -18,17 +18,20 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from medssl.augment import RowGenerator, make_view
+from medssl.augment import RowGenerator
 from medssl.config import View
 from medssl.encoders import Encoder
+from medssl.encoders.resnet import CONV, norm_layer
 from medssl.errors import UserError
 from medssl.pretext.base import Batch, PretextTask, TaskSettings
+
+LINEAR = {2: "bilinear", 3: "trilinear"}
 
 
 class Settings(TaskSettings):
     """
     Attributes:
-        cells: the image is divided into cells x cells blocks.
+        cells: the image is divided into cells x cells blocks (a volume into cells x cells x cells).
         hidden: share of the blocks that are cut out.
         width: channels of the decoder.
     """
@@ -43,12 +46,17 @@ class Inpainting(PretextTask):
     paper = "Pathak, Krähenbühl, Donahue, Darrell, Efros 2016, arXiv:1604.07379"
     line = "paint the blocks that were cut out of an image"
     Settings = Settings
+    dims = (2, 3)
+    compares = False
 
     def __init__(self, encoder: Encoder, settings: Any, view: View, modality: str = "") -> None:
         super().__init__(encoder, settings, view, modality)
         if settings.cells > view.size:
             raise UserError(f"{settings.cells} cells do not fit {view.size} pixels", "inpainting.cells")
-        self.decoder = Decoder(encoder.channels[-1], settings.width, encoder.strides[-1], view.channels)
+        grouped = any(isinstance(module, nn.GroupNorm) for module in encoder.modules())
+        norm = "group" if grouped else "batch"  # as in the encoder, whose reason holds here as well
+        coarse = encoder.channels[-1], encoder.strides[-1]
+        self.decoder = Decoder(view.spatial_dims, *coarse, settings.width, view.channels, norm)
         self.plan = self.views(blur=0.0, noise=0.0, cutout=0.0)
 
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
@@ -61,43 +69,61 @@ class Inpainting(PretextTask):
         return {"loss": float(masked_error(seen, target, hidden))}  # hidden pixels of `seen` are the visible mean
 
     def puzzle(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor, Tensor]:
-        """The whole image, the image with holes, and where the holes are: (N, 1, H, W) bool."""
-        target = make_view(batch.images, self.plan, generator)
+        """The whole image, the image with holes, and where the holes are: (N, 1, *spatial) bool."""
+        target = self.new_view(batch.images, self.plan, generator)
         hidden = holes(generator, self.settings.cells, self.settings.hidden, target.shape[2:])
         visible = (target * ~hidden).flatten(2).sum(2) / (~hidden).flatten(2).sum(2).clamp_min(1)
-        return target, torch.where(hidden, visible[:, :, None, None], target), hidden
+        return target, torch.where(hidden, visible.view(*visible.shape, *[1] * (target.ndim - 2)), target), hidden
 
 
 class Decoder(nn.Module):
     """From the coarsest features to pixels: two doublings with a 3x3 convolution each, the rest by pixel shuffle."""
 
-    def __init__(self, inputs: int, width: int, stride: int, channels: int) -> None:
+    def __init__(self, dims: int, inputs: int, stride: int, width: int, channels: int, norm: str) -> None:
         super().__init__()
         left = max(1, stride // 4)
+        conv, self.mode = CONV[dims], LINEAR[dims]
         self.body = nn.Sequential(
-            nn.Conv2d(inputs, 2 * width, 1, bias=False),
-            nn.BatchNorm2d(2 * width),
+            conv(inputs, 2 * width, 1, bias=False),
+            norm_layer(norm, dims, 2 * width),
             nn.ReLU(inplace=True),
-            nn.Upsample(scale_factor=2, mode="bilinear"),
-            nn.Conv2d(2 * width, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
+            nn.Upsample(scale_factor=2, mode=self.mode),
+            conv(2 * width, width, 3, padding=1, bias=False),
+            norm_layer(norm, dims, width),
             nn.ReLU(inplace=True),
-            nn.Upsample(scale_factor=2, mode="bilinear"),
-            nn.Conv2d(width, channels * left**2, 3, padding=1),
-            nn.PixelShuffle(left),
+            nn.Upsample(scale_factor=2, mode=self.mode),
+            conv(width, channels * left**dims, 3, padding=1),
+            PixelShuffle(left),
         )
 
     def forward(self, x: Tensor, size: torch.Size) -> Tensor:
-        """(N, inputs, h, w) -> (N, channels, *size)."""
+        """(N, inputs, *small) -> (N, channels, *size)."""
         y = self.body(x)
-        return y if y.shape[2:] == size else F.interpolate(y, size, mode="bilinear")
+        return y if y.shape[2:] == size else F.interpolate(y, size, mode=self.mode)
+
+
+class PixelShuffle(nn.Module):
+    """torch's PixelShuffle for any number of spatial dims (Shi 2016): blocks of channels become blocks of pixels."""
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C * factor^dims, *spatial) -> (N, C, *(factor * spatial))."""
+        rows, channels, *spatial = x.shape
+        dims, factor = len(spatial), self.factor
+        blocks = x.view(rows, channels // factor**dims, *[factor] * dims, *spatial)
+        pairs = [axis for d in range(dims) for axis in (2 + dims + d, 2 + d)]
+        return blocks.permute(0, 1, *pairs).reshape(rows, -1, *[factor * s for s in spatial])
 
 
 def holes(generator: RowGenerator, cells: int, share: float, size: torch.Size) -> Tensor:
-    """(N, 1, H, W) bool: in each row the same number of blocks of a cells x cells grid, at random places."""
-    count = min(max(1, round(share * cells**2)), cells**2 - 1)
-    chosen = generator.order(cells**2).argsort(1) < count  # rank below count
-    grid = chosen.view(-1, 1, cells, cells)
+    """(N, 1, *size) bool: in each row the same number of blocks of a grid of `cells` a side, at random places."""
+    total = cells ** len(size)
+    count = min(max(1, round(share * total)), total - 1)
+    chosen = generator.order(total).argsort(1) < count  # rank below count
+    grid = chosen.view(-1, 1, *[cells] * len(size))
     return F.interpolate(grid.float(), size, mode="nearest") > 0.5
 
 

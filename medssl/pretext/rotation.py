@@ -7,6 +7,8 @@ Shortcuts and how they are closed:
 - The border of the image (collimation, burned-in side markers) stays in the same place in every scan: each image is
   cropped at random first, and `mask: circle` hides the corners, where markers stand.
 - An up-down flip looks like a turn by 180 degrees: it is off whatever the preset says.
+- Thick slices blur one axis of a volume, which would tell how a cube was tipped over: by default volumes turn in the
+  axial plane alone, and `axes: all` (24 turns) is for voxels that are as thick as they are wide.
 """
 
 from __future__ import annotations
@@ -18,24 +20,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medssl.augment import RowGenerator, make_view
+from medssl.augment import RowGenerator
 from medssl.config import View
 from medssl.encoders import Encoder
 from medssl.errors import UserError
 from medssl.pretext.base import Batch, PretextTask, TaskSettings
 
-ANGLES = 4
+ANGLES, CUBE = 4, 24
 
 
 class Settings(TaskSettings):
     """
     Attributes:
         turns: `all` shows each image in its four rotations at once, as the paper does; `one` shows one at random.
-        mask: `circle` hides all but the inscribed circle.
+        mask: `circle` hides all but the inscribed circle (of volumes the cylinder, with `axes: all` the ball).
+        axes: of volumes, `axial` turns in the axial plane (4 turns), `all` turns a cube in every way (24).
     """
 
     turns: Literal["all", "one"] = "one"
     mask: Literal["none", "circle"] = "none"
+    axes: Literal["axial", "all"] = "axial"
 
 
 class Rotation(PretextTask):
@@ -43,10 +47,20 @@ class Rotation(PretextTask):
     paper = "Gidaris, Singh, Komodakis 2018, arXiv:1803.07728"
     line = "tell by which multiple of 90 degrees an image was turned"
     Settings = Settings
+    dims = (2, 3)
+    compares = False
 
     def __init__(self, encoder: Encoder, settings: Any, view: View, modality: str = "") -> None:
         super().__init__(encoder, settings, view, modality)
-        self.head = nn.Linear(encoder.embed_dim, ANGLES)
+        whole = settings.axes == "all"
+        if whole and (view.spatial_dims == 2 or (view.fit == "stretch" and view.spacing is None)):
+            raise UserError(
+                "turning a cube in every way needs volumes whose voxels have equal sides",
+                "rotation.axes",
+                "Take axes: axial, or a 3-D View with a spacing in mm or fit: crop.",
+            )
+        self.turns, self.solid = (CUBE, 3) if whole else (ANGLES, 2)
+        self.head = nn.Linear(encoder.embed_dim, self.turns)
         self.plan = self.views(flip_vertical=False, rotation=0.0)
         if self.plan.flip_vertical or self.plan.rotation > 30:
             raise UserError(
@@ -64,31 +78,42 @@ class Rotation(PretextTask):
             )
 
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
-        x = make_view(batch.images, self.plan, generator)
+        x = self.new_view(batch.images, self.plan, generator)
         if self.settings.turns == "all":
-            labels = torch.arange(ANGLES, device=x.device).repeat_interleave(len(x))
-            x = torch.cat([torch.rot90(x, k, (-2, -1)) for k in range(ANGLES)])
+            labels = torch.arange(self.turns, device=x.device).repeat_interleave(len(x))
+            x = torch.cat([turned(x, k) for k in range(self.turns)])
         else:
-            labels = generator.integers(ANGLES)[:, 0]
+            labels = generator.integers(self.turns)[:, 0]
             x = turn(x, labels)
         if self.settings.mask == "circle":
-            x = circle(x)
+            x = circle(x, self.solid)
         logits = self.head(self.embed(x)).float()
         accuracy = (logits.detach().argmax(1) == labels).float().mean()
         return F.cross_entropy(logits, labels), {"accuracy": accuracy}
 
     def floor(self, batch: Batch, generator: RowGenerator) -> dict[str, float]:
-        return {"loss": math.log(ANGLES), "accuracy": 1 / ANGLES}
+        return {"loss": math.log(self.turns), "accuracy": 1 / self.turns}
 
 
-def turn(x: Tensor, quarters: Tensor) -> Tensor:
-    """Turn each row of x, (N, C, S, S), by `quarters` (N,) times 90 degrees, as torch.rot90 does."""
-    turned = torch.stack([torch.rot90(x, k, (-2, -1)) for k in range(ANGLES)])
-    return turned[quarters, torch.arange(len(x), device=x.device)]
+def turn(x: Tensor, labels: Tensor) -> Tensor:
+    """Turn each row of x, (N, C, *spatial), as its label (N,) says."""
+    out = torch.empty_like(x)
+    for k in labels.unique().tolist():
+        rows = labels == k
+        out[rows] = turned(x[rows], k)
+    return out
 
 
-def circle(x: Tensor) -> Tensor:
-    """Put gray over everything outside the inscribed circle."""
+def turned(x: Tensor, k: int) -> Tensor:
+    """Turn k of a square's 4 (as torch.rot90 does) or of a cube's 24: first one of 6 faces comes up, then it spins."""
+    face, quarter = divmod(k, ANGLES)
+    if face:
+        x = torch.rot90(x, face if face < 4 else 2 * face - 7, (-3, -1) if face < 4 else (-3, -2))
+    return torch.rot90(x, quarter, (-2, -1))
+
+
+def circle(x: Tensor, dims: int = 2) -> Tensor:
+    """Put gray over everything outside the inscribed circle of the last two axes, or ball of the last three."""
     places = (torch.arange(x.shape[-1], device=x.device) + 0.5) / x.shape[-1] * 2 - 1
-    inside = places[:, None] ** 2 + places[None, :] ** 2 <= 1
-    return torch.where(inside, x, 0.5)
+    squares = [(places**2).view(-1, *[1] * axis) for axis in range(dims)]
+    return torch.where(sum(squares[1:], squares[0]) <= 1, x, 0.5)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from medssl.augment import RowGenerator, make_view
+from medssl.augment import RowGenerator
 from medssl.config import View
 from medssl.encoders import Encoder
 from medssl.pretext.base import Batch, PretextTask, TaskSettings, gather, process_count
@@ -40,14 +40,19 @@ class SimCLR(PretextTask):
     paper = "Chen, Kornblith, Norouzi, Hinton 2020, arXiv:2002.05709; head: arXiv:2006.10029"
     line = "find the other view of the same image among all views of the batch"
     Settings = Settings
+    dims = (2, 3)
+    compares = True
 
     def __init__(self, encoder: Encoder, settings: Any, view: View, modality: str = "") -> None:
         super().__init__(encoder, settings, view, modality)
         self.projection = projection_head(encoder.embed_dim, settings.hidden, settings.projection)
         self.plan = self.views()
 
-    def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
-        z = self.projection(self.embed(self.both_views(batch, generator)))
+    def inputs(self, batch: Batch, generator: RowGenerator) -> Tensor:
+        return torch.cat([self.new_view(batch.images, self.plan, generator) for _ in range(2)])
+
+    def loss_of(self, embeddings: Tensor, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
+        z = self.projection(embeddings)
         first, second = z.float().chunk(2)
         with torch.autocast(z.device.type, enabled=False):
             return nt_xent(first, second, self.settings.temperature)
@@ -57,15 +62,11 @@ class SimCLR(PretextTask):
         training = self.training
         self.eval()
         with torch.no_grad():
-            first, second = self.embed(self.both_views(batch, generator)).float().chunk(2)
+            first, second = self.embed(self.inputs(batch, generator)).float().chunk(2)
             metrics = nt_xent(first, second, self.settings.temperature)[1]
         self.train(training)
         others = 2 * len(batch.rows) * process_count() - 1
         return {"loss": math.log(others), "accuracy": float(metrics["accuracy"])}
-
-    def both_views(self, batch: Batch, generator: RowGenerator) -> Tensor:
-        """(2N, C, H, W): the first views of all images, then the second ones."""
-        return torch.cat([make_view(batch.images, self.plan, generator) for _ in range(2)])
 
 
 def projection_head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

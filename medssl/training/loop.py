@@ -2,34 +2,50 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor
 
 from medssl.augment import RowGenerator
 from medssl.errors import MedsslError
-from medssl.pretext import PretextTask
-from medssl.progress import bar
+from medssl.pretext import Batch, PretextTask
+from medssl.pretext.base import MakeOptimizer
+from medssl.progress import bar, say
+from medssl.training.estimate import Estimate, device_memory, is_out_of_memory, layout, out_of_memory
 from medssl.training.feed import Feed
+from medssl.training.gradients import gradients
 from medssl.training.history import History
+from medssl.training.norms import share_norms
 from medssl.training.rules import learning_rate_at
-from medssl.training.state import load_state, save_state
+from medssl.training.signals import stop_signals
+from medssl.training.state import is_disk_full, load_state, save_state
+from medssl.training.watch import Neighbours, Projections, Watch, spread
 
 FLOOR = 1 << 61  # keeps the draws of the floor apart from those of training steps
 CLIP = 1.0  # largest norm of the gradient
 LOG_LINES = 200  # at most, over a whole run
-CHECKPOINT_EVERY_S = 120.0
+RANK_EVERY = 10  # steps at least between effective ranks, which cost an eigenvalue problem
+NEIGHBOURS_EVERY = 50  # steps at least between on-line kNN; at most ten times a run
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides a run beside its task and its samples; `learning_rate` is the peak."""
+
+    steps: int
+    learning_rate: float
+    seed: int
+    optimizer: MakeOptimizer
+    accumulate: int
 
 
 class Loop:
@@ -39,114 +55,187 @@ class Loop:
         fabric: launched.
         task: not yet on a device.
         feed: batches of this process.
-        steps, learning_rate, seed: of the whole run.
+        recipe: of the whole run.
+        guess: what a batch needs, for an out-of-memory error that helps.
     """
 
-    def __init__(
-        self, fabric: Fabric, task: PretextTask, feed: Feed, steps: int, learning_rate: float, seed: int
-    ) -> None:
-        self.fabric, self.task, self.feed = fabric, task, feed
-        self.steps, self.learning_rate, self.seed = steps, learning_rate, seed
-        task.to(fabric.device)
-        if task.encoder.spatial_dims == 2:
-            task.to(memory_format=torch.channels_last)
-        self.optimizers = task.optimizers(learning_rate)
+    def __init__(self, fabric: Fabric, task: PretextTask, feed: Feed, recipe: Recipe, guess: Estimate) -> None:
+        self.fabric, self.feed, self.recipe, self.guess = fabric, feed, recipe, guess
+        if fabric.world_size > 1:
+            share_norms(task, fabric.device)
+        self.task = task.to(fabric.device)
+        task.to(memory_format=layout(task.encoder.spatial_dims))
+        self.optimizers = task.optimizers(recipe.learning_rate, recipe.optimizer)
+        self.peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         wrapped = fabric.setup(task, *self.optimizers)
         self.module, self.players = wrapped[0], wrapped[1:]
         self.parameters = [p for p in task.parameters() if p.requires_grad]
+        self.seconds: Counter[str] = Counter()
+        self.timed = True  # on a GPU, steps are timed where a line is logged: waiting for the device costs time
+        task.clock = lambda: self.clock()  # not the bound method, with which copies of the task would copy this loop
+        self.projections = Projections(task)
         task.train()
 
+    def clock(self) -> float:
+        if self.timed and self.fabric.device.type == "cuda":
+            torch.cuda.synchronize(self.fabric.device)
+        return time.perf_counter()
+
     def floor(self) -> dict[str, float]:
-        """What the loss and its metrics would be if nothing were learned, on the first batch."""
+        """What loss and metrics would be if nothing were learned, and how far the untrained network spreads images."""
         batch = self.feed(0)
-        return self.task.floor(batch, RowGenerator(self.seed, FLOOR, batch.rows))
+        floor = self.task.floor(batch, self._draws(FLOOR, batch))
+        trial = copy.deepcopy(self.task).train()
+        projections = Projections(trial)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), self.fabric.autocast():
+            trial.loss(batch, self._draws(FLOOR, batch))
+        return floor | spread(trial, projections, ranks=True)
 
     def step(self, step: int) -> dict[str, Tensor]:
         """Train on one batch; returns loss, metrics and gradient norm as tensors on the device."""
+        recipe, task = self.recipe, self.task
+        begun, task.view_seconds = self.clock(), 0.0
         # Rows are keyed by the generator; this seeds what a layer may draw by itself (dropout), by step as well.
-        torch.manual_seed(hash((self.seed, step, self.fabric.global_rank)) & 0x7FFFFFFF)
+        torch.manual_seed(hash((recipe.seed, step, self.fabric.global_rank)) & 0x7FFFFFFF)
         batch = self.feed(step)
-        rate = learning_rate_at(step, self.steps, self.learning_rate)
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-        loss, metrics = self.module(batch, RowGenerator(self.seed, step, batch.rows))
+        fed = self.clock()
+        for optimizer, peaks in zip(self.optimizers, self.peaks, strict=True):
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = learning_rate_at(step, recipe.steps, peak)
         for player in self.players:
             player.zero_grad()
-        self.fabric.backward(loss)
+        draws = self._draws(step, batch)
+        loss, metrics = gradients(self.fabric, self.module, task, batch, draws, recipe.accumulate)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, CLIP)
         for player in self.players:
             player.step()
-        self.task.after_step(step, self.steps)
-        return {"loss": loss.detach(), **metrics, "grad_norm": norm}
+        task.after_step(step, recipe.steps)
+        if self.timed:
+            took = self.clock() - fed - task.view_seconds
+            self.seconds.update(feed=fed - begun, views=task.view_seconds, compute=took)  # type: ignore[call-overload]
+        return {"loss": loss, **metrics, "grad_norm": norm}
 
-    def run(self, folder: Path, checkpoint_every: int | None) -> tuple[int, float]:
+    def run(
+        self,
+        folder: Path,
+        floor: dict[str, float],
+        checkpoint_every: int | None,
+        checkpoint_minutes: float,
+        loggers: list[str],
+        near: Neighbours | None,
+    ) -> tuple[int, float]:
         """Train from the saved state, if any, to the last step.
 
         Args:
             folder: for `history.jsonl` and `state/`.
-            checkpoint_every: steps between saved states; None saves every two minutes.
+            floor: of this run, for what is watched.
+            checkpoint_every: steps between saved states; None saves every `checkpoint_minutes`.
+            loggers: further places for the history.
+            near: labeled images for on-line kNN.
 
         Returns:
             The step that it resumed from, and images a second over the steps of this process.
 
         Raises:
-            MedsslError: the loss or a gradient is no longer a number.
+            MedsslError: the loss or a gradient is no longer a number, or the memory does not suffice.
             KeyboardInterrupt, SystemExit: stopped by a signal, after the state was saved.
         """
-        counters = load_state(folder / "state", self.task, self.optimizers) or {"step": 0, "sums": {}, "count": 0}
-        first = counters["step"]
+        steps, lead = self.recipe.steps, self.fabric.is_global_zero
+        fresh: dict[str, Any] = {"step": 0, "sums": {}, "count": 0, "watch": None}
+        counters = load_state(folder / "state", self.task, self.optimizers) or fresh
+        first, count = counters["step"], counters["count"]
         sums = {k: torch.tensor(v, dtype=torch.float64) for k, v in counters["sums"].items()}
-        count = counters["count"]
-        every = max(1, self.steps // LOG_LINES)
-        lead = self.fabric.is_global_zero
-        history = History(folder / "history.jsonl", first) if lead else None
+        watch = Watch(floor, counters["watch"])
+        every = max(1, steps // LOG_LINES)
+        history = History(folder / "history.jsonl", first, loggers) if lead else None
         begun = logged = saved = time.monotonic()
         since = first
 
-        def save(step: int) -> None:
+        def save(step: int, last: bool) -> None:
             self.check_finite(sums, step)
             if lead:
-                plain = {"step": step, "sums": {k: float(v) for k, v in sums.items()}, "count": count}
-                save_state(folder / "state", self.task, self.optimizers, plain)
+                plain = {k: float(v) for k, v in sums.items()}
+                held = {"step": step, "sums": plain, "count": count, "watch": watch.memory}
+                self.save(folder / "state", held, last)
             self.fabric.barrier()
 
-        label = f"pretrain {self.task.name}"
-        with bar(label, self.steps, first) as progress, stop_signals() as stopped:
-            for step in range(first, self.steps):
-                for name, value in self.step(step).items():
+        with bar(f"pretrain {self.task.name}", steps, first) as progress, stop_signals() as stopped:
+            for step in range(first, steps):
+                done = step + 1
+                line_due = done % every == 0 or done == steps
+                self.timed = line_due or self.fabric.device.type != "cuda"
+                for name, value in self.guarded_step(step).items():
                     sums[name] = sums.get(name, 0.0) + value.double()
                 count += 1
-                done, now = step + 1, time.monotonic()
-                if done % every == 0 or done == self.steps:
+                if line_due:
                     self.check_finite(sums, done)
-                    speed = (done - since) * self.feed.batch / (now - logged)
+                    speed = (done - since) * self.feed.batch / (time.monotonic() - logged)
                     if history:
-                        history.add(self.line(done, sums, count, speed))
+                        line = self.line(done, sums, count, speed, every, near)
+                        for words in (found := watch.look(line)).values():
+                            say(f"step {done}: {words}")
+                        history.add(line | ({"warning": " ".join(found.values())} if found else {}))
                     progress.note(f"{speed:.0f} images/s")
-                    sums, count, logged, since = {}, 0, now, done
+                    sums, count, logged, since = {}, 0, time.monotonic(), done
                 if lead:
                     progress.advance()
-                stop = self.agree(stopped())
-                due = done % checkpoint_every == 0 if checkpoint_every else now - saved > CHECKPOINT_EVERY_S
-                if (stop or self.agree(due)) and done < self.steps:
-                    save(done)
+                now = time.monotonic()
+                due = done % checkpoint_every == 0 if checkpoint_every else now - saved > 60 * checkpoint_minutes
+                agreed = self.agree(2 * stopped() + due)  # the largest of all processes, so that all do the same
+                stop = agreed // 2
+                if agreed and done < steps:
+                    save(done, bool(stop))
                     saved = now
-                if stop and done < self.steps:
+                if stop and done < steps and not stopped.hand_on(stop):
                     raise KeyboardInterrupt if stop == signal.SIGINT else SystemExit(128 + stop)
         if history:
             history.close()
+        self.feed.close()
         elapsed = time.monotonic() - begun
-        return first, (self.steps - first) * self.feed.batch / elapsed if self.steps > first else 0.0
+        return first, (steps - first) * self.feed.batch / elapsed if steps > first else 0.0
 
-    def line(self, step: int, sums: dict[str, Tensor], count: int, speed: float) -> dict[str, Any]:
-        """One line of the history: means since the line before."""
-        means = {name: float(f"{float(total) / count:.6g}") for name, total in sums.items()}
-        rate = learning_rate_at(step - 1, self.steps, self.learning_rate)
-        line = {"step": step, **means, "learning_rate": rate, "images_per_second": round(speed, 1)}
-        if self.task.last_embedding is not None:
-            line["embedding_std"] = round(embedding_std(self.task.last_embedding), 4)
+    def guarded_step(self, step: int) -> dict[str, Tensor]:
+        """`step`, with an out-of-memory error that says what to lower and by how much."""
+        try:
+            return self.step(step)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise self.too_large() from None
+
+    def too_large(self) -> MedsslError:
+        own, task, there = self.feed.batch // self.fabric.world_size, self.task, device_memory(self.fabric.device)
+        return out_of_memory(self.guess, own, self.recipe.accumulate, task.least_batch, there, task.compares)
+
+    def line(
+        self, step: int, sums: dict[str, Tensor], count: int, speed: float, every: int, near: Neighbours | None
+    ) -> dict[str, Any]:
+        """One line of the history: means since the line before, and what the embeddings look like now."""
+        last = step == self.recipe.steps
+        line: dict[str, Any] = {"step": step}
+        line |= {name: float(f"{float(total) / count:.6g}") for name, total in sums.items()}
+        line["learning_rate"] = learning_rate_at(step - 1, self.recipe.steps, self.recipe.learning_rate)
+        line["images_per_second"] = round(speed, 1)
+        total = sum(self.seconds.values()) or 1.0
+        line |= {f"share_{name}": round(value / total, 4) for name, value in self.seconds.items()}
+        self.seconds.clear()
+        line |= spread(self.task, self.projections, ranks=last or step % multiple(every, RANK_EVERY) == 0)
+        due = multiple(every, max(NEIGHBOURS_EVERY, self.recipe.steps // 10))
+        if near and (last or step % due == 0):
+            line["knn_auc"] = round(near(self.task.encoder, self.fabric.autocast()), 4)
         return line
+
+    def save(self, folder: Path, counters: dict[str, Any], last: bool) -> None:
+        """Save the state. A full disk is said, and ends the run only if it had to end (`last`)."""
+        try:
+            save_state(folder, self.task, self.optimizers, counters)
+        except Exception as error:
+            if not is_disk_full(error):
+                raise
+            where = "The state before this one is kept; make room and repeat the command."
+            if last:
+                raise MedsslError("the disk is full: the state could not be saved", str(folder), where) from None
+            say("The disk is full: the state could not be saved. Training goes on, and the next one is tried again.")
 
     def check_finite(self, sums: dict[str, Tensor], step: int) -> None:
         for name in ("loss", "grad_norm"):
@@ -154,45 +243,22 @@ class Loop:
                 raise MedsslError(
                     f"the {name.replace('_', ' ')} of '{self.task.name}' is no longer a number at step {step}",
                     "pretrain",
-                    f"Lower the learning rate (it was {self.learning_rate:g}), or use precision 32. "
+                    f"Lower the learning rate (it was {self.recipe.learning_rate:g}), or use precision 32. "
                     "The last saved state is from before.",
                 )
 
-    def agree(self, value: int | bool) -> int:
-        """The largest value of all processes, so that all of them save and stop at the same step."""
+    def agree(self, value: int) -> int:
+        """The largest value of all processes."""
         if self.fabric.world_size == 1:
-            return int(value)
+            return value
         total = self.fabric.all_gather(torch.tensor(int(value), device=self.fabric.device))
         assert isinstance(total, Tensor)
         return int(total.max())
 
-
-def embedding_std(embedding: Tensor) -> float:
-    """Mean over dimensions of the standard deviation of unit-length embeddings, times sqrt(d).
-
-    Near 1 where they fill the sphere, 0 where all images got the same vector (Chen and He 2021, figure 2).
-    """
-    unit = F.normalize(embedding.float(), dim=1)
-    return float(unit.std(0).mean()) * math.sqrt(unit.shape[1])
+    def _draws(self, step: int, batch: Batch) -> RowGenerator:
+        return RowGenerator(self.recipe.seed, step, batch.rows)
 
 
-@contextmanager
-def stop_signals() -> Iterator[Callable[[], int]]:
-    """Turn SIGTERM and SIGINT into a question that the loop asks after each step; a second signal ends at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: 0  # Python delivers signals to the main thread alone
-        return
-    received: list[int] = []
-    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        signal.signal(number, before[signal.Signals(number)] or signal.SIG_DFL)
-
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield lambda: received[0] if received else 0
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
+def multiple(of: int, least: int) -> int:
+    """The smallest multiple of a number that is no less than another."""
+    return of * math.ceil(least / of)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from medssl.errors import UserError
+from medssl.pretext.base import MakeOptimizer
+from medssl.training.lars import LARS
 
 CPU_BATCH, GPU_BATCH = 128, 256
+LARS_FROM = 2048
 DEFAULT_STEPS = 1000
 WARMUP_SHARE, WARMUP_AT_MOST = 0.1, 500
 REFERENCE_BATCH = 128  # tasks state their learning rate at this batch
@@ -29,14 +33,28 @@ def resolve_precision(asked: str, device: torch.device) -> str:
     return "bf16" if device.type == "cpu" and "amx_bf16" in _cpu_flags() else "32"
 
 
-def resolve_batch(asked: int | str, device: torch.device, pool: int, least: int, processes: int = 1) -> int:
-    """Images a step, over all processes. `auto`: 128 on a CPU, 256 on a GPU, less where the pool is smaller.
+def resolve_batch(
+    asked: int | str,
+    device: torch.device,
+    pool: int,
+    least: int,
+    processes: int = 1,
+    fitting: Callable[[int], int] = lambda most: most,
+) -> int:
+    """Images a step, over all processes. `auto`: 128 on a CPU, 256 on a GPU, less where pool or memory is smaller.
+
+    Args:
+        pool: samples to train on.
+        least: of the task.
+        fitting: the largest batch up to a number that a process has memory for.
 
     Raises:
         UserError: the batch is larger than the pool, too small for the task, or cannot be shared evenly.
     """
     if asked == "auto":
         batch = min(GPU_BATCH if device.type == "cuda" else CPU_BATCH, 1 << max(pool.bit_length() - 1, 0))
+        if least <= batch:
+            batch = processes * fitting(max(batch // processes, 1))
     else:
         batch = int(asked)
     if batch > pool or pool < least:
@@ -52,9 +70,20 @@ def resolve_batch(asked: int | str, device: torch.device, pool: int, least: int,
     return batch
 
 
-def resolve_learning_rate(asked: float | None, default: float, batch: int) -> float:
-    """What was asked for, else the task's rate scaled by the square root of the batch, as suits AdamW."""
-    return asked if asked is not None else default * math.sqrt(batch / REFERENCE_BATCH)
+def resolve_optimizer(asked: str, batch: int) -> tuple[str, MakeOptimizer]:
+    """`adamw` or `lars`. `auto` takes LARS for batches so large that AdamW needs its rate tuned (Chen 2020)."""
+    name = ("lars" if batch >= LARS_FROM else "adamw") if asked == "auto" else asked
+    return name, LARS if name == "lars" else torch.optim.AdamW
+
+
+def resolve_learning_rate(asked: float | None, default: float, batch: int, optimizer: str = "adamw") -> float:
+    """What was asked for, else the task's rate scaled by the square root of the batch, as suits AdamW.
+
+    LARS takes 0.3 x batch / 256 for every task (Chen 2020).
+    """
+    if asked is not None:
+        return asked
+    return 0.3 * batch / 256 if optimizer == "lars" else default * math.sqrt(batch / REFERENCE_BATCH)
 
 
 def learning_rate_at(step: int, steps: int, peak: float) -> float:

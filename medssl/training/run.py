@@ -17,23 +17,23 @@ from collections.abc import Set
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from medssl import config
 from medssl.config import View
-from medssl.encoders import create_encoder, save_checkpoint
-from medssl.errors import UserError
+from medssl.encoders import save_checkpoint
+from medssl.errors import MedsslError
 from medssl.pretext import task_class
 from medssl.progress import say
 from medssl.training import rules
-from medssl.training.feed import Feed
 from medssl.training.history import read_history
-from medssl.training.identity import outside, read_run, refuse_other_run, weights_key
+from medssl.training.identity import read_run, refuse_other_run
 from medssl.training.loop import Loop
+from medssl.training.plan import Plan, Request, SamplesLike
+from medssl.training.state import is_disk_full
+from medssl.training.watch import neighbours
 from medssl.workspace import digest, lock, write_json
 
 if TYPE_CHECKING:
@@ -43,15 +43,6 @@ if TYPE_CHECKING:
 
 WARM_STEPS, TIMED_STEPS = 3, 10
 SHARE_FOR_STEPS = 0.95  # of the minutes: the rest is for loading, checkpoints and the last file
-
-
-class SamplesLike(Protocol):
-    """What `fit` trains on; `medssl.cohort.Samples` is one."""
-
-    images: np.ndarray  # (N, C, *spatial) uint8
-    table: pd.DataFrame  # scan, patient, exam, position_mm
-    view: View
-    key: str
 
 
 @dataclass(frozen=True)
@@ -72,7 +63,9 @@ class Pretrained:
         return read_history(self.checkpoint.parent / "history.jsonl")
 
     def as_json(self) -> dict[str, Any]:
-        last = self.history.iloc[-1].to_dict() if len(self.history) else {}
+        history = self.history
+        last = history.iloc[-1].to_dict() if len(history) else {}
+        warnings = history["warning"].dropna().tolist() if "warning" in history else []
         return {
             "checkpoint": str(self.checkpoint),
             "steps": self.steps,
@@ -83,6 +76,7 @@ class Pretrained:
             "seconds": round(self.seconds, 1),
             "floor": self.floor,
             "last": {key: value for key, value in last.items() if value == value},
+            "warnings": warnings,
         }
 
 
@@ -91,19 +85,10 @@ def pretrain(
     task: str,
     *,
     out: Path,
-    encoder: str = "small",
-    weights: str = "random",
     view: View | None = None,
-    steps: int | None = None,
-    epochs: int | None = None,
-    minutes: float | None = None,
-    batch: int | str = "auto",
-    precision: str = "auto",
-    learning_rate: float | None = None,
-    seed: int = 0,
-    checkpoint_every: int | None = None,
     settings: dict[str, Any] | None = None,
     exclude: Set[str] = frozenset(),
+    **engine: Any,
 ) -> Pretrained:
     """Pretrain an encoder on a cohort. The same call again resumes what was interrupted, or returns what is finished.
 
@@ -111,47 +96,32 @@ def pretrain(
         cohort: its samples for `view` are made if they are missing.
         task: a name from `medssl.pretext.tasks()`.
         out: folder of this run.
-        encoder, weights: as for `create_encoder`; training goes on from `weights`.
         view: default 64 pixels, in colour where all scans are.
-        steps, epochs, minutes: how long, at most one of them; default 1,000 steps. Minutes become steps by a short
-            warm measurement before the first step, and a rerun takes the same steps.
-        batch: images a step, or `auto`.
-        precision: `auto`, `32` or `bf16`.
-        learning_rate: default the task's own.
-        seed: of weights, order and views.
-        checkpoint_every: steps between saved states; default every two minutes.
         settings: the task's own.
         exclude: patient keys that are kept out.
+        engine: encoder, steps, minutes, batch, seed, ...: see `medssl.training.Engine`.
 
     Raises:
         UserError: what was asked for cannot be done; another run lies in `out`.
-        MedsslError: the loss is no longer a number.
+        MedsslError: the loss is no longer a number, or the memory does not suffice.
     """
-    scans = cohort.scans()
-    if view is None:
-        colour = len(scans) > 0 and bool(scans["kind"].isin(["colour", "colour_volume"]).all())
-        view = View(channels=3 if colour else 1)
-    task_class(task).check(view)  # before samples are made, which may take long
-    modality = scans["modality"].dropna().mode()
-    return fit(
-        cohort.samples(view),
-        task,
-        out=out,
-        encoder=encoder,
-        weights=weights,
-        steps=steps,
-        epochs=epochs,
-        minutes=minutes,
-        batch=batch,
-        precision=precision,
-        learning_rate=learning_rate,
-        seed=seed,
-        checkpoint_every=checkpoint_every,
-        settings=settings,
-        exclude=exclude,
-        modality=str(modality.iloc[0]) if len(modality) else "",
-        about={"cohort": cohort.name, "cohort_hash": cohort.hash},
-    )
+    samples, about = _of_cohort(cohort, task, view, exclude)
+    return fit(samples, task, out=out, settings=settings, exclude=exclude, **about, **engine)
+
+
+def dry_run(
+    cohort: Cohort,
+    task: str,
+    *,
+    view: View | None = None,
+    settings: dict[str, Any] | None = None,
+    exclude: Set[str] = frozenset(),
+    **engine: Any,
+) -> Plan:
+    """What `pretrain` would do, and the memory and time that it would take; nothing is trained or written."""
+    samples, about = _of_cohort(cohort, task, view, exclude)
+    request = Request(samples, task, settings or {}, exclude, about["modality"], engine, make_fabric)
+    return request.plan(request.length() or steps_for(request.engine.minutes or 0, request.loop(rules.DEFAULT_STEPS)))
 
 
 def fit(
@@ -159,89 +129,63 @@ def fit(
     task: str,
     *,
     out: Path,
-    encoder: str = "small",
-    weights: str = "random",
-    steps: int | None = None,
-    epochs: int | None = None,
-    minutes: float | None = None,
-    batch: int | str = "auto",
-    precision: str = "auto",
-    learning_rate: float | None = None,
-    seed: int = 0,
-    checkpoint_every: int | None = None,
     settings: dict[str, Any] | None = None,
     exclude: Set[str] = frozenset(),
     modality: str = "",
+    labels: dict[str, str] | None = None,
     about: dict[str, Any] | None = None,
+    **engine: Any,
 ) -> Pretrained:
-    """`pretrain` on samples of any origin; `modality` chooses the preset of views, `about` goes into the checkpoint."""
+    """`pretrain` on samples of any origin.
+
+    Args:
+        modality: DICOM's word, which chooses the preset of views.
+        labels: of scans, for on-line kNN in the history; they train and choose nothing.
+        about: goes into the checkpoint.
+    """
     begun = time.monotonic()
-    kind = task_class(task)
-    chosen = config.settings_for("task", task, settings or {}, f"task {task}")
-    kind.check(samples.view)
-    asked = _one_of(steps=steps, epochs=epochs, minutes=minutes)
-    keep = np.flatnonzero(~samples.table["patient"].isin(exclude).to_numpy())
-    fabric = make_fabric(precision)
-    size = rules.resolve_batch(batch, fabric.device, len(keep), kind.least_batch, fabric.world_size)
-    rate = rules.resolve_learning_rate(learning_rate, kind.learning_rate, size)
-    identity: dict[str, Any] = {
-        "task": task,
-        "settings": chosen.model_dump(mode="json"),
-        "modality": modality,
-        "encoder": encoder,
-        "weights": weights_key(weights),
-        "view": samples.view.model_dump(mode="json"),
-        "samples": samples.key,
-        "excluded": digest(sorted(set(samples.table["patient"]) & set(exclude))),
-        "batch": size,
-        "precision": rules.resolve_precision(precision, fabric.device),
-        "learning_rate": rate,
-        "seed": seed,
-        "device": fabric.device.type,
-        "processes": fabric.world_size,
-        **outside(),
-    }
-
-    def loop_of(total: int) -> Loop:
-        with torch.random.fork_rng(devices=[]):
-            network = create_encoder(encoder, samples.view.spatial_dims, samples.view.channels, weights, seed)
-            torch.manual_seed(seed)
-            module = kind(network, chosen, samples.view, modality)
-        rank, world = fabric.global_rank, fabric.world_size
-        feed = Feed(samples.images, samples.table, keep, size, seed, fabric.device, rank, world)
-        return Loop(fabric, module, feed, total, rate, seed)
-
-    out = Path(out)
+    request = Request(samples, task, settings or {}, exclude, modality, engine, make_fabric)
+    fabric, engine_, identity = request.fabric, request.engine, request.identity
+    out, lead = Path(out), request.fabric.is_global_zero
     fix = "Wait for it, stop it, or name another folder with --out."
-    with lock(out, "training into", fix) if fabric.is_global_zero else nullcontext():
+    with lock(out, "training into", fix) if lead else nullcontext():
         fabric.barrier()
         before = read_run(out)
         refuse_other_run(out, before, identity)
-        if "minutes" in asked and before.get("asked") == asked:
+        if engine_.minutes is None:
+            total = request.length()
+        elif before.get("asked") == request.asked:
             total = before["identity"]["steps"]
-        elif minutes is not None:
-            total = fabric.broadcast(steps_for(minutes, loop_of(rules.DEFAULT_STEPS)))
         else:
-            total = steps or (epochs or 0) * (len(keep) // size) or rules.DEFAULT_STEPS
+            total = fabric.broadcast(steps_for(engine_.minutes, request.loop(rules.DEFAULT_STEPS)))
         identity["steps"] = total
         refuse_other_run(out, before, identity)
         checkpoint = out / "checkpoint.safetensors"
         if before.get("status") == "finished" and checkpoint.is_file():
             speed, floor = before["images_per_second"], before["floor"]
-            return Pretrained(checkpoint, total, speed, total, task, encoder, 0.0, floor)
-        loop = loop_of(total)
+            return Pretrained(checkpoint, total, speed, total, task, engine_.encoder, 0.0, floor)
+        plan = request.plan(total)
+        if lead:
+            say(str(plan))
+        loop = request.loop(total)
+        if lead and plan.memory > plan.memory_there:  # a CPU's kernel kills without a word
+            say(f"This will probably not fit: {loop.too_large()}")
         floor = loop.floor()
-        run = {"identity": identity, "key": digest(identity), "asked": asked, "floor": floor, **(about or {})}
-        if fabric.is_global_zero:
-            write_json(out / "patients.json", sorted(samples.table["patient"].iloc[keep].unique()))
-            write_json(out / "run.json", {**run, "status": "running"})
-        resumed, speed = loop.run(out, checkpoint_every)
-        if fabric.is_global_zero:
-            save_checkpoint(checkpoint, loop.task.encoder, loop.task.heads(), run)
-            write_json(out / "run.json", {**run, "status": "finished", "images_per_second": speed})
+        run = {"identity": identity, "key": digest(identity), "asked": request.asked, "floor": floor, **(about or {})}
+        if lead:
+            own = samples.table["patient"].iloc[request.keep]
+            write_json(out / "patients.json", sorted(own.unique()))
+            write_json(out / "run.json", {**run, "plan": plan.as_json(), "status": "running"})
+        near = neighbours(samples, request.keep, labels) if lead else None
+        saving = engine_.checkpoint_every, engine_.checkpoint_minutes
+        resumed, speed = loop.run(out, floor, *saving, engine_.log, near)
+        if lead:
+            _finish(checkpoint, loop, run)
+            done = {"plan": plan.as_json(), "status": "finished", "images_per_second": speed}
+            write_json(out / "run.json", {**run, **done})
             shutil.rmtree(out / "state", ignore_errors=True)
         fabric.barrier()
-    return Pretrained(checkpoint, total, speed, resumed, task, encoder, time.monotonic() - begun, floor)
+    return Pretrained(checkpoint, total, speed, resumed, task, engine_.encoder, time.monotonic() - begun, floor)
 
 
 def make_fabric(precision: str) -> Fabric:
@@ -265,17 +209,45 @@ def steps_for(minutes: float, loop: Loop) -> int:
     seconds = []
     for step in range(WARM_STEPS + TIMED_STEPS):
         start = time.monotonic()
-        float(loop.step(step)["loss"])  # reading the loss waits for the device
+        float(loop.guarded_step(step)["loss"])  # reading the loss waits for the device
         seconds.append(time.monotonic() - start)
+    loop.feed.close()
     steps = max(1, int(60 * minutes * SHARE_FOR_STEPS / statistics.median(seconds[WARM_STEPS:])))
     say(f"{minutes:g} minutes are {steps} steps here")
     return steps
 
 
-def _one_of(**lengths: float | None) -> dict[str, float]:
-    given = {name: value for name, value in lengths.items() if value is not None}
-    if len(given) > 1:
-        raise UserError(f"{' and '.join(given)} each say how long to train", "pretrain", "Give one of them.")
-    if any(value <= 0 for value in given.values()):
-        raise UserError("steps, epochs and minutes must be above 0", "pretrain")
-    return given
+def _of_cohort(cohort: Cohort, task: str, view: View | None, exclude: Set[str]) -> tuple[SamplesLike, dict[str, Any]]:
+    """Samples of a cohort, and what `fit` wants to know of it."""
+    scans = cohort.scans()
+    if view is None:
+        colour = len(scans) > 0 and bool(scans["kind"].isin(["colour", "colour_volume"]).all())
+        view = View(channels=3 if colour else 1)
+    task_class(task).check(view)  # before samples are made, which may take long
+    modality = scans["modality"].dropna().mode()
+    split = cohort.path / "split.json"
+    targets = cohort.targets() if split.is_file() else []  # without a split nobody knows whose labels may be looked at
+    labels: dict[str, str] = {}
+    if targets:
+        from medssl.cohort.splits import Split
+
+        pool = set(Split.load(split).pool) - set(exclude)
+        known = cohort.labels(targets[0]).merge(scans[["scan", "patient"]], on="scan")
+        known = known[known["patient"].isin(pool)]
+        labels = dict(zip(known["scan"], known["value"], strict=True))
+        say(f"on-line kNN in the history: '{targets[0]}' of {len(labels):,} scans of the pool; it chooses nothing")
+    return cohort.samples(view), {
+        "modality": str(modality.iloc[0]) if len(modality) else "",
+        "labels": labels,
+        "about": {"cohort": cohort.name, "cohort_hash": cohort.hash},
+    }
+
+
+def _finish(checkpoint: Path, loop: Loop, run: dict[str, Any]) -> None:
+    try:
+        save_checkpoint(checkpoint, loop.task.encoder, loop.task.heads(), run)
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        fix = "Make room and repeat the command: it goes on from the last saved state."
+        raise MedsslError("the disk is full: the checkpoint could not be written", str(checkpoint), fix) from None

@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from medssl.augment import PRESETS, RowGenerator, Views, make_view, preset, preset_for
 from medssl.augment import views as views_module
-from medssl.augment.views import affine, bias_field, blur, geometry, intensity, window
+from medssl.augment.views import affine, bias_field, blur, cutout, geometry, intensity, window
 from medssl.errors import UserError
 
 
@@ -155,6 +155,41 @@ def test_presets_keep_the_side_and_say_why():
     assert preset_for("DX") == "XR" and preset_for("", 3) == "colour" and preset_for("") == "general"
     with pytest.raises(UserError, match="Known"):
         preset("XRAY")
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_cutout_equals_a_box_written_by_hand(dims):
+    x = scans(dims=dims, size=16)
+    ours, g = cutout(x, 0.3, generator()), generator()
+    side, place = g.between(0, 0.3)[:, 0] ** (1 / dims), g.uniform(dims)
+    for row in range(len(x)):
+        expected, mean = x[row, 0].numpy().copy(), x[row].mean().item()
+        for index in np.ndindex(*expected.shape):
+            lows = [place[row, d].item() * (1 - side[row].item()) for d in range(dims)]
+            if all(lo <= (i + 0.5) / 16 < lo + side[row].item() for i, lo in zip(index, lows, strict=True)):
+                expected[index] = mean
+        assert np.abs(ours[row, 0].numpy() - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_whole_view_is_its_parts_one_sample_at_a_time(dims):
+    """The batched way against each row alone, change after change, with the same draws."""
+    x, plan = scans(dims=dims, size=16), EVERYTHING
+    ours = make_view(x, plan, generator())
+    for row in range(len(x)):
+        g, one = RowGenerator(3, 7, torch.tensor([row])), x[row : row + 1]
+        y = geometry(one, plan, g)
+        aside = g.beside()
+        y = window(bias_field(y, plan.bias_field, aside), plan.window, aside).clamp(0, 1)
+        y = intensity(y, plan, g)
+        sigma = g.between(*plan.blur_sigma)[:, 0].item() * 16
+        if bool(g.chance(plan.blur)):
+            y = torch.from_numpy(
+                ndimage.gaussian_filter(y[0, 0].numpy(), sigma, mode="nearest", radius=1)
+            )[None, None]  # fmt: skip
+        y = y + g.between(0, plan.noise)[:, 0].item() * g.noise(y.shape[1:])
+        y = cutout(y, plan.cutout, g).clamp(0, 1)
+        assert (y - ours[row : row + 1]).abs().max() < 1e-4
 
 
 def test_cutout_hides_at_most_the_stated_share():

@@ -246,3 +246,27 @@ def test_colour_volumes_in_gray_and_in_3d(colour_volume) -> None:
     assert whole[0, :, 0, 0, 0].tolist() == [0, 0, 0]
     assert colour_volume.samples(View(size=16, spatial_dims=3, fit="stretch")).images[0, 0, 15, 15, 15] == 124
     assert len(colour_volume.near_duplicates()) == 0
+
+
+def test_patches_of_a_volume_lie_inside_it_and_know_where(cohort) -> None:
+    volume = np.random.default_rng(0).integers(0, 256, (20, 32, 48), dtype=np.uint8)
+    add(cohort, volume, spacing=[2.0, 1.0, 1.0], percentiles={"0.5": 0.0, "99.5": 255.0})
+    view = View(size=16, spatial_dims=3, spacing=1.0, patches=12, intensity="range")
+    samples = Cohort.open(cohort.path).samples(view)
+    assert samples.images.shape == (12, 1, 16, 16, 16) and samples.table["slice"].tolist() == list(range(12))
+    centres = rendering.patch_centres(volume.shape, [2.0, 1.0, 1.0], view)
+    assert (centres.min(0) == [4, 8, 8]).all() and (centres.max(0) == [16, 24, 40]).all()
+    first = np.asarray(samples.images[0, 0]).astype(float)
+    expected = volume[:8, :16, :16].astype(float)
+    assert np.abs(first.reshape(8, 2, 16, 16).mean(1) - expected).mean() < 20  # slices of 2 mm, twice each, blended
+    assert samples.table["position_mm"].iloc[0] == pytest.approx(2 * (centres[0, 0] - 0.5))
+    whole = Cohort.open(cohort.path).samples(View(size=16, spatial_dims=3, spacing=1.0, intensity="range"))
+    assert len(whole) == 1
+    small = Cohort.open(cohort.path).samples(view.model_copy(update={"size": 64}))
+    assert len(small) == 1, "a volume no larger than a patch has one"
+
+
+def test_patches_need_a_spacing() -> None:
+    for bad in ({"patches": 2}, {"patches": 2, "spatial_dims": 3}):
+        with pytest.raises(UserError, match="spacing in mm"):
+            View(**bad)

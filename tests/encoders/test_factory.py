@@ -19,6 +19,21 @@ def test_small_keeps_the_contract_in_2d_and_3d(dims):
     assert encoder.embed(x).shape == (2, encoder.embed_dim)
 
 
+@pytest.mark.parametrize(("name", "dims"), [("small_gn", 2), ("small_gn", 3), ("resnet10", 3)])
+def test_other_encoders_keep_the_contract(name, dims):
+    encoder = create_encoder(name, dims)
+    x = torch.rand((2, 1) + (64,) * dims)
+    pyramid = encoder(x)
+    assert [f.shape[1] for f in pyramid] == encoder.channels
+    assert [64 // f.shape[2] for f in pyramid] == encoder.strides
+    assert encoder.embed(x).shape == (2, encoder.embed_dim)
+
+
+def test_group_norm_knows_no_batch():
+    encoder, x = create_encoder("small_gn").train(), torch.rand(6, 1, 32, 32)
+    assert torch.allclose(encoder.embed(x)[:2], encoder.embed(x[:2]), atol=1e-5)
+
+
 def test_small_has_the_stated_size():
     weights = sum(p.numel() for p in create_encoder("small").parameters())
     assert 1.1e6 < weights < 1.4e6
@@ -73,7 +88,7 @@ def test_gray_is_repeated_where_the_colours_have_different_means():
     [
         ({"name": "resnet81"}, "resnet18"),
         ({"name": "smal"}, "small"),
-        ({"name": "resnet18", "spatial_dims": 3}, "2-D"),
+        ({"name": "resnet10t", "spatial_dims": 3}, "resnet10"),
         ({"name": "small", "weights": "imagenet"}, "tf_efficientnet_lite0"),
         ({"name": "small", "weights": "nowhere.safetensors"}, "no such file"),
         ({"name": "resnet18", "weights": "no_such_tag"}, "a1_in1k"),

@@ -9,16 +9,23 @@ from medssl.config import View
 from medssl.encoders import create_encoder
 from medssl.errors import UserError
 from medssl.pretext import Batch, task_class, tasks
-from medssl.pretext.inpainting import holes, masked_error
-from medssl.pretext.rotation import circle, turn
+from medssl.pretext.base import MomentumCopy, momentum_at
+from medssl.pretext.inpainting import PixelShuffle, holes, masked_error
+from medssl.pretext.rotation import circle, turn, turned
 
 PLAIN = {"views": {"crop": [0.7, 1.0], "blur": 0, "noise": 0, "brightness": 0, "contrast": 0, "gamma": 0}}
 
 
-def make(name, settings=None, view=None, **encoder):
+def make(name, settings=None, view=None, dims=2, **encoder):
     chosen = config.settings_for("task", name, settings or {}) if name in tasks() else None
     torch.manual_seed(0)
-    return task_class(name)(create_encoder("small", **encoder), chosen, view or View(size=32))
+    return task_class(name)(create_encoder("small", dims, **encoder), chosen, view or View(size=32))
+
+
+def cubes(n=16, size=16, seed=0):
+    """The faces, each the middle of a volume that fades towards its first and last slice."""
+    fade = 1 - torch.linspace(-1, 1, size).abs()
+    return faces(n, size, seed)[:, :, None] * fade.view(-1, 1, 1)
 
 
 def batch_of(images):
@@ -84,8 +91,6 @@ def test_heads_are_named_and_settings_are_checked(name):
         make(name, {"views": {"crops": [0.1, 1]}})
     with pytest.raises(UserError, match="16 pixels"):
         make(name, view=View(size=8))
-    with pytest.raises(UserError, match="spatial dims"):
-        make(name, view=View(size=32, spatial_dims=3))
 
 
 def test_every_task_takes_colour():
@@ -95,6 +100,59 @@ def test_every_task_takes_colour():
         loss, _ = task(batch_of(images), RowGenerator(0, 0, torch.arange(8)))
         loss.backward()
         assert all(p.grad is not None for p in task.parameters()), name
+
+
+@pytest.mark.parametrize("name", ["inpainting", "rotation", "simclr"])
+def test_tasks_learn_on_volumes(name):
+    images = cubes()
+    task = make(name, PLAIN | ({"cells": 4} if name == "inpainting" else {}), View(size=16, spatial_dims=3), dims=3)
+    floor = task.floor(batch_of(images), RowGenerator(0, 9999, torch.arange(len(images))))
+    assert train(task, 40, images)["loss"] < 0.85 * floor["loss"]
+
+
+def test_a_cube_turns_in_24_different_ways():
+    x = torch.arange(27.0).view(1, 1, 3, 3, 3)
+    ways = {tuple(turned(x, k).flatten().tolist()) for k in range(24)}
+    assert len(ways) == 24
+    corner = torch.stack([turned(x, k)[0, 0, 1, 1, 1] for k in range(24)])
+    assert (corner == 13).all(), "the centre stays"
+    labels = torch.arange(24)
+    rows = turn(x.expand(24, -1, -1, -1, -1), labels)
+    assert all(torch.equal(rows[k : k + 1], turned(x, k)) for k in range(24))
+    for k in range(24):  # proper rotations: the handedness of three corners about the centre is kept
+        at = [(turned(x, k)[0, 0] == value).nonzero()[0].float() - 1 for value in (22.0, 16.0, 14.0)]
+        assert torch.linalg.det(torch.stack(at)) == pytest.approx(torch.linalg.det(torch.stack(
+            [(x[0, 0] == value).nonzero()[0].float() - 1 for value in (22.0, 16.0, 14.0)])).item())  # fmt: skip
+    view = View(size=16, spatial_dims=3)
+    task = make("rotation", PLAIN | {"axes": "all"}, view, dims=3)
+    assert task.head.out_features == 24
+    with pytest.raises(UserError, match="equal sides"):
+        make("rotation", {"axes": "all"})
+
+
+def test_holes_of_volumes_are_cubes():
+    hidden = holes(RowGenerator(0, 0, torch.arange(3)), 4, 0.25, torch.Size((16, 16, 16)))
+    assert hidden.shape == (3, 1, 16, 16, 16) and (hidden.float().mean((1, 2, 3, 4)) == 0.25).all()
+    blocks = hidden.view(3, 4, 4, 4, 4, 4, 4).permute(0, 1, 3, 5, 2, 4, 6).reshape(3, 64, 64).float().mean(2)
+    assert set(blocks.flatten().tolist()) == {0.0, 1.0}
+
+
+def test_pixels_are_shuffled_as_torch_does():
+    x = torch.rand(2, 12, 3, 5)
+    assert torch.equal(PixelShuffle(2)(x), torch.nn.functional.pixel_shuffle(x, 2))
+    assert PixelShuffle(2)(torch.rand(2, 8, 3, 4, 5)).shape == (2, 1, 6, 8, 10)
+
+
+def test_a_momentum_copy_follows_its_source():
+    source = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+    copy, before = MomentumCopy(source), source[0].weight.detach().clone()
+    with torch.no_grad():
+        source[0].weight += 1
+        source[1].running_mean += 2
+    copy.follow(source, 0.9)
+    assert torch.allclose(copy.module[0].weight, before + 0.1) and not copy.module[0].weight.requires_grad
+    assert torch.equal(copy.module[1].running_mean, source[1].running_mean)
+    assert momentum_at(0, 100, 0.99) == pytest.approx(0.99) and momentum_at(100, 100, 0.99) == 1
 
 
 def test_turns_are_those_of_rot90_and_labels_are_right():

@@ -21,11 +21,12 @@ from medssl.encoders import create_encoder, load_checkpoint, save_checkpoint
 from medssl.errors import MedsslError, UserError
 from medssl.pretext.simclr import SimCLR
 from medssl.training import fit
+from medssl.training.state import states
 from medssl.workspace import lock
 
 
-def samples(n=48, size=16, channels=1, key="fake"):
-    images = np.random.default_rng(0).integers(0, 256, (n, channels, size, size), dtype=np.uint8)
+def samples(n=48, size=16, channels=1, key="fake", dims=2):
+    images = np.random.default_rng(0).integers(0, 256, (n, channels, *[size] * dims), dtype=np.uint8)
     table = pd.DataFrame(
         {
             "scan": [f"s{i}" for i in range(n)],
@@ -34,11 +35,13 @@ def samples(n=48, size=16, channels=1, key="fake"):
             "position_mm": np.nan,
         }
     )
-    return SimpleNamespace(images=images, table=table, view=View(size=size, channels=channels), key=key)
+    return SimpleNamespace(
+        images=images, table=table, view=View(size=size, channels=channels, spatial_dims=dims), key=key
+    )
 
 
-def run(out, task="simclr", steps=8, data=None, **options):
-    return fit(data or samples(), task, out=out, steps=steps, batch=16, **options)
+def run(out, task="simclr", steps=8, data=None, dims=2, **options):
+    return fit(data or samples(dims=dims), task, out=out, steps=steps, batch=16, **options)
 
 
 def weights(result):
@@ -76,27 +79,30 @@ CHILD = """
 import sys
 sys.path.insert(0, {tests!r})
 from test_pretrain import run
-run({out!r}, task={task!r}, steps=40, checkpoint_every=3)
+run({out!r}, task={task!r}, dims={dims}, steps=40, checkpoint_every=3)
 """
 
 
-def child(out, task):
-    code = CHILD.format(tests=str(Path(__file__).parent), out=str(out), task=task)
+def child(out, task, dims):
+    code = CHILD.format(tests=str(Path(__file__).parent), out=str(out), task=task, dims=dims)
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, env=environment, text=True)
 
 
-@pytest.mark.parametrize(("how", "task"), [("SIGKILL", "simclr"), ("SIGTERM", "rotation")])
-def test_a_killed_run_goes_on_and_ends_bit_equal(tmp_path, how, task):
-    whole = run(tmp_path / "whole", task=task, steps=40, checkpoint_every=3)
-    process = child(tmp_path / "killed", task)
+@pytest.mark.parametrize(
+    ("how", "task", "dims"),
+    [("SIGKILL", "simclr", 2), ("SIGTERM", "rotation", 2), ("SIGKILL", "inpainting", 3), ("SIGUSR1", "simclr", 3)],
+)
+def test_a_killed_run_goes_on_and_ends_bit_equal(tmp_path, how, task, dims):
+    whole = run(tmp_path / "whole", task=task, dims=dims, steps=40, checkpoint_every=3)
+    process = child(tmp_path / "killed", task, dims)
     history, least = tmp_path / "killed" / "history.jsonl", random.randint(4, 20)
     while process.poll() is None and (not history.exists() or len(history.read_text().splitlines()) < least):
         time.sleep(0.005)
     process.send_signal(signal.Signals[how])
     _, said = process.communicate(timeout=60)
-    assert process.returncode == (-9 if how == "SIGKILL" else 143), said
-    again = run(tmp_path / "killed", task=task, steps=40, checkpoint_every=3)
+    assert process.returncode == {"SIGKILL": -9, "SIGTERM": 143, "SIGUSR1": 138}[how], said
+    again = run(tmp_path / "killed", task=task, dims=dims, steps=40, checkpoint_every=3)
     assert 3 <= again.resumed_from < 40
     assert equal(weights(whole), weights(again))
     assert whole.history["loss"].tolist() == again.history["loss"].tolist()
@@ -169,7 +175,7 @@ def test_a_loss_that_is_no_number_is_said_and_not_saved(tmp_path, monkeypatch):
 
     def explode(self, batch, generator):
         value, metrics = loss(self, batch, generator)
-        return value * (float("nan") if explode.calls > 4 else 1), metrics
+        return value * (float("nan") if explode.calls > 7 else 1), metrics
 
     explode.calls = 0
     monkeypatch.setattr(
@@ -177,7 +183,7 @@ def test_a_loss_that_is_no_number_is_said_and_not_saved(tmp_path, monkeypatch):
     )
     with pytest.raises(MedsslError, match="learning rate"):
         run(tmp_path, checkpoint_every=2)
-    saved = load_file(tmp_path / "state" / "last.safetensors")
+    saved = load_file(states(tmp_path / "state")[0])
     assert all(torch.isfinite(v.float()).all() for v in saved.values())
     assert not (tmp_path / "checkpoint.safetensors").exists()
 
@@ -209,13 +215,13 @@ def test_pretraining_goes_on_from_weights(tmp_path):
 
 def test_bf16_trains_with_images_that_were_not_rounded(tmp_path, monkeypatch):
     kinds = set()
-    views = SimCLR.both_views
+    views = SimCLR.inputs
 
     def spy(self, batch, generator):
         kinds.update((batch.images.dtype, batch.position.dtype))
         return views(self, batch, generator)
 
-    monkeypatch.setattr(SimCLR, "both_views", spy)
+    monkeypatch.setattr(SimCLR, "inputs", spy)
     half, full = (run(tmp_path / p, steps=3, precision=p) for p in ("bf16", "32"))
     assert kinds == {torch.float32} and not equal(weights(half), weights(full))
     assert half.history["loss"].to_numpy() == pytest.approx(full.history["loss"].to_numpy(), rel=0.05)

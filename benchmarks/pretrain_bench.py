@@ -1,0 +1,113 @@
+"""What the checks of `pretrain_speed.py` share: real samples, the engine as a user runs it, and the limit."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import torch
+
+from medssl.augment import RowGenerator
+from medssl.cohort import Cohort
+from medssl.config import View, load_experiment
+from medssl.experiment.plan import make_plan
+from medssl.experiment.prepare import ensure_cohort
+from medssl.ingest import ingest
+from medssl.training import fit
+from medssl.training.plan import Request
+from medssl.training.run import make_fabric
+from medssl.workspace import Workspace, data_folder
+
+BATCH, SIZE, CUBE = 128, 64, 48
+MODALITY = "XR"  # whose preset has the full set of views, blur included
+
+
+class Bench:
+    """Samples, made when first asked for, and how long to measure."""
+
+    def __init__(self, folder: Path, quick: bool) -> None:
+        self.folder, self.quick, self._held, self.runs = folder, quick, {}, 0
+        self.rounds, self.steps = (3, 4) if quick else (7, 12)
+
+    def samples(self, dims: int):
+        if dims not in self._held:
+            size = SIZE if dims == 2 else CUBE
+            view = View(size=size, spatial_dims=dims)
+            self._held[dims] = load_samples(self.folder, "kermany_cxr" if dims == 2 else "hippocampus", view)
+        return self._held[dims]
+
+    def turns(self, sides: dict[str, Callable[[], float]]) -> dict[str, float]:
+        """Median images a second of each side; they run in turns, so that a busy machine slows all of them."""
+        speeds: dict[str, list[float]] = {name: [] for name in sides}
+        for number in range(-1, self.rounds):  # the round before is for warming up
+            for name, side in sides.items():
+                speed = side()
+                if number >= 0:
+                    speeds[name].append(speed)
+        return {name: round(statistics.median(values), 1) for name, values in speeds.items()}
+
+    def loop(self, encoder: str, dims: int = 2, settings: dict | None = None) -> Callable[[], float]:
+        """Images a second of the whole engine."""
+
+        def side() -> float:
+            self.runs += 1
+            return fit(
+                self.samples(dims), "simclr", out=self.folder / f"run{self.runs}", encoder=encoder, steps=self.steps,
+                batch=BATCH, modality=MODALITY, settings=settings,
+            ).images_per_second  # fmt: skip
+
+        return side
+
+    def request(self, encoder: str, dims: int = 2, settings: dict | None = None, **options) -> Request:
+        engine = {"encoder": encoder, "batch": BATCH} | options
+        return Request(self.samples(dims), "simclr", settings or {}, frozenset(), MODALITY, engine, make_fabric)
+
+    def limit(self, encoder: str, dims: int = 2, settings: dict | None = None) -> Callable[[], float]:
+        """Images a second of forward, loss, backward and optimizer on one fixed batch of views."""
+        loop = self.request(encoder, dims, settings).loop(1)
+        batch = loop.feed(0)
+        views = loop.task.inputs(batch, RowGenerator(0, 0, batch.rows))
+        views = views.contiguous(memory_format=torch.channels_last if dims == 2 else torch.channels_last_3d)
+
+        def side() -> float:
+            begun = time.perf_counter()
+            for _ in range(self.steps):
+                with loop.fabric.autocast():
+                    loss, _ = loop.task.loss_of(loop.task.embed(views), batch, RowGenerator(0, 0, batch.rows))
+                loop.optimizers[0].zero_grad()
+                loss.backward()
+                loop.optimizers[0].step()
+            float(loss.detach())  # waits for the device
+            return self.steps * BATCH / (time.perf_counter() - begun)
+
+        return side
+
+
+def load_samples(folder: Path, name: str, view: View):
+    """Real scans where they are, generated ones of the same size and number otherwise."""
+    data = data_folder()
+    if data is None or not (data / name).is_dir():
+        print(f"{name} not found: generated images", file=sys.stderr)
+        count = 2050 if view.spatial_dims == 2 else 240
+        shape = (count, 1, *[view.size] * view.spatial_dims)
+        images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        names = [f"s{i}" for i in range(count)]
+        frame = pd.DataFrame({"scan": names, "exam": names, "patient": names, "position_mm": np.nan})
+        return SimpleNamespace(images=images, table=frame, view=view, key="generated")
+    workspace = Workspace(folder / "workspace")
+    if name != "kermany_cxr":
+        ingest([data / name], workspace.cohort(name), workspace=workspace)
+        return Cohort.open(workspace.cohort(name)).samples(view)
+    config = load_experiment(name)
+    plan = make_plan(config, ensure_cohort(config.cohort, workspace))
+    samples = plan.cohort.samples(view)
+    units = plan.units.set_index("unit").loc[samples.table["scan"]]
+    samples.part = units["part"].to_numpy()
+    samples.labels = np.unique(units["label"].to_numpy(), return_inverse=True)[1]
+    return samples
