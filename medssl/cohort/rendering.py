@@ -70,9 +70,7 @@ def to_gray(array: np.ndarray, padding: np.ndarray | None, low: float, high: flo
     return gray if padding is None else np.where(padding, gray.dtype.type(0), gray)
 
 
-def grids(
-    shape: tuple[int, ...], spacing: list[float], view: View, centre: np.ndarray | None = None
-) -> list[Grid]:
+def grids(shape: tuple[int, ...], spacing: list[float], view: View, centre: np.ndarray | None = None) -> list[Grid]:
     """One Grid an axis for an array of this shape and spacing (mm; 1 for each axis where it is unknown).
 
     Fields of view are compared in mm, so that thick slices keep their true height. With `view.spacing` a pixel has

@@ -19,7 +19,6 @@ from medssl.config import Strict, View
 from medssl.encoders import Encoder
 from medssl.errors import UserError
 
-
 MakeOptimizer = Callable[..., torch.optim.Optimizer]
 
 
