@@ -61,7 +61,7 @@ class BarlowTwins(PretextTask):
 
 def barlow_twins(first: Tensor, second: Tensor, redundancy: float) -> Tensor:
     """Equation 1 on two (N, D), each dimension standardised over the batch."""
-    count, width = first.shape
+    count = len(first)
     first, second = ((z - z.mean(0)) / z.std(0, correction=0).clamp_min(1e-5) for z in (first, second))
     correlation = first.T @ second / count
     diagonal = correlation.diagonal()

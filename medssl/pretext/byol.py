@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from medssl.augment import RowGenerator
 from medssl.config import View
@@ -45,7 +45,7 @@ class BYOL(PretextTask):
         hidden = settings.hidden or 2 * encoder.embed_dim
         self.projection = mlp(encoder.embed_dim, hidden, settings.projection, 2, last_norm=False)
         self.predictor = mlp(settings.projection, hidden, settings.projection, 2, last_norm=False)
-        self.slow = MomentumCopy(nn.ModuleList([encoder, self.projection]))
+        self.slow_encoder, self.slow_projection = MomentumCopy(encoder), MomentumCopy(self.projection)
         self.plan = self.views()
 
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
@@ -53,8 +53,7 @@ class BYOL(PretextTask):
         views = torch.cat([self.new_view(batch.images, self.plan, generator) for _ in range(2)])
         z = self.note_projection(self.projection(self.embed(views)))
         with torch.no_grad():
-            encoder, projection = self.slow.module
-            targets = projection(encoder.embed(views))
+            targets = self.slow_projection(self.slow_encoder.module.embed(views))
         predicted_second, predicted_first = self.predictor(z).chunk(2)
         first, second = targets.chunk(2)
         loss = 2 - cosine(predicted_second, second) - cosine(predicted_first, first)
@@ -64,7 +63,8 @@ class BYOL(PretextTask):
         """Momentum from `momentum` to 1 along half a cosine."""
         left = 0.5 * (1 + math.cos(math.pi * step / max(1, steps)))
         momentum = 1 - (1 - self.settings.momentum) * left
-        self.slow.follow(nn.ModuleList([self.encoder, self.projection]), momentum)
+        self.slow_encoder.follow(self.encoder, momentum)
+        self.slow_projection.follow(self.projection, momentum)
 
     def floor(self, batch: Batch, generator: RowGenerator) -> dict[str, float]:
         """Loss: of predictions that have nothing to do with their targets. Accuracy: one in N."""

@@ -1,5 +1,5 @@
-"""Denoising autoencoder: paint the clean image from a noisy one (Vincent 2008, "Extracting and composing robust features
-with denoising autoencoders").
+"""Denoising autoencoder: paint the clean image from a noisy one (Vincent 2008, "Extracting and composing robust
+features with denoising autoencoders").
 
 A baseline: with little noise it is an autoencoder, with much of it the network learns what neighbours tell of a pixel.
 """

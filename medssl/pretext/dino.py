@@ -60,7 +60,8 @@ class DINO(PretextTask):
         self.prototypes = nn.utils.parametrizations.weight_norm(nn.Linear(width, settings.prototypes, bias=False))
         self.prototypes.parametrizations.weight.original0.data.fill_(1)  # of unit length, and stays so
         self.prototypes.parametrizations.weight.original0.requires_grad_(False)
-        self.slow = MomentumCopy(nn.ModuleList([encoder, self.projection, self.prototypes]))
+        self.slow_encoder = MomentumCopy(encoder)
+        self.slow_head = MomentumCopy(nn.ModuleList([self.projection, self.prototypes]))
         self.centre: Tensor
         self.register_buffer("centre", torch.zeros(settings.prototypes))
         self.plan = self.views()
@@ -71,8 +72,8 @@ class DINO(PretextTask):
         rows = len(batch.rows)
         large = torch.cat([self.new_view(batch.images, self.plan, generator) for _ in range(2)])
         with torch.no_grad():
-            encoder, projection, prototypes = self.slow.module
-            answers = prototypes(F.normalize(projection(encoder.embed(large)), dim=1)).float()
+            slow_z = F.normalize(self.slow_head.module[0](self.slow_encoder.module.embed(large)), dim=1)
+            answers = self.slow_head.module[1](slow_z).float()
         small = [self.new_view(batch.images, self.small_plan, generator) for _ in range(self.settings.local_crops)]
         said = [self.embed(large)]
         if small:
@@ -93,8 +94,9 @@ class DINO(PretextTask):
     def after_step(self, step: int, steps: int) -> None:
         """Momentum from `momentum` to 1 along half a cosine."""
         left = 0.5 * (1 + math.cos(math.pi * step / max(1, steps)))
-        source = nn.ModuleList([self.encoder, self.projection, self.prototypes])
-        self.slow.follow(source, 1 - (1 - self.settings.momentum) * left)
+        momentum = 1 - (1 - self.settings.momentum) * left
+        self.slow_encoder.follow(self.encoder, momentum)
+        self.slow_head.follow(nn.ModuleList([self.projection, self.prototypes]), momentum)
 
     def floor(self, batch: Batch, generator: RowGenerator) -> dict[str, float]:
         """Loss: all answers equally likely. Accuracy: one in N."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,7 +18,7 @@ def mlp(inputs: int, hidden: int, outputs: int, layers: int, last_norm: bool) ->
     """
     widths = [inputs, *[hidden] * (layers - 1)]
     body: list[nn.Module] = []
-    for a, b in zip(widths, widths[1:], strict=False):
+    for a, b in pairwise(widths):
         body += [nn.Linear(a, b, bias=False), nn.BatchNorm1d(b), nn.ReLU(inplace=True)]
     body.append(nn.Linear(widths[-1], outputs, bias=not last_norm))
     return nn.Sequential(*body, *([nn.BatchNorm1d(outputs, affine=False)] if last_norm else []))
