@@ -216,6 +216,8 @@ class MomentumCopy(nn.Module):
     Make it in the task's constructor, and call `follow` in `after_step`. It is saved with the task.
     """
 
+    module: Any
+
     def __init__(self, source: nn.Module) -> None:
         super().__init__()
         self.module = copy.deepcopy(source).requires_grad_(False)

@@ -53,10 +53,7 @@ class Inpainting(PretextTask):
         super().__init__(encoder, settings, view, modality)
         if settings.cells > view.size:
             raise UserError(f"{settings.cells} cells do not fit {view.size} pixels", "inpainting.cells")
-        grouped = any(isinstance(module, nn.GroupNorm) for module in encoder.modules())
-        norm = "group" if grouped else "batch"  # as in the encoder, whose reason holds here as well
-        coarse = encoder.channels[-1], encoder.strides[-1]
-        self.decoder = Decoder(view.spatial_dims, *coarse, settings.width, view.channels, norm)
+        self.decoder = decoder_of(encoder, settings.width, view)
         self.plan = self.views(blur=0.0, noise=0.0, cutout=0.0)
 
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
@@ -74,6 +71,13 @@ class Inpainting(PretextTask):
         hidden = holes(generator, self.settings.cells, self.settings.hidden, target.shape[2:])
         visible = (target * ~hidden).flatten(2).sum(2) / (~hidden).flatten(2).sum(2).clamp_min(1)
         return target, torch.where(hidden, visible.view(*visible.shape, *[1] * (target.ndim - 2)), target), hidden
+
+
+def decoder_of(encoder: Encoder, width: int, view: View) -> Decoder:
+    """From the encoder's coarsest features to images as the View has them; normalised as the encoder is."""
+    grouped = any(isinstance(module, nn.GroupNorm) for module in encoder.modules())
+    coarse = encoder.channels[-1], encoder.strides[-1]
+    return Decoder(view.spatial_dims, *coarse, width, view.channels, "group" if grouped else "batch")
 
 
 class Decoder(nn.Module):

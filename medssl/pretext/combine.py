@@ -1,0 +1,112 @@
+"""Several tasks on one encoder: the weighted sum of their losses.
+
+`swin_trio` is the combination of Swin UNETR's pretraining (Tang 2022, "Self-supervised pre-training of Swin
+transformers for 3D medical image analysis"): rotation, inpainting and contrast, weighted equally.
+
+Each part closes its own shortcuts. Where a part forbids a view (rotation: no up-down flips), the others keep theirs,
+since every part makes its own views.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from medssl import config
+from medssl.augment import RowGenerator
+from medssl.config import Strict, View
+from medssl.encoders import Encoder
+from medssl.errors import UserError
+from medssl.pretext.base import Batch, PretextTask, TaskSettings
+
+TRIOS = {"swin_trio": ("rotation", "inpainting", "simclr")}
+
+
+class Part(Strict):
+    """
+    Attributes:
+        weight: of this part's loss.
+        settings: the task's own.
+    """
+
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    settings: dict[str, Any] = Field(default={})
+
+
+class Settings(TaskSettings):
+    """
+    Attributes:
+        parts: weights and settings by the names of tasks; or the name of a known combination, `swin_trio`.
+    """
+
+    parts: dict[str, Part] | str = "swin_trio"
+
+
+class Combine(PretextTask):
+    name = "combine"
+    paper = "Tang, Yang, Li et al. 2022, arXiv:2111.14791"
+    line = "several tasks at once on one encoder"
+    Settings = Settings
+    dims = (2, 3)
+
+    def __init__(self, encoder: Encoder, settings: Any, view: View, modality: str = "") -> None:
+        from medssl.pretext import task_class
+
+        super().__init__(encoder, settings, view, modality)
+        self.parts = nn.ModuleDict()
+        self.weights: dict[str, float] = {}
+        for name, part in parts_of(settings).items():
+            kind = task_class(name)
+            shared = {"preset": settings.preset, "views": settings.views}
+            own = config.settings_for("task", name, shared | part.settings, f"combine.parts.{name}")
+            task = kind(encoder, own, view, modality)
+            if task.sampling != self.sampling:
+                raise UserError(
+                    f"'{name}' looks at several images at once, and cannot be combined", f"combine.parts.{name}"
+                )
+            del task._modules["encoder"]  # the encoder belongs to this task alone, or it would be saved once a part
+            task.__dict__["encoder"] = encoder
+            self.parts[name], self.weights[name] = task, part.weight
+
+    def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
+        total = torch.zeros((), device=batch.images.device)
+        metrics: dict[str, Tensor] = {}
+        for name, task in self._tasks():
+            loss, own = task.loss(batch, generator.beside())
+            total = total + self.weights[name] * loss
+            metrics |= {f"{name}_loss": loss.detach()} | {f"{name}_{key}": value for key, value in own.items()}
+            self.last_embedding = task.last_embedding if task.last_embedding is not None else self.last_embedding
+            self.view_seconds += task.view_seconds
+            task.view_seconds = 0.0
+        return total, metrics
+
+    def floor(self, batch: Batch, generator: RowGenerator) -> dict[str, float]:
+        total = 0.0
+        out: dict[str, float] = {}
+        for name, task in self._tasks():
+            own = task.floor(batch, generator.beside())
+            total += self.weights[name] * own["loss"]
+            out |= {f"{name}_{key}": value for key, value in own.items()}
+        return {"loss": total} | out
+
+    def after_step(self, step: int, steps: int) -> None:
+        for _, task in self._tasks():
+            task.after_step(step, steps)
+
+    def _tasks(self) -> list[tuple[str, PretextTask]]:
+        return [(name, task) for name, task in self.parts.items() if isinstance(task, PretextTask)]
+
+
+def parts_of(settings: Settings) -> dict[str, Part]:
+    """Raises UserError: no parts, an unknown combination, or a combination inside a combination."""
+    parts = settings.parts
+    if isinstance(parts, str):
+        if parts not in TRIOS:
+            raise UserError(f"unknown combination '{parts}'", "combine.parts", f"Known: {', '.join(TRIOS)}.")
+        return {name: Part() for name in TRIOS[parts]}
+    if not parts or "combine" in parts:
+        raise UserError("a combination needs tasks as its parts", "combine.parts", "Name tasks: {rotation: {}, ...}.")
+    return parts

@@ -1,0 +1,109 @@
+"""Contrastive predictive coding: what comes below in the image, given the rows above? (van den Oord 2018,
+"Representation learning with contrastive predictive coding", in the form of Hénaff 2020, "Data-efficient image
+recognition with contrastive predictive coding".)
+
+The image is cut into a grid of patches that overlap by half; each is encoded on its own; a small network of row-causal
+convolutions sums up the rows so far, and from it the patches two and more rows further down are told from all others of
+the batch (InfoNCE).
+
+Shortcuts: neighbouring rows overlap, so the first row that is predicted shares no pixel with those known; patches are
+standardised one by one, so brightness that falls off does not tell them apart.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from medssl.augment import RowGenerator
+from medssl.config import View
+from medssl.encoders import Encoder
+from medssl.errors import UserError
+from medssl.pretext.base import Batch, PretextTask, TaskSettings
+from medssl.pretext.tiles import standardised
+
+LEAST_PATCH = 8
+
+
+class Settings(TaskSettings):
+    """
+    Attributes:
+        grid: patches a side.
+        steps: how many rows are predicted; the first is the second below.
+        width: of patches and context.
+        temperature: of the softmax over patches.
+    """
+
+    grid: Annotated[int, Field(ge=4)] = 5
+    steps: Annotated[int, Field(ge=1)] = 2
+    width: Annotated[int, Field(ge=8)] = 128
+    temperature: Annotated[float, Field(gt=0)] = 0.1
+
+
+class CPC(PretextTask):
+    name = "cpc"
+    paper = "van den Oord, Li, Vinyals 2018, arXiv:1807.03748; images: Hénaff et al. 2020, arXiv:1905.09272"
+    line = "tell which patch comes further down from the rows above"
+    Settings = Settings
+    smallest = 32
+
+    def __init__(self, encoder: Encoder, settings: Any, view: View, modality: str = "") -> None:
+        super().__init__(encoder, settings, view, modality)
+        self.size = 2 * (view.size // (settings.grid + 1))
+        if self.size < LEAST_PATCH:
+            fix = f"Set --size {LEAST_PATCH // 2 * (settings.grid + 1)} or more, or a smaller grid."
+            raise UserError(f"a patch would have {self.size} pixels, and 'cpc' needs {LEAST_PATCH}", "cpc.grid", fix)
+        if settings.steps + 2 > settings.grid:
+            raise UserError(
+                f"{settings.steps} predicted rows do not fit a grid of {settings.grid}", "cpc.steps", "Lower steps."
+            )
+        width = settings.width
+        self.patch = nn.Linear(encoder.embed_dim, width)
+        self.context = nn.ModuleList(nn.Conv2d(width, width, (2, 3)) for _ in range(2))
+        self.predict = nn.ModuleList(nn.Linear(width, width) for _ in range(settings.steps))
+        self.plan = self.views(rotation=0.0)
+
+    def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
+        images = self.new_view(batch.images, self.plan, generator)
+        patches = self.patches(images)
+        rows, grid = len(images), self.settings.grid
+        z = self.patch(self.embed(patches)).view(rows, grid, grid, -1)
+        context = self.summed_up(z.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        z = z.float()
+        with torch.autocast(z.device.type, enabled=False):
+            losses, right = [], []
+            for k, predict in enumerate(self.predict):
+                below = k + 2
+                said = F.normalize(predict(context[:, :-below].float()).flatten(0, 2), dim=1)
+                keys = F.normalize(z[:, below:].flatten(0, 2), dim=1)
+                logits = said @ keys.T / self.settings.temperature
+                labels = torch.arange(len(keys), device=keys.device)
+                losses.append(F.cross_entropy(logits, labels))
+                right.append((logits.detach().argmax(1) == labels).float().mean())
+        return torch.stack(losses).mean(), {"accuracy": torch.stack(right).mean()}
+
+    def floor(self, batch: Batch, generator: RowGenerator) -> dict[str, float]:
+        grid = self.settings.grid
+        counts = [len(batch.rows) * grid * (grid - k - 2) for k in range(self.settings.steps)]
+        return {
+            "loss": sum(map(math.log, counts)) / len(counts),
+            "accuracy": sum(1 / n for n in counts) / len(counts),
+        }
+
+    def patches(self, images: Tensor) -> Tensor:
+        """(N * grid * grid, C, size, size), row after row, each half over its neighbours and standardised."""
+        half = self.size // 2
+        cut = images.unfold(2, self.size, half).unfold(3, self.size, half)
+        cut = cut[:, :, : self.settings.grid, : self.settings.grid].permute(0, 2, 3, 1, 4, 5).flatten(1, 2)
+        return standardised(cut.contiguous()).flatten(0, 1)
+
+    def summed_up(self, z: Tensor) -> Tensor:
+        """(N, D, grid, grid) -> the same: each place knows its own row and those above it, and none below."""
+        for layer in self.context:
+            z = z + F.relu(layer(F.pad(z, (1, 1, 1, 0))))
+        return z

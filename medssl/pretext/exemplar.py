@@ -1,0 +1,86 @@
+"""Exemplar: all views of one image belong together, against all other images of the batch (Dosovitskiy 2014,
+"Discriminative unsupervised feature learning with exemplar convolutional neural networks"), in the triplet form of S4L
+(Zhai 2019, "S4L: self-supervised semi-supervised learning", section 4.2), which needs no class for every image.
+
+The loss is the batch-hard triplet loss with soft margin (Hermans 2017): the farthest view of the same image should be
+nearer than the nearest view of any other.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from medssl.augment import RowGenerator
+from medssl.config import View
+from medssl.encoders import Encoder
+from medssl.pretext.base import Batch, PretextTask, TaskSettings, gather
+from medssl.pretext.heads import mlp
+
+
+class Settings(TaskSettings):
+    """
+    Attributes:
+        copies: views of each image in a batch. The paper takes 8.
+        projection: width of the vectors whose distances count.
+    """
+
+    copies: Annotated[int, Field(ge=2)] = 4
+    projection: Annotated[int, Field(ge=2)] = 128
+
+
+class Exemplar(PretextTask):
+    name = "exemplar"
+    paper = "Dosovitskiy et al. 2014, arXiv:1406.6909; triplets: Zhai, Oliver, Kolesnikov, Beyer 2019, arXiv:1905.03670"
+    line = "put all views of an image nearer to each other than to any other image"
+    Settings = Settings
+    dims = (2, 3)
+    compares = True
+
+    def __init__(self, encoder: Encoder, settings: Any, view: View, modality: str = "") -> None:
+        super().__init__(encoder, settings, view, modality)
+        self.projection = mlp(encoder.embed_dim, encoder.embed_dim, settings.projection, 2, last_norm=True)
+        self.plan = self.views()
+
+    def inputs(self, batch: Batch, generator: RowGenerator) -> Tensor:
+        return torch.cat([self.new_view(batch.images, self.plan, generator) for _ in range(self.settings.copies)])
+
+    def loss_of(self, embeddings: Tensor, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
+        z = self.note_projection(self.projection(embeddings)).float()
+        with torch.autocast(z.device.type, enabled=False):
+            return batch_hard(z, self.settings.copies)
+
+    def floor(self, batch: Batch, generator: RowGenerator) -> dict[str, float]:
+        """Loss: all distances equal. Accuracy: one of the other images is nearer half the time, were there but one."""
+        return {"loss": math.log(2), "accuracy": 1 / len(batch.rows)}
+
+
+def batch_hard(z: Tensor, copies: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """Hermans 2017, equation 5 with softplus, over all processes' views.
+
+    Args:
+        z: (copies * N, D), all first views first; distances are between unit vectors.
+
+    Returns:
+        The mean loss, and the share of views whose nearest view is one of the same image.
+    """
+    z = F.normalize(z, dim=1)
+    rows = len(z) // copies
+    parts = [gather(part) for part in z.view(copies, rows, -1)]
+    keys = torch.cat([part for part, _ in parts])
+    total, start = len(parts[0][0]), parts[0][1]
+    own = (start + torch.arange(rows, device=z.device)).repeat(copies)
+    theirs = torch.arange(total, device=z.device).repeat(copies)
+    view = torch.arange(copies, device=z.device)
+    myself = view.repeat_interleave(rows) * total + own  # where a row of z stands among the keys
+    distance = (2 - 2 * z @ keys.T).clamp_min(1e-8).sqrt()
+    same = own[:, None] == theirs
+    farthest = distance.masked_fill(~same, 0).amax(1)
+    nearest_other = distance.masked_fill(same, math.inf).amin(1)
+    nearest = distance.detach().scatter(1, myself[:, None], math.inf).argmin(1)
+    return F.softplus(farthest - nearest_other).mean(), {"accuracy": (theirs[nearest] == own).float().mean()}

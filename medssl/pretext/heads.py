@@ -1,0 +1,37 @@
+"""Heads and measures that several tasks share."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medssl.pretext.base import gather
+
+
+def mlp(inputs: int, hidden: int, outputs: int, layers: int, last_norm: bool) -> nn.Sequential:
+    """`layers` linear layers; the inner ones with batch normalisation and ReLU, the last one with a norm or with none.
+
+    The last norm has no scale and shift, so that it cannot undo itself.
+    """
+    widths = [inputs, *[hidden] * (layers - 1)]
+    body: list[nn.Module] = []
+    for a, b in pairwise(widths):
+        body += [nn.Linear(a, b, bias=False), nn.BatchNorm1d(b), nn.ReLU(inplace=True)]
+    body.append(nn.Linear(widths[-1], outputs, bias=not last_norm))
+    return nn.Sequential(*body, *([nn.BatchNorm1d(outputs, affine=False)] if last_norm else []))
+
+
+@torch.no_grad()
+def retrieval(first: Tensor, second: Tensor) -> Tensor:
+    """The share of rows of `first`, (N, D), whose most similar row of `second` (of all processes) is their own."""
+    keys, start = gather(F.normalize(second.detach().float(), dim=1))
+    found = (F.normalize(first.detach().float(), dim=1) @ keys.T).argmax(1)
+    return (found == start + torch.arange(len(first), device=first.device)).float().mean()
+
+
+def cosine(first: Tensor, second: Tensor) -> Tensor:
+    """Mean cosine between the rows of two (N, D)."""
+    return F.cosine_similarity(first.float(), second.float(), dim=1).mean()

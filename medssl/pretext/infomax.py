@@ -1,0 +1,101 @@
+"""Deep InfoMax: the vector of an image and the features at its places belong together, those of other images do not
+(Hjelm 2019, "Learning deep representations by mutual information estimation and maximization").
+
+Local form with the Jensen-Shannon estimate (equation 4) and the prior term (equation 7): a critic tells vectors from
+uniform noise, and the encoder is to fool it.
+
+Shortcut: noise and brightness of one picture tie its vector to its places. They come from two different views.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from medssl.augment import RowGenerator
+from medssl.config import View
+from medssl.encoders import Encoder
+from medssl.encoders.resnet import CONV
+from medssl.pretext.base import Batch, MakeOptimizer, PretextTask, TaskSettings, weight_decay_groups
+from medssl.pretext.heads import mlp
+
+
+class Settings(TaskSettings):
+    """
+    Attributes:
+        width: of the space in which vectors and places are compared.
+        prior: weight of the prior term (the paper's gamma).
+    """
+
+    width: Annotated[int, Field(ge=8)] = 128
+    prior: Annotated[float, Field(ge=0)] = 0.1
+
+
+class InfoMax(PretextTask):
+    name = "infomax"
+    paper = "Hjelm, Fedorov, Lavoie-Marchildon et al. 2019, arXiv:1808.06670"
+    line = "tell an image's own places from those of other images by its vector"
+    Settings = Settings
+    dims = (2, 3)
+    smallest = 32
+
+    def __init__(self, encoder: Encoder, settings: Any, view: View, modality: str = "") -> None:
+        super().__init__(encoder, settings, view, modality)
+        conv, width = CONV[view.spatial_dims], settings.width
+        fine = encoder.channels[-2]  # one level finer than the vector, so that there are places
+        self.local = nn.Sequential(conv(fine, width, 1), nn.ReLU(inplace=True), conv(width, width, 1))
+        self.whole = mlp(encoder.channels[-1], 2 * width, width, 2, last_norm=False)
+        self.squash = nn.Linear(encoder.channels[-1], width)
+        self.critic = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, 1))
+        self.plan = self.views()
+
+    def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
+        views = torch.cat([self.new_view(batch.images, self.plan, generator) for _ in range(2)])
+        features = self.pyramid(views)
+        rows = len(batch.rows)
+        vector = features[-1].flatten(2).mean(2)[:rows]
+        whole = self.note_projection(self.whole(vector)).float()
+        places = self.local(features[-2][rows:]).flatten(2).float()
+        with torch.autocast(views.device.type, enabled=False):
+            loss, metrics = jensen_shannon(whole, places)
+            if self.settings.prior:
+                noise = generator.uniform(self.settings.width)
+                code = torch.sigmoid(self.squash(vector.float()))
+                fixed = {name: p.detach() for name, p in self.critic.named_parameters()}
+                fool = F.softplus(-functional_call(self.critic, fixed, code)).mean()
+                told = F.softplus(-self.critic(noise)).mean() + F.softplus(self.critic(code.detach())).mean()
+                loss = loss + self.settings.prior * fool + told  # the critic has an optimizer of its own
+                metrics["critic"] = told.detach()
+        return loss, metrics
+
+    def floor(self, batch: Batch, generator: RowGenerator) -> dict[str, float]:
+        """Loss: all scores 0, and a critic that cannot tell. Accuracy: one in N."""
+        prior = self.settings.prior
+        return {"loss": math.log(2) * (2 + (prior + 2 if prior else 0)), "accuracy": 1 / len(batch.rows)}
+
+    def optimizers(self, learning_rate: float, make: MakeOptimizer = torch.optim.AdamW) -> list[torch.optim.Optimizer]:
+        critic = set(self.critic.parameters())
+        players = [p for p in self.parameters() if p not in critic], [*critic]
+        return [make(weight_decay_groups(part, self.weight_decay), lr=learning_rate) for part in players]
+
+
+def jensen_shannon(whole: Tensor, places: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Equation 4, negated: every vector against every place of every image.
+
+    Args:
+        whole: (N, D). places: (N, D, P).
+
+    Returns:
+        The loss, and the share of vectors whose own image has the highest mean score.
+    """
+    scores = torch.einsum("nd,mdp->nmp", whole, places) / math.sqrt(whole.shape[1])
+    own = torch.eye(len(whole), dtype=torch.bool, device=whole.device)
+    loss = F.softplus(-scores[own]).mean() + F.softplus(scores[~own]).mean()
+    found = scores.detach().mean(2).argmax(1) == torch.arange(len(whole), device=whole.device)
+    return loss, {"accuracy": found.float().mean()}

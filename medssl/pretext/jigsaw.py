@@ -1,0 +1,91 @@
+"""Jigsaw: in which order were the tiles laid? (Noroozi and Favaro 2016, "Unsupervised learning of visual
+representations by solving jigsaw puzzles".)
+
+Shortcuts and how they are closed, after the paper's section 4.2:
+- Lines and gradients that run on across the border of two tiles: tiles are smaller than their cells, with jitter.
+- Brightness and contrast that fall off from the centre: each tile is standardised on its own (`normalise: false` opens
+  this one; a test shows what it gives away).
+- The place of a tile on the detector (collimation, burned-in markers): the image is cropped at random first.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from medssl.augment import RowGenerator
+from medssl.config import View
+from medssl.encoders import Encoder
+from medssl.errors import UserError
+from medssl.pretext.base import Batch, PretextTask, TaskSettings
+from medssl.pretext.tiles import cut, permutations, standardised, tile_size
+
+GRID = {2: 3, 3: 2}  # tiles a side
+LEAST_TILE = 8  # pixels; below, the encoder sees no structure
+
+
+class Settings(TaskSettings):
+    """
+    Attributes:
+        permutations: how many orders there are to tell apart.
+        gap: share of a cell that a tile leaves free.
+        width: features a tile that go into the comparison.
+        normalise: each tile has its own mean and deviation taken away.
+    """
+
+    permutations: Annotated[int, Field(ge=2, le=1000)] = 100
+    gap: Annotated[float, Field(ge=0, le=0.5)] = 0.2
+    width: Annotated[int, Field(ge=8)] = 64
+    normalise: bool = True
+
+
+class Jigsaw(PretextTask):
+    name = "jigsaw"
+    paper = "Noroozi, Favaro 2016, arXiv:1603.09246"
+    line = "tell in which of many orders the tiles of an image were laid"
+    Settings = Settings
+    dims = (2, 3)
+    smallest = 32
+
+    def __init__(self, encoder: Encoder, settings: Any, view: View, modality: str = "") -> None:
+        super().__init__(encoder, settings, view, modality)
+        self.grid = GRID[view.spatial_dims]
+        self.size = tile_size(view.size, self.grid, settings.gap)
+        if self.size < LEAST_TILE:
+            raise UserError(
+                f"a tile would have {self.size} pixels a side, and 'jigsaw' needs {LEAST_TILE}",
+                "jigsaw.gap",
+                f"Set --size {math.ceil(LEAST_TILE * self.grid / (1 - settings.gap))} or more, or a smaller gap.",
+            )
+        tiles = self.grid**view.spatial_dims
+        self.orders: Tensor
+        self.register_buffer("orders", permutations(tiles, settings.permutations))
+        self.reduce = nn.Sequential(nn.Linear(encoder.embed_dim, settings.width), nn.ReLU(inplace=True))
+        self.compare = nn.Sequential(
+            nn.Linear(tiles * settings.width, 4 * settings.width),
+            nn.ReLU(inplace=True),
+            nn.Linear(4 * settings.width, settings.permutations),
+        )
+        self.plan = self.views()
+
+    def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
+        tiles, labels = self.puzzle(batch, generator)
+        features = self.reduce(self.embed(tiles.flatten(0, 1)))
+        logits = self.compare(features.view(len(labels), -1)).float()
+        accuracy = (logits.detach().argmax(1) == labels).float().mean()
+        return F.cross_entropy(logits, labels), {"accuracy": accuracy}
+
+    def floor(self, batch: Batch, generator: RowGenerator) -> dict[str, float]:
+        count = self.settings.permutations
+        return {"loss": math.log(count), "accuracy": 1 / count}
+
+    def puzzle(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
+        """Tiles in their shuffled order, (N, T, C, *tile), and which order it is, (N,)."""
+        images = self.new_view(batch.images, self.plan, generator)
+        labels = generator.integers(self.settings.permutations)[:, 0]
+        tiles = cut(images, self.orders[labels], self.grid, self.size, generator)
+        return standardised(tiles) if self.settings.normalise else tiles, labels
