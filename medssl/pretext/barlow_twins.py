@@ -48,7 +48,7 @@ class BarlowTwins(PretextTask):
         return torch.cat([self.new_view(batch.images, self.plan, generator) for _ in range(2)])
 
     def loss_of(self, embeddings: Tensor, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
-        z = self.note_projection(self.projection(embeddings))
+        z = self.projection(embeddings)
         first, second = z.float().chunk(2)
         with torch.autocast(z.device.type, enabled=False):
             loss = barlow_twins(gather(first)[0], gather(second)[0], self.settings.redundancy)

@@ -38,6 +38,7 @@ class BYOL(PretextTask):
     paper = "Grill, Strub, Altché et al. 2020, arXiv:2006.07733"
     line = "predict what a slow copy of the network says of another view; no negatives"
     Settings = Settings
+    compares = False
     dims = (2, 3)
 
     def __init__(self, encoder: Encoder, settings: Any, view: View, modality: str = "") -> None:
@@ -51,7 +52,7 @@ class BYOL(PretextTask):
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
         """2 - 2 cosine, both ways (equation 2): 0 at best, 2 for unrelated vectors."""
         views = torch.cat([self.new_view(batch.images, self.plan, generator) for _ in range(2)])
-        z = self.note_projection(self.projection(self.embed(views)))
+        z = self.projection(self.embed(views))
         with torch.no_grad():
             targets = self.slow_projection(self.slow_encoder.module.embed(views))
         predicted_second, predicted_first = self.predictor(z).chunk(2)

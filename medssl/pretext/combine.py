@@ -50,6 +50,7 @@ class Combine(PretextTask):
     paper = "Tang, Yang, Li et al. 2022, arXiv:2111.14791"
     line = "several tasks at once on one encoder"
     Settings = Settings
+    compares = True
     dims = (2, 3)
 
     def __init__(self, encoder: Encoder, settings: Any, view: View, modality: str = "") -> None:

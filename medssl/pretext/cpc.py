@@ -50,6 +50,7 @@ class CPC(PretextTask):
     paper = "van den Oord, Li, Vinyals 2018, arXiv:1807.03748; images: Hénaff et al. 2020, arXiv:1905.09272"
     line = "tell which patch comes further down from the rows above"
     Settings = Settings
+    compares = True
     smallest = 32
 
     def __init__(self, encoder: Encoder, settings: Any, view: View, modality: str = "") -> None:

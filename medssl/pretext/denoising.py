@@ -37,6 +37,7 @@ class Denoising(PretextTask):
     paper = "Vincent, Larochelle, Bengio, Manzagol 2008, doi:10.1145/1390156.1390294"
     line = "paint the clean image from a noisy one"
     Settings = Settings
+    compares = False
     dims = (2, 3)
 
     def __init__(self, encoder: Encoder, settings: Any, view: View, modality: str = "") -> None:

@@ -81,7 +81,6 @@ class DINO(PretextTask):
             said.append(self.encoder.embed(half))  # not kept for the monitor, which compares equal rows
         z = F.normalize(self.projection(torch.cat(said)), dim=1)
         logits = self.prototypes(z).float().view(-1, rows, self.settings.prototypes)
-        self.note_projection(z[: 2 * rows])
         centred = answers - self.centre if self.settings.centring else answers
         targets = (centred / self.settings.teacher_temperature).softmax(1).view(2, rows, -1)
         log_p = (logits / self.settings.temperature).log_softmax(2)

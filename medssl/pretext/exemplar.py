@@ -51,7 +51,7 @@ class Exemplar(PretextTask):
         return torch.cat([self.new_view(batch.images, self.plan, generator) for _ in range(self.settings.copies)])
 
     def loss_of(self, embeddings: Tensor, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
-        z = self.note_projection(self.projection(embeddings)).float()
+        z = self.projection(embeddings).float()
         with torch.autocast(z.device.type, enabled=False):
             return batch_hard(z, self.settings.copies)
 

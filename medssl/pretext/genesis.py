@@ -52,6 +52,7 @@ class Genesis(PretextTask):
     paper = "Zhou, Sodha, Siddiquee et al. 2019, arXiv:1908.06912"
     line = "restore an image after changes of intensity, shuffled pixels and hidden boxes"
     Settings = Settings
+    compares = False
     dims = (2, 3)
 
     def __init__(self, encoder: Encoder, settings: Any, view: View, modality: str = "") -> None:

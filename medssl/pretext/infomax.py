@@ -42,6 +42,7 @@ class InfoMax(PretextTask):
     paper = "Hjelm, Fedorov, Lavoie-Marchildon et al. 2019, arXiv:1808.06670"
     line = "tell an image's own places from those of other images by its vector"
     Settings = Settings
+    compares = True
     dims = (2, 3)
     smallest = 32
 
@@ -60,7 +61,7 @@ class InfoMax(PretextTask):
         features = self.pyramid(views)
         rows = len(batch.rows)
         vector = features[-1].flatten(2).mean(2)[:rows]
-        whole = self.note_projection(self.whole(vector)).float()
+        whole = self.whole(vector).float()
         places = self.local(features[-2][rows:]).flatten(2).float()
         with torch.autocast(views.device.type, enabled=False):
             loss, metrics = jensen_shannon(whole, places)

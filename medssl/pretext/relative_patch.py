@@ -46,6 +46,7 @@ class RelativePatch(PretextTask):
     paper = "Doersch, Gupta, Efros 2015, arXiv:1505.05192"
     line = "tell on which side of a patch its neighbour lies"
     Settings = Settings
+    compares = False
     dims = (2, 3)
     smallest = 32
 

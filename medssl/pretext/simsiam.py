@@ -38,6 +38,7 @@ class SimSiam(PretextTask):
     paper = "Chen, He 2021, arXiv:2011.10566"
     line = "predict the projection of another view of the same image; no negatives"
     Settings = Settings
+    compares = False
     dims = (2, 3)
 
     def __init__(self, encoder: Encoder, settings: Any, view: View, modality: str = "") -> None:
@@ -50,7 +51,7 @@ class SimSiam(PretextTask):
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
         """Negative cosine, both ways (equation 2): -1 at best, and also when collapsed."""
         views = torch.cat([self.new_view(batch.images, self.plan, generator) for _ in range(2)])
-        z = self.note_projection(self.projection(self.embed(views)))
+        z = self.projection(self.embed(views))
         first, second = z.chunk(2)
         predicted_second, predicted_first = self.predictor(z).chunk(2)
         target_1, target_2 = (first.detach(), second.detach()) if self.settings.stop_gradient else (first, second)

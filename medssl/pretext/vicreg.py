@@ -53,7 +53,7 @@ class VICReg(PretextTask):
         return torch.cat([self.new_view(batch.images, self.plan, generator) for _ in range(2)])
 
     def loss_of(self, embeddings: Tensor, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
-        z = self.note_projection(self.projection(embeddings))
+        z = self.projection(embeddings)
         first, second = z.float().chunk(2)
         with torch.autocast(z.device.type, enabled=False):
             terms = vicreg(gather(first)[0], gather(second)[0])
