@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from medssl.errors import MedsslError
 from medssl.ingest.records import Reject
 
 FAILURES = frozenset(
@@ -26,6 +29,20 @@ class SourceFailed(BaseException):
 
     def __init__(self, what: str, fix: str = "") -> None:
         super().__init__(what, fix or "Check the disk or network, then run the same command again: it goes on.")
+
+
+@contextmanager
+def ends_cleanly() -> Iterator[None]:
+    """Around whatever reads a source: its failure is said as any other error.
+
+    Raises:
+        MedsslError: the disk or network failed.
+    """
+    try:
+        yield
+    except SourceFailed as error:
+        what, fix = error.args
+        raise MedsslError(what, "", fix) from None
 
 
 def failed(error: OSError, code: str = "unreadable") -> Reject | SourceFailed:

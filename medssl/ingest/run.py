@@ -14,10 +14,10 @@ from pathlib import Path
 from medssl.cohort import Cohort, catalog
 from medssl.cohort.arrays import remove_unfinished
 from medssl.config import LabelColumns
-from medssl.errors import MedsslError, SourcePath, UserError
+from medssl.errors import SourcePath, UserError
 from medssl.ingest import closing, discover, estimate, findings, masks, pool
 from medssl.ingest import labels as label_tables
-from medssl.ingest.disk import SourceFailed
+from medssl.ingest.disk import ends_cleanly
 from medssl.ingest.fates import Fates
 from medssl.ingest.headers import read_headers
 from medssl.ingest.identity import Keys
@@ -71,11 +71,8 @@ def ingest(
         with catalog.writing(target.path) as db:
             closing.begin(db, strict, state, code_revision("ingest"))
         fates = Fates(found)
-        try:
+        with ends_cleanly():
             _read(found, target.path, keys, table, fates, jobs)
-        except SourceFailed as error:
-            what, fix = error.args
-            raise MedsslError(what, "", fix) from None
         counts = None if table is None or not len(target) else label_tables.apply(target, table, keys)
         with catalog.writing(target.path) as db:
             closing.close(db, target.path, fates, strict, state)

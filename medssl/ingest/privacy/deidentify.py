@@ -12,6 +12,7 @@ from typing import Any
 
 from medssl.errors import SourcePath, UserError
 from medssl.ingest import discover
+from medssl.ingest.disk import ends_cleanly
 from medssl.ingest.estimate import useful_jobs
 from medssl.ingest.fates import Fates
 from medssl.ingest.headers import read_headers
@@ -52,6 +53,7 @@ class Deidentified:
         ]
 
 
+@ends_cleanly()
 def deidentify(source: str | Path, out: str | Path, workspace: Workspace) -> Deidentified:
     """Write `OUT/PATIENT/EXAM/SERIES/FILE.dcm`, all names keyed as in the workspace's cohorts.
 

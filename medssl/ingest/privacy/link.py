@@ -15,6 +15,7 @@ from typing import Any, TextIO
 from medssl.cohort import catalog
 from medssl.errors import SourcePath, UserError
 from medssl.ingest import discover, masks
+from medssl.ingest.disk import ends_cleanly
 from medssl.ingest.estimate import useful_jobs
 from medssl.ingest.fates import Fates
 from medssl.ingest.headers import read_headers
@@ -27,6 +28,7 @@ ID = re.compile(r"\b[sfp][0-9a-f]{16}\b")  # of scans, files and patients
 COLUMNS = ("id", "patient_id", "study_instance_uid", "series_instance_uid", "file")
 
 
+@ends_cleanly()
 def link(ids: str | Path, sources: Sequence[str | Path], out: str | Path, workspace: Workspace) -> dict[str, Any]:
     """Write a CSV (COLUMNS, one row a file) of all ids in a text or CSV file; readable by its owner only.
 

@@ -62,3 +62,20 @@ def test_names_of_patients_are_not_written_into_a_workspace_or_cohort(take, sour
     (tmp_path / "none.txt").write_text("nothing")
     with pytest.raises(UserError, match="no id"):
         link(tmp_path / "none.txt", [source], tmp_path / "a.csv", workspace)
+
+
+def test_a_disk_that_fails_is_said_in_one_sentence(take, source, tmp_path, workspace, monkeypatch):
+    from medssl.errors import MedsslError
+    from medssl.ingest.disk import SourceFailed
+    from medssl.ingest.privacy import link as module
+
+    cohort, _ = take(source)
+    (tmp_path / "ids.txt").write_text(cohort.scans()["scan"].iloc[0])
+
+    def broken(*arguments):
+        raise SourceFailed("the source cannot be read (Input/output error)")
+
+    monkeypatch.setattr(module, "read_headers", broken)
+    with pytest.raises(MedsslError, match="cannot be read") as error:
+        link(tmp_path / "ids.txt", [source], tmp_path / "a.csv", workspace)
+    assert "Check the disk" in error.value.fix and not (tmp_path / "a.csv").exists()
