@@ -9,7 +9,7 @@ import json
 import re
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -139,7 +139,7 @@ def listed(counts: dict[str, int], most: int = 6) -> str:
 
 
 def _counts(db: sqlite3.Connection, query: str) -> dict[str, int]:
-    return dict(Counter({name or "unknown": n for name, n in db.execute(query)}).most_common())
+    return _most_first({name or "unknown": n for name, n in db.execute(query)})
 
 
 def _parts(db: sqlite3.Connection) -> list[Part]:
@@ -169,7 +169,7 @@ def _parts(db: sqlite3.Connection) -> list[Part]:
 
 
 def _named(values: tuple[str | None, ...]) -> dict[str, int]:
-    return dict(Counter(v or "unknown" for v in values).most_common())
+    return _most_first(Counter(v or "unknown" for v in values))
 
 
 def _ranges(rows: list[list]) -> list[tuple]:
@@ -206,3 +206,8 @@ def _are_classes(rows: list[dict[str, Any]]) -> bool:
         and repeated
         and all(len(v) <= LONGEST_CLASS and not re.search(r"\d{5}|\d[-./]\d+[-./]\d", v) for v in values)
     )
+
+
+def _most_first(counts: Mapping[str, int]) -> dict[str, int]:
+    """Ties by name, so that the same scans give the same card in every workspace."""
+    return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
