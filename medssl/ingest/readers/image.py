@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from medssl.ingest import bids
+from medssl.ingest.bids import owners
 from medssl.ingest.identity import Keys, file_names, without_ending
 from medssl.ingest.opening import open_file
 from medssl.ingest.records import File, Job, Plan, Probe, Reject, Scan
@@ -76,8 +76,8 @@ def one_file_job(reader: str, probe: Probe, keys: Keys, *part: str) -> Job:
         names=file_names(keys, file.name),
         payload=probe.header,
     )
-    if (owners := bids.owners(file, keys)) is not None:
-        job.patient, job.exam, names = owners
+    if (named := owners(file, keys)) is not None:
+        job.patient, job.exam, names = named
         job.patient_from = "id"
         job.names += names
     return job

@@ -9,7 +9,7 @@ from io import BufferedIOBase
 
 import numpy as np
 
-from medssl.ingest import bids
+from medssl.ingest.bids import is_derived_image, modality_and_suffix
 from medssl.ingest.identity import Keys
 from medssl.ingest.opening import open_unzipped
 from medssl.ingest.readers.image import companions, finite, one_file_job
@@ -35,7 +35,7 @@ def probe(file: File) -> Header | None:
         Ignore: an image in a BIDS folder of derivatives.
         Reject: unreadable, no scan, or larger than it can be.
     """
-    if bids.is_derived_image(file):
+    if is_derived_image(file):
         raise Ignore("bids_derivative")
     try:
         with open_unzipped(file) as stream:
@@ -114,7 +114,7 @@ def read(job: Job) -> Scan:
     attributes = dict(header.attributes)
     if header.point >= 0:
         attributes["time_point"] = header.point
-    modality, suffix = bids.modality_and_suffix(job.files[0])
+    modality, suffix = modality_and_suffix(job.files[0])
     if suffix:
         attributes["bids_suffix"] = suffix
     return Scan(

@@ -1,6 +1,6 @@
-"""DICOM: headers first (`header`), then series into volumes (`series`), then pixels (`pixels`)."""
+"""DICOM: headers first (`first_pass`), then series into volumes (`series`), then pixels (`pixels`)."""
 
-from medssl.ingest.readers.dicom.header import probe, sniff
+from medssl.ingest.readers.dicom.first_pass import probe, sniff
 from medssl.ingest.readers.dicom.pixels import decode, pieces, read
 from medssl.ingest.readers.dicom.series import plan
 

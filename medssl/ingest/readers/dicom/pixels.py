@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from medssl.ingest import identity
+from medssl.ingest.identity import body_part, modality, vendor
 from medssl.ingest.opening import open_file
+from medssl.ingest.readers.dicom.first_pass import syntax_of
 from medssl.ingest.readers.dicom.geometry import affine_ras, tilt_degrees
-from medssl.ingest.readers.dicom.header import Header, syntax_of
+from medssl.ingest.readers.dicom.header import Header
 from medssl.ingest.readers.dicom.series import Payload
 from medssl.ingest.readers.dicom.values import Table, colour, intensities, is_hounsfield, modality_table, palette
 from medssl.ingest.records import File, Job, Reject, Scan
@@ -53,9 +54,9 @@ def read(job: Job) -> Scan:
         array=array,
         kind="volume" if array.ndim == 3 else "colour_volume",
         unit="HU" if hounsfield else "a.u.",
-        modality=identity.modality(first.modality),
-        vendor=identity.vendor(first.vendor),
-        body_part=identity.body_part(first.body_part),
+        modality=modality(first.modality),
+        vendor=vendor(first.vendor),
+        body_part=body_part(first.body_part),
         padding=padding,
         findings=findings,
         attributes=dict(payload.attributes),
