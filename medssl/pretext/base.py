@@ -112,6 +112,7 @@ class PretextTask(nn.Module):
         self.last_embedding: Tensor | None = None
         self.view_seconds = 0.0  # spent on views since the engine last asked
         self.clock: Callable[[], float] = time.perf_counter
+        self.check_field("an image", view.size)
 
     @classmethod
     def group_size(cls, settings: Any) -> int:
@@ -134,6 +135,22 @@ class PretextTask(nn.Module):
                 f"'{cls.name}' needs images of at least {cls.smallest} pixels, and the View has {view.size}",
                 "view.size",
                 f"Set --size {cls.smallest} or more.",
+            )
+
+    def check_field(self, what: str, side: int) -> None:
+        """Whether the encoder's last stage is given more than one place of a picture of `side` pixels.
+
+        One place has no shape. And on a CPU in bf16 torch gives for it no gradient but what lay in the memory, as was
+        measured with a 3x3 convolution of stride 2 on a 1x1 map.
+        """
+        least = self.encoder.strides[-1] // 2 + 1
+        if side < least:
+            size = math.ceil(least * self.view.size / side)
+            raise UserError(
+                f"{what} of {side} pixels is a single point to the last stage of '{self.encoder.name}', "
+                f"and '{self.name}' needs {least} pixels",
+                "view.size",
+                f"Set --size {size} or more, or take an encoder that shrinks less.",
             )
 
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
@@ -191,6 +208,10 @@ class PretextTask(nn.Module):
         view = make_view(images, plan, generator)
         self.view_seconds += self.clock() - begun
         return view
+
+    def new_views(self, images: Tensor, plan: Views, generator: RowGenerator, count: int = 2) -> Tensor:
+        """(count * N, C, *spatial): `count` views of every image, all first ones first."""
+        return torch.cat([self.new_view(images, plan, generator) for _ in range(count)])
 
     def views(self, **own: Any) -> Views:
         """The preset's views, changed by what the task needs (`own`) and then by what the user set."""

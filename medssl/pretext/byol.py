@@ -51,7 +51,7 @@ class BYOL(PretextTask):
 
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
         """2 - 2 cosine, both ways (equation 2): 0 at best, 2 for unrelated vectors."""
-        views = torch.cat([self.new_view(batch.images, self.plan, generator) for _ in range(2)])
+        views = self.new_views(batch.images, self.plan, generator)
         z = self.projection(self.embed(views))
         with torch.no_grad():
             targets = self.slow_projection(self.slow_encoder.module.embed(views))

@@ -27,8 +27,6 @@ from medssl.errors import UserError
 from medssl.pretext.base import Batch, PretextTask, TaskSettings
 from medssl.pretext.tiles import standardised
 
-LEAST_PATCH = 8
-
 
 class Settings(TaskSettings):
     """
@@ -56,9 +54,7 @@ class CPC(PretextTask):
     def __init__(self, encoder: Encoder, settings: Any, view: View, modality: str = "") -> None:
         super().__init__(encoder, settings, view, modality)
         self.size = 2 * (view.size // (settings.grid + 1))
-        if self.size < LEAST_PATCH:
-            fix = f"Set --size {LEAST_PATCH // 2 * (settings.grid + 1)} or more, or a smaller grid."
-            raise UserError(f"a patch would have {self.size} pixels, and 'cpc' needs {LEAST_PATCH}", "cpc.grid", fix)
+        self.check_field("a patch", self.size)
         if settings.steps + 2 > settings.grid:
             raise UserError(
                 f"{settings.steps} predicted rows do not fit a grid of {settings.grid}", "cpc.steps", "Lower steps."

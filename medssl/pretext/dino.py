@@ -64,20 +64,22 @@ class DINO(PretextTask):
         self.slow_head = MomentumCopy(nn.ModuleList([self.projection, self.prototypes]))
         self.centre: Tensor
         self.register_buffer("centre", torch.zeros(settings.prototypes))
+        if settings.local_crops:
+            self.check_field("a small crop", view.size // 2)
         self.plan = self.views()
         self.small_plan = self.plan.model_copy(update={"crop": settings.local_crop})
 
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross entropy between the copy's answer to each large crop and the network's to every other crop."""
         rows = len(batch.rows)
-        large = torch.cat([self.new_view(batch.images, self.plan, generator) for _ in range(2)])
+        large = self.new_views(batch.images, self.plan, generator)
         with torch.no_grad():
             slow_z = F.normalize(self.slow_head.module[0](self.slow_encoder.module.embed(large)), dim=1)
             answers = self.slow_head.module[1](slow_z).float()
-        small = [self.new_view(batch.images, self.small_plan, generator) for _ in range(self.settings.local_crops)]
         said = [self.embed(large)]
-        if small:
-            half = F.interpolate(torch.cat(small), scale_factor=0.5, mode="area")
+        if self.settings.local_crops:
+            small = self.new_views(batch.images, self.small_plan, generator, self.settings.local_crops)
+            half = F.interpolate(small, scale_factor=0.5, mode="area")
             said.append(self.encoder.embed(half))  # not kept for the monitor, which compares equal rows
         z = F.normalize(self.projection(torch.cat(said)), dim=1)
         logits = self.prototypes(z).float().view(-1, rows, self.settings.prototypes)

@@ -48,7 +48,7 @@ class Exemplar(PretextTask):
         self.plan = self.views()
 
     def inputs(self, batch: Batch, generator: RowGenerator) -> Tensor:
-        return torch.cat([self.new_view(batch.images, self.plan, generator) for _ in range(self.settings.copies)])
+        return self.new_views(batch.images, self.plan, generator, self.settings.copies)
 
     def loss_of(self, embeddings: Tensor, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
         z = self.projection(embeddings).float()

@@ -57,7 +57,7 @@ class InfoMax(PretextTask):
         self.plan = self.views()
 
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
-        views = torch.cat([self.new_view(batch.images, self.plan, generator) for _ in range(2)])
+        views = self.new_views(batch.images, self.plan, generator)
         features = self.pyramid(views)
         rows = len(batch.rows)
         vector = features[-1].flatten(2).mean(2)[:rows]

@@ -20,12 +20,10 @@ from torch import Tensor, nn
 from medssl.augment import RowGenerator
 from medssl.config import View
 from medssl.encoders import Encoder
-from medssl.errors import UserError
 from medssl.pretext.base import Batch, PretextTask, TaskSettings
 from medssl.pretext.tiles import cut, permutations, standardised, tile_size
 
 GRID = {2: 3, 3: 2}  # tiles a side
-LEAST_TILE = 8  # pixels; below, the encoder sees no structure
 
 
 class Settings(TaskSettings):
@@ -56,12 +54,7 @@ class Jigsaw(PretextTask):
         super().__init__(encoder, settings, view, modality)
         self.grid = GRID[view.spatial_dims]
         self.size = tile_size(view.size, self.grid, settings.gap)
-        if self.size < LEAST_TILE:
-            raise UserError(
-                f"a tile would have {self.size} pixels a side, and 'jigsaw' needs {LEAST_TILE}",
-                "jigsaw.gap",
-                f"Set --size {math.ceil(LEAST_TILE * self.grid / (1 - settings.gap))} or more, or a smaller gap.",
-            )
+        self.check_field("a tile", self.size)
         tiles = self.grid**view.spatial_dims
         self.orders: Tensor
         self.register_buffer("orders", permutations(tiles, settings.permutations))

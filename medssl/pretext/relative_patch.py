@@ -22,12 +22,10 @@ from torch import Tensor, nn
 from medssl.augment import RowGenerator
 from medssl.config import View
 from medssl.encoders import Encoder
-from medssl.errors import UserError
 from medssl.pretext.base import Batch, PretextTask, TaskSettings
 from medssl.pretext.tiles import cut, standardised, tile_size
 
 GRID = 3
-LEAST_TILE = 8
 
 
 class Settings(TaskSettings):
@@ -53,12 +51,7 @@ class RelativePatch(PretextTask):
     def __init__(self, encoder: Encoder, settings: Any, view: View, modality: str = "") -> None:
         super().__init__(encoder, settings, view, modality)
         self.size = tile_size(view.size, GRID, settings.gap)
-        if self.size < LEAST_TILE:
-            raise UserError(
-                f"a patch would have {self.size} pixels a side, and 'relative_patch' needs {LEAST_TILE}",
-                "relative_patch.gap",
-                f"Set --size {math.ceil(LEAST_TILE * GRID / (1 - settings.gap))} or more, or a smaller gap.",
-            )
+        self.check_field("a patch", self.size)
         self.neighbours = GRID**view.spatial_dims - 1
         width = encoder.embed_dim
         self.compare = nn.Sequential(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -50,7 +49,7 @@ class SimSiam(PretextTask):
 
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
         """Negative cosine, both ways (equation 2): -1 at best, and also when collapsed."""
-        views = torch.cat([self.new_view(batch.images, self.plan, generator) for _ in range(2)])
+        views = self.new_views(batch.images, self.plan, generator)
         z = self.projection(self.embed(views))
         first, second = z.chunk(2)
         predicted_second, predicted_first = self.predictor(z).chunk(2)

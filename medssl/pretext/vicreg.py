@@ -50,7 +50,7 @@ class VICReg(PretextTask):
         self.plan = self.views()
 
     def inputs(self, batch: Batch, generator: RowGenerator) -> Tensor:
-        return torch.cat([self.new_view(batch.images, self.plan, generator) for _ in range(2)])
+        return self.new_views(batch.images, self.plan, generator)
 
     def loss_of(self, embeddings: Tensor, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
         z = self.projection(embeddings)

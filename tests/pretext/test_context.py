@@ -4,10 +4,12 @@ import pytest
 import torch
 from test_tasks import batch_of, faces, make
 
+from medssl import config
 from medssl.augment import RowGenerator
 from medssl.config import View
+from medssl.encoders import create_encoder
 from medssl.errors import UserError
-from medssl.pretext import genesis
+from medssl.pretext import genesis, task_class
 from medssl.pretext.tiles import cut, permutations, standardised
 
 STILL = {"views": {"crop": [1, 1], "rotation": 0, "flip": False, "blur": 0, "noise": 0, "brightness": 0,
@@ -94,7 +96,7 @@ def test_a_standardised_tile_of_one_value_stays_finite():
 
 @pytest.mark.parametrize("name", ["jigsaw", "relative_patch"])
 def test_too_small_images_are_refused_with_the_size_that_is_needed(name):
-    with pytest.raises(UserError, match="--size"):
+    with pytest.raises(UserError, match=r"single point to the last stage of 'small'.*needs 9 pixels(.|\n)*--size"):
         make(name, {"gap": 0.5}, View(size=32))
 
 
@@ -126,3 +128,46 @@ def test_what_is_painted_is_the_image_before_the_damage(name):
     target, seen = task.puzzle(batch_of(faces(8)), rows(8))
     assert torch.equal(target, faces(8)) and not torch.equal(seen, target)
     assert seen.min() >= 0 and seen.max() <= 1
+
+
+def test_cpc_knows_nothing_of_the_rows_below():
+    task = make("cpc", STILL).eval()
+    z = torch.randn(2, 128, 5, 5)
+    before = task.summed_up(z)
+    z[:, :, 3:] = torch.randn(2, 128, 2, 5)
+    after = task.summed_up(z)
+    assert torch.equal(before[:, :, :3], after[:, :, :3]) and not torch.equal(before[:, :, 3:], after[:, :, 3:])
+
+
+def test_cpc_predicts_no_patch_that_shares_pixels_with_those_it_knows():
+    task = make("cpc", STILL, View(size=36))
+    images = torch.arange(36.0)[None, None, :, None].expand(1, 1, 36, 36) / 36  # the brightness is the row
+    spans = images.unfold(2, task.size, task.size // 2).unfold(3, task.size, task.size // 2)[0, 0, :5, 0]
+    assert spans[0].max() >= spans[1].min() and spans[0].max() < spans[2].min()
+    assert task.patches(images).shape == (25, 1, task.size, task.size)
+
+
+def test_a_combination_is_the_weighted_sum_of_its_parts_on_one_encoder():
+    parts = {"rotation": {"weight": 2.0}, "inpainting": {"weight": 0.5, "settings": {"cells": 4}}}
+    task = make("combine", {"parts": parts})
+    loss, metrics = task(batch_of(faces(8)), rows(8))
+    total = 2 * metrics["rotation_loss"] + 0.5 * metrics["inpainting_loss"]
+    assert float(loss) == pytest.approx(float(total), rel=1e-6)
+    assert task.parts["rotation"].encoder is task.encoder and task.parts["inpainting"].settings.cells == 4
+    names = [name for name, _ in task.named_parameters()]
+    assert sum("stem" in name for name in names) == sum("stem" in n for n, _ in task.encoder.named_parameters())
+    assert not any("encoder" in key for key in task.heads()["parts"].state_dict())
+    for bad in ({}, {"combine": {}}, "trio"):
+        with pytest.raises(UserError, match="combin"):
+            make("combine", {"parts": bad})
+    with pytest.raises(UserError, match="rotatoin"):
+        make("combine", {"parts": {"rotatoin": {}}})
+
+
+@pytest.mark.parametrize("name", ["rotation", "simclr", "dino"])
+def test_an_encoder_that_shrinks_an_image_to_a_point_is_refused(name):
+    """There a CPU in bf16 hands out gradients of whatever lay in the memory."""
+    encoder = create_encoder("resnet10t")  # stride 32
+    size = 32 if name == "dino" else 16  # dino's small crops have half the side
+    with pytest.raises(UserError, match="needs 17 pixels"):
+        task_class(name)(encoder, config.settings_for("task", name, {}), View(size=size))

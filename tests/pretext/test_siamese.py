@@ -123,3 +123,37 @@ def test_simsiam_trains_its_targets_only_where_the_door_is_open():
             loss.backward()
         moved = any(p.grad is not None and float(p.grad.abs().sum()) > 0 for p in task.encoder.parameters())
         assert moved is not stop
+
+
+def test_infomax_equals_a_double_loop():
+    from medssl.pretext.infomax import jensen_shannon
+
+    whole, places = torch.randn(5, 4), torch.randn(5, 4, 3)
+    own, others, right = [], [], 0
+    for n in range(5):
+        means = []
+        for m in range(5):
+            scores = [float(whole[n] @ places[m, :, p]) / 2 for p in range(3)]
+            means.append(sum(scores) / 3)
+            if n == m:
+                own += [math.log1p(math.exp(-s)) for s in scores]
+            else:
+                others += [math.log1p(math.exp(s)) for s in scores]
+        right += max(range(5), key=means.__getitem__) == n
+    loss, metrics = jensen_shannon(whole, places)
+    assert float(loss) == pytest.approx(sum(own) / len(own) + sum(others) / len(others), rel=1e-5)
+    assert float(metrics["accuracy"]) == pytest.approx(right / 5)
+
+
+def test_the_critic_of_infomax_and_the_encoder_do_not_train_each_other():
+    task = make("infomax", {"prior": 1.0})
+    loss, metrics = task(batch_of(faces(8)), RowGenerator(0, 0, torch.arange(8)))
+    loss.backward()
+    critic = [p.grad.clone() for p in task.critic.parameters()]
+    players = task.optimizers(1e-3)
+    owned = [{id(p) for group in o.param_groups for p in group["params"]} for o in players]
+    assert not owned[0] & owned[1] and owned[1] == {id(p) for p in task.critic.parameters()}
+    other = make("infomax", {"prior": 0.001})  # the encoder's wish to fool the critic must not reach the critic
+    other(batch_of(faces(8)), RowGenerator(0, 0, torch.arange(8)))[0].backward()
+    assert all(torch.allclose(a, p.grad) for a, p in zip(critic, other.critic.parameters(), strict=True))
+    assert float(metrics["critic"]) > 0

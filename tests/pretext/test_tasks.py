@@ -10,7 +10,8 @@ from medssl.encoders import create_encoder
 from medssl.errors import UserError
 from medssl.pretext import Batch, task_class, tasks
 from medssl.pretext.base import MomentumCopy, momentum_at
-from medssl.pretext.inpainting import PixelShuffle, holes, masked_error
+from medssl.pretext.decoder import PixelShuffle
+from medssl.pretext.inpainting import holes, masked_error
 from medssl.pretext.rotation import circle, turn, turned
 
 PLAIN = {"views": {"crop": [0.7, 1.0], "blur": 0, "noise": 0, "brightness": 0, "contrast": 0, "gamma": 0}}
@@ -94,9 +95,9 @@ def test_heads_are_named_and_settings_are_checked(name):
 
 
 def test_every_task_takes_colour():
-    images = faces(8).expand(-1, 3, -1, -1)
+    images = faces(8, 36).expand(-1, 3, -1, -1)
     for name in tasks():
-        task = make(name, view=View(size=32, channels=3), in_channels=3)
+        task = make(name, view=View(size=36, channels=3), in_channels=3)
         loss, _ = task(batch_of(images), RowGenerator(0, 0, torch.arange(8)))
         loss.backward()
         assert all(p.grad is not None for p in task.parameters() if p.requires_grad), name
