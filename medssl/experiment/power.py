@@ -23,8 +23,7 @@ def foresee(plan: Plan) -> dict[str, Any]:
     mine = int(patients.min())
     others = int(scored.loc[scored["label"] != rarest, "patient"].nunique())
     named = 1 if config.claim and config.claim.baseline in config.baseline else 0
-    pairs = sum(len(config.arms) - 1 for _ in config.baseline)
-    comparisons = pairs * len(config.budgets) * len(config.metrics) - named
+    comparisons = (len(config.arms) - 1) * len(config.budgets) - named  # with one baseline by one metric
     about = {"patients": mine, "others": others, "draws": config.draws, "comparisons": comparisons}
     if config.draws < MIN_DRAWS or int(units.min()) < MIN_UNITS_A_CLASS:
         return {**about, "claimed": None, "explored": None}

@@ -126,8 +126,9 @@ class Results:
         """One sentence per budget for the main comparison: the claim's, else the first pretrained arm's."""
         arm, baseline, metric = self.main_comparison
         table = self.differences()
+        table = table[(table["baseline"] == baseline) & (table["metric"] == metric)]
         explored = int((~table["claim"] & table["p"].notna()).sum())
-        table = table[(table["arm"] == arm) & (table["baseline"] == baseline) & (table["metric"] == metric)]
+        table = table[table["arm"] == arm]
         chosen = self.settings.arms[arm]
         once = bool(chosen.pretrain) and chosen.pretrain_seeds == 1
         how = tuple(self.settings.arms[name].strategy_name for name in (arm, baseline))

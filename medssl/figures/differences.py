@@ -33,7 +33,7 @@ def differences(
     """Arm minus baseline on the same draws and patients; budgets side by side, so that no interval hides another.
 
     Args:
-        table: `Results.differences()`. Full marker: a verdict, after correction for all comparisons; open: none.
+        table: `Results.differences()`. Full marker: a verdict, after correction for all arms and budgets; open: none.
         metric: which rows of `table`.
         baseline: which baseline; default the first.
         arms: those to draw; default all.
@@ -147,6 +147,6 @@ def _subtitle(across: bool, metric: str) -> list[str]:
     better = "Below" if metric in LOWER_IS_BETTER else "Above"
     lines = [
         f"{better} zero: better than the baseline. Bars: 95 % intervals, one by one.",
-        "Full markers: helps or hurts, after correction for all comparisons (the claim stands alone).",
+        "Full markers: helps or hurts, after correction for all arms and budgets (the claim stands alone).",
     ]
     return [*lines, "† another encoder or input size: the difference is not pretraining’s alone."] if across else lines

@@ -177,10 +177,10 @@ def protocol(results: Results, scores: pd.DataFrame) -> list[tuple[str, str]]:
         (
             "What a difference means",
             "Arm minus baseline on the same labels and the same test patients, with its own 95 % interval. “Helps” or "
-            "“hurts” is said where p, corrected by Holm’s method for all comparisons of this report that were not "
-            "named beforehand, is below .05: if no arm differed from any other, at most one experiment in twenty would "
-            "show such a verdict. The comparison of the claim, named in the configuration beforehand, stands alone and "
-            "is not corrected. “No evidence” is no proof that two arms are alike.",
+            "“hurts” is said where p, corrected by Holm’s method for all arms and budgets that were not "
+            "named beforehand, is below .05: if no arm differed from the baseline, at most one experiment in twenty "
+            "would show such a verdict by one metric. Each metric and each baseline has this chance of its own. The "
+            "comparison of the claim, named in the configuration beforehand, stands alone and is not corrected. “No evidence” is no proof that two arms are alike.",
         ),
         (
             "Labels saved",

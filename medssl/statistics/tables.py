@@ -184,10 +184,9 @@ def differences(
         rows.append((arm, baseline, budget, metric, value, low, high, p, np.nan, own, "", runs, same))
     table = pd.DataFrame(rows, columns=DIFFERENCE_COLUMNS)
     table["claim"] = table["claim"].astype(bool)
-    explored = ~table["claim"].to_numpy()
-    adjusted = table["p"].to_numpy(dtype=float).copy()
-    adjusted[explored] = holm(adjusted[explored])
-    table["p_adjusted"] = adjusted
+    table["p_adjusted"] = table["p"].astype(float)
+    for _, family in table[~table["claim"]].groupby(["baseline", "metric"]):  # all arms and budgets
+        table.loc[family.index, "p_adjusted"] = holm(family["p"].to_numpy(dtype=float))
     signs = np.where(table["metric"].isin(LOWER_IS_BETTER), -1, 1)
     table["verdict"] = [
         verdict(d * s, p) for d, s, p in zip(table["difference"], signs, table["p_adjusted"], strict=True)
