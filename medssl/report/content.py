@@ -180,7 +180,8 @@ def protocol(results: Results, scores: pd.DataFrame) -> list[tuple[str, str]]:
             "“hurts” is said where p, corrected by Holm’s method for all arms and budgets that were not "
             "named beforehand, is below .05: if no arm differed from the baseline, at most one experiment in twenty "
             "would show such a verdict by one metric. Each metric and each baseline has this chance of its own. The "
-            "comparison of the claim, named in the configuration beforehand, stands alone and is not corrected. “No evidence” is no proof that two arms are alike.",
+            "comparison of the claim, named in the configuration beforehand, stands alone and is not corrected. "
+            "“No evidence” is no proof that two arms are alike.",
         ),
         (
             "Labels saved",
