@@ -8,9 +8,10 @@ import state
 import streamlit as st
 
 from medssl.experiment import Results
-from medssl.figures import history
+from medssl.figures import history, metric_name
 
 NOT_METRICS = {"step", "steps", "epoch", "time", "seconds", "when"}
+OF_THE_ENGINE = "share_"  # where the time goes: for whoever tunes the engine, in history.jsonl
 
 
 def show() -> None:
@@ -36,7 +37,7 @@ def show() -> None:
     key = state.choice(found.name, "log", metrics, metrics[0])
     metric = metrics[0]
     if len(metrics) > 1:
-        metric = str(st.segmented_control("Show", metrics, key=key, format_func=_name, required=True))
+        metric = str(st.segmented_control("Show", metrics, key=key, format_func=metric_name, required=True))
     state.keep(found.name, "log", metric, metrics[0])
     shown = {run: log for run, log in logs.items() if metric in log and log[metric].notna().any()}
     places = st.columns(2, gap="large")
@@ -60,11 +61,9 @@ def _logs(found: Results) -> dict[str, pd.DataFrame]:
 def _metrics(logs: dict[str, pd.DataFrame]) -> list[str]:
     """Columns that can be drawn, the loss first."""
     columns = dict.fromkeys(c for log in logs.values() for c in log.select_dtypes("number").columns)
-    return sorted((c for c in columns if c not in NOT_METRICS), key=lambda c: (c != "loss", c))
-
-
-def _name(metric: str) -> str:
-    return metric.replace("_", " ").capitalize()
+    return sorted(
+        (c for c in columns if c not in NOT_METRICS and not c.startswith(OF_THE_ENGINE)), key=lambda c: (c != "loss", c)
+    )
 
 
 def _runs(found: Results, logs: dict[str, pd.DataFrame]) -> None:

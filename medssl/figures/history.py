@@ -11,6 +11,7 @@ import pandas as pd
 
 from medssl.errors import UserError
 from medssl.figures.style import Theme, arm_colours, configure
+from medssl.figures.words import metric_name
 
 MOST_POINTS = 150  # a run with more steps is drawn as means of equal stretches
 
@@ -61,11 +62,14 @@ def _run(
         .axis(title="Step", tickCount=min(4, max(1, int(span[1] - span[0]))), format="~s", grid=False)
     )
     y = alt.Y("value:Q").scale(domain=[low - room, high + room], nice=False, zero=False)
-    tips = [alt.Tooltip("step:Q", title="Step", format=",.0f"), alt.Tooltip("value:Q", title=metric, format=".4~g")]
+    tips = [
+        alt.Tooltip("step:Q", title="Step", format=",.0f"),
+        alt.Tooltip("value:Q", title=metric_name(metric), format=".4~g"),
+    ]
     lines = alt.Chart(frame).mark_line(color=colour, strokeWidth=1.75, point=len(frame) == 1)
-    return lines.encode(
-        x=x, y=y.axis(title=metric.replace("_", " ").capitalize(), tickCount=4), tooltip=tips
-    ).properties(width=width, height=height, title=alt.TitleParams(name, fontSize=13, offset=8))
+    return lines.encode(x=x, y=y.axis(title=metric_name(metric), tickCount=4), tooltip=tips).properties(
+        width=width, height=height, title=alt.TitleParams(name, fontSize=13, offset=8)
+    )
 
 
 def _thin(frame: pd.DataFrame, metric: str) -> pd.DataFrame:

@@ -17,6 +17,13 @@ _METRICS = {
     "brier": "Brier score",
     "ece": "Calibration error",
     "kappa": "Kappa",
+    "embedding_std": "Spread of embeddings",
+    "rankme": "Effective rank",
+    "projection_std": "Spread of projections",
+    "projection_rankme": "Rank of projections",
+    "knn_auc": "kNN AUC",
+    "grad_norm": "Gradient norm",
+    "images_per_second": "Images a second",
 }
 _LONG_METRICS = {"auc": "AUC (macro, one against rest)"}
 
