@@ -82,7 +82,7 @@ class InfoMax(PretextTask):
 
     def optimizers(self, learning_rate: float, make: MakeOptimizer = torch.optim.AdamW) -> list[torch.optim.Optimizer]:
         critic = set(self.critic.parameters())
-        players = [p for p in self.parameters() if p not in critic], [*critic]
+        players = [p for p in self.parameters() if p not in critic], [*self.critic.parameters()]  # in a fixed order
         return [make(weight_decay_groups(part, self.weight_decay), lr=learning_rate) for part in players]
 
 

@@ -157,3 +157,15 @@ def test_the_critic_of_infomax_and_the_encoder_do_not_train_each_other():
     other(batch_of(faces(8)), RowGenerator(0, 0, torch.arange(8)))[0].backward()
     assert all(torch.allclose(a, p.grad) for a, p in zip(critic, other.critic.parameters(), strict=True))
     assert float(metrics["critic"]) > 0
+
+
+def test_the_players_of_infomax_own_their_weights_in_a_fixed_order():
+    """The saved state of an optimizer goes by place: an order of chance would give it to other weights on resuming."""
+    task = make("infomax")
+    groups = task.optimizers(1e-3)[1].param_groups
+    kernels, others = (
+        [p for p in task.critic.parameters() if p.ndim > 1],
+        [p for p in task.critic.parameters() if p.ndim == 1],
+    )
+    for group, expected in zip(groups, (kernels, others), strict=True):
+        assert [id(p) for p in group["params"]] == [id(p) for p in expected]
