@@ -84,6 +84,7 @@ def _curve(found: Results, metric: str, arms: list[str], width: Any, theme: Any)
         per=config.per,
         unit=config.target.unit,
         title=title,
+        subtitle=content.subtitle(found),
         width=width,
         height=360,
         theme=theme,

@@ -24,8 +24,8 @@ from medssl.cohort.splits import PARTS
 from medssl.config import View
 from medssl.errors import MedsslError
 from medssl.experiment.computed import read_tables
+from medssl.experiment.crossfit import Tested, read_folds
 from medssl.experiment.external import PART
-from medssl.experiment.loading import load_evidence
 from medssl.experiment.results import Results
 from medssl.workspace import digest
 
@@ -48,7 +48,8 @@ def audit(path: Path | str) -> list[Check]:
         UserError: there is no experiment at `path`.
     """
     record = Record(Results.open(path))
-    return [_guarded(name, check, record) for name, check in CHECKS.items()]
+    checks = CHECKS | (OF_FOLDS if record.config.split.folds else {})
+    return [_guarded(name, check, record) for name, check in checks.items()]
 
 
 def _guarded(name: str, check: Callable[[Record], Iterator[str]], record: Record) -> Check:
@@ -117,10 +118,37 @@ class Record:
         }
 
     @cached_property
-    def parts(self) -> dict[str, set[str]]:
-        """The sets of patients that may not share a picture; validation patients are pretrained on by design."""
-        learnt = self.trained.union(*self.pretrained.values()) - self.split["validation"]
-        return {"training": learnt, "validation": self.split["validation"], "test": self.split["test"]}
+    def tested(self) -> Tested:
+        """Draw -> the units of its fold; none where there is one test part."""
+        return read_folds(self.path) if self.config.split.folds else {}
+
+    @cached_property
+    def learnt(self) -> set[str]:
+        """Patients who took part in pretraining or training; validation patients are pretrained on by design."""
+        return self.trained.union(*self.pretrained.values()) - self.split["validation"]
+
+    @cached_property
+    def apart(self) -> list[tuple[str, set[str], str, set[str]]]:
+        """Which sets of patients may not share a picture: (name, patients, name, patients)."""
+        test, validation = self.split["test"], self.split["validation"]
+        if not self.tested:
+            learnt = self.learnt
+            return [
+                ("training", learnt, "validation", validation),
+                ("training", learnt, "test", test),
+                ("validation", validation, "test", test),
+            ]
+        pairs = [("pretraining", set().union(*self.pretrained.values()), "the folds", test)]
+        for draw, (taught, fold) in self.folds.items():
+            pairs.append((f"the training of draw {draw}", taught, "its fold", fold))
+        return pairs
+
+    @cached_property
+    def folds(self) -> dict[int, tuple[set[str], set[str]]]:
+        """Draw -> patients who taught at any budget, patients who were tested."""
+        of = self.patient_of
+        taught = {draw: {of[unit] for some in self.budgets[draw].values() for unit in some} for draw in self.tested}
+        return {draw: (taught[draw], {of[unit] for unit in fold}) for draw, fold in self.tested.items()}
 
     @cached_property
     def jobs(self) -> pd.DataFrame:
@@ -141,16 +169,17 @@ def _patients(record: Record) -> Iterator[str]:
     for first, second in (("pool", "validation"), ("pool", "test"), ("validation", "test")):
         if shared := record.split[first] & record.split[second]:
             yield f"{len(shared)} patient(s) are in {first} and in {second}"
-    if astray := record.trained - record.split["pool"]:
-        yield f"{len(astray)} patient(s) gave labels for training and are not in the pool"
+    home = "test" if record.tested else "pool"  # cross-fitted, who is tested in one fold teaches the others
+    if astray := record.trained - record.split[home]:
+        yield f"{len(astray)} patient(s) gave labels for training and are not in the {home} part"
     evidence = record.results.evidence()
     if set(evidence["split"]) != {record.config.evaluate, *(PART + name for name in record.external)}:
         yield "evidence was scored on other parts than the config says"
     evidence = evidence[evidence["split"] == record.config.evaluate]
     if astray := set(evidence["patient"]) - record.split[record.config.evaluate]:
         yield f"{len(astray)} scored patient(s) are not in the {record.config.evaluate} part"
-    first = evidence[evidence["job"] == evidence["job"].iloc[0]]
-    owners = first[["unit", "patient"]].drop_duplicates()
+    first = evidence.drop_duplicates(["unit", "cls"])
+    owners = evidence[["unit", "patient"]].drop_duplicates()
     if any(record.patient_of.get(unit) != patient for unit, patient in owners.itertuples(index=False)):
         yield "evidence names other patients for its units than the catalog"
     for name, scans in record.external.items():
@@ -165,11 +194,10 @@ def _patients(record: Record) -> Iterator[str]:
 def _exact(record: Record) -> Iterator[str]:
     """No picture lies in two of training, validation and test, under whatever name."""
     owners = record.scans.groupby("actual")["patient"].agg(set)
-    for first, second in _pairs_of_parts():
-        crossing = sum(bool(p & record.parts[first]) and bool(p & record.parts[second]) for p in owners)
-        if crossing:
+    for first, mine, second, theirs in record.apart:
+        if crossing := sum(bool(p & mine) and bool(p & theirs) for p in owners):
             yield f"{crossing} identical picture(s) lie in {first} and in {second}"
-    learnt = set(record.scans.loc[record.scans["patient"].isin(record.parts["training"]), "actual"])
+    learnt = set(record.scans.loc[record.scans["patient"].isin(record.learnt), "actual"])
     for name, scans in record.external.items():
         if shared := learnt & set(scans["actual"]):
             yield f"{len(shared)} identical picture(s) lie in training and in the external cohort '{name}'"
@@ -182,9 +210,8 @@ def _near(record: Record) -> Iterator[str]:
     owner = dict(zip(record.scans["scan"], record.scans["patient"], strict=True))
     found = record.cohort.near_duplicates()
     pairs = [{owner[a], owner[b]} for a, b in zip(found["first"], found["second"], strict=True)]
-    for first, second in _pairs_of_parts():
-        crossing = sum(bool(p & record.parts[first]) and bool(p & record.parts[second]) for p in pairs)
-        if crossing:
+    for first, mine, second, theirs in record.apart:
+        if crossing := sum(bool(p & mine) and bool(p & theirs) for p in pairs):
             yield f"{crossing} pair(s) of near duplicates lie across {first} and {second}"
 
 
@@ -206,7 +233,8 @@ def _nested(record: Record) -> Iterator[str]:
     """In each draw the smaller budgets lie inside the larger ones, and hold as many units as they say."""
     numbers = sorted(int(b) for b in record.config.budgets if b != "all")
     names = [str(n) for n in numbers] + ["all"] * ("all" in record.config.budgets)
-    classes = len(record.results.facts["classes"]["pool"]) if record.config.per == "class" else 1
+    labels = record.results.facts["classes"]["test" if record.tested else "pool"]
+    classes = len(labels) if record.config.per == "class" else 1
     for draw, budgets in record.budgets.items():
         for small, large in pairwise(names):
             if not set(budgets[small]) <= set(budgets[large]):
@@ -247,7 +275,7 @@ def _trials(record: Record) -> Iterator[str]:
 def _tables(record: Record) -> Iterator[str]:
     """The tables follow from the evidence: computed again, they are the same to the last digit shown."""
     results = record.results
-    fresh = results.compute(lambda part: load_evidence(results.files(), None, part))
+    fresh = results.compute(lambda part: results.load(part, kept=False))
     stored = {"tables": read_tables(results.tables_file)}
     for name in ("scores", "differences"):
         if (csv := record.path / f"{name}.csv").exists():
@@ -256,6 +284,28 @@ def _tables(record: Record) -> Iterator[str]:
         for name, table in (tables or {}).items():
             if not _same(table, fresh[name]):
                 yield f"the {name} in {place} are not those that follow from the evidence"
+
+
+def _folds(record: Record) -> Iterator[str]:
+    """Each labeled patient is tested once a repeat, by models that learnt from others, and in the same fold by all arms."""
+    of, size = record.patient_of, record.config.split.folds
+    assert size is not None
+    if sorted(record.tested) != list(range(size * record.config.split.repeats)):
+        yield f"there are not {size} folds in each of {record.config.split.repeats} repeats"
+    everyone = sorted({unit for fold in record.tested.values() for unit in fold})
+    for start in range(0, len(record.tested), size):
+        folds = [record.tested[draw] for draw in range(start, start + size)]
+        if sorted(unit for fold in folds for unit in fold) != everyone:
+            yield f"repeat {start // size} does not test every unit exactly once"
+        if sum(len({of[unit] for unit in fold}) for fold in folds) != len({of[unit] for unit in everyone}):
+            yield f"repeat {start // size} has units of one patient in several folds"
+    for draw, (taught, fold) in record.folds.items():
+        if shared := taught & fold:
+            yield f"{len(shared)} patient(s) of draw {draw} gave labels to the model that was tested on them"
+    evidence = record.results.evidence()
+    for (arm, draw, _), found in evidence.groupby(["arm", "draw", "job"])["unit"]:
+        if set(found) != set(record.tested[draw]):
+            yield f"arm '{arm}' was tested on other units than the fold of draw {draw}"
 
 
 CHECKS = {
@@ -268,10 +318,7 @@ CHECKS = {
     "trials": _trials,
     "tables": _tables,
 }
-
-
-def _pairs_of_parts() -> list[tuple[str, str]]:
-    return [("training", "validation"), ("training", "test"), ("validation", "test")]
+OF_FOLDS = {"folds": _folds}
 
 
 def _with_hashes(cohort: Cohort) -> pd.DataFrame:

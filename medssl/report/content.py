@@ -52,6 +52,24 @@ def claim(results: Results) -> str:
     return f"Claim, named in the configuration beforehand: {compared}. All other comparisons are exploratory."
 
 
+def averaged(results: Results) -> str:
+    """What a score is the mean over."""
+    if not results.settings.split.folds:
+        return "draws"
+    return f"{results.settings.split.repeats} repeats, {results.cross_fitted}"
+
+
+def subtitle(results: Results) -> list[str] | None:
+    """Of the curve; None: its own."""
+    if not results.settings.split.folds:
+        return None
+    folds = results.settings.split.folds
+    return [
+        f"Mean over {averaged(results)}, each by models of the other {folds - 1} folds.",
+        "Bands: 95 % interval for the recipe at this number of labels. Open markers: not estimable.",
+    ]
+
+
 def budget_heads(results: Results) -> list[dict[str, Any]]:
     """Column heads: the budget, and the labelled units that it comes to."""
     counts, unit = results.label_counts(), results.settings.target.unit
@@ -117,15 +135,18 @@ def cohort(results: Results) -> dict[str, Any]:
     about = facts.get("cohort", {})
     parts, classes = facts.get("parts", {}), facts.get("classes", {})
     names = sorted({c for counts in classes.values() for c in counts})
+    folds = results.settings.split.folds
+    names_of_parts = {"pool": "pretraining", "test": f"{folds} folds"} if folds else {}
     rows = [
         {
-            "part": part,
+            "part": names_of_parts.get(part, part),
             "patients": sizes.get("patients_all", sizes.get("patients", 0)),
             "labelled": sizes.get("patients", 0),
             "units": sizes.get("units", 0),
             "classes": [int(classes.get(part, {}).get(c, 0)) for c in names],
         }
         for part, sizes in sorted(parts.items(), key=lambda p: ORDER.get(p[0], 3))
+        if not (folds and part == "validation")
     ]
     config = results.settings
     return {
@@ -145,29 +166,15 @@ def cohort(results: Results) -> dict[str, Any]:
 def protocol(results: Results, scores: pd.DataFrame) -> list[tuple[str, str]]:
     """How the numbers came about, in plain words; the numbers are this experiment's own."""
     config = results.settings
-    unit, draws = config.target.unit, config.draws
-    per = "labels of each class" if config.per == "class" else "labels"
-    tested = scores.iloc[0]
+    unit = config.target.unit
     words = [
-        (
-            "Split",
-            _split(results),
-        ),
-        (
-            "Budgets",
-            f"A budget of n is n {per}, drawn from the pool: at most one {unit} of a patient until every patient has "
-            "one, and smaller budgets lie inside larger ones. All arms get the same labels. "
-            f"This is repeated for {draws} draw{'' if draws == 1 else 's'}; at “all” the labels are the whole pool, "
-            "and a draw is a new training seed.",
-        ),
-        (
-            "Score",
-            f"Each predictor is scored on the same {tested['units']} {unit}s of {tested['patients']} test patients. "
-            "A score is the mean over draws.",
-        ),
+        ("Split", _split(results)),
+        ("Budgets", _budgets(results)),
+        ("Score", _score(results, scores.iloc[0])),
         (
             "What an interval means",
-            "With other labels from this pool, and other test patients from the same source, the mean score would have "
+            f"With other labels{'' if config.split.folds else ' from this pool'}, and other test patients from the same "
+            "source, the mean score would have "
             f"been another; a 95 % interval shows by how much. {_method(results)} In {config.replicates:,} bootstrap "
             f"replicates patients are resampled whole, with all their {unit}s, once for all arms and draws together. "
             "An interval is "
@@ -191,15 +198,55 @@ def protocol(results: Results, scores: pd.DataFrame) -> list[tuple[str, str]]:
         ),
         (
             "Not estimable",
-            f"No interval is given with fewer than {MIN_DRAWS} draws, or fewer than {MIN_UNITS_A_CLASS} test "
-            f"{unit}s of a class: it would promise more than the data hold.",
+            f"No interval is given with fewer than {MIN_DRAWS} {'repeats' if config.split.folds else 'draws'}, or fewer "
+            f"than {MIN_UNITS_A_CLASS} {'patients' if config.split.folds else f'test {unit}s'} of a class: it would "
+            "promise more than the data hold.",
         ),
     ]
     return words
 
 
+def _budgets(results: Results) -> str:
+    config = results.settings
+    per, unit = "labels of each class" if config.per == "class" else "labels", config.target.unit
+    drawn = (
+        f"at most one {unit} of a patient until every patient has one, and smaller budgets lie inside larger ones. All "
+        "arms get the same labels."
+    )
+    if config.split.folds:
+        return f"“All” are all labels of the other folds; a budget of n is n {per} of these: {drawn}"
+    return (
+        f"A budget of n is n {per}, drawn from the pool: {drawn} "
+        f"This is repeated for {config.draws} draw{'' if config.draws == 1 else 's'}; at “all” the labels are the whole "
+        "pool, and a draw is a new training seed."
+    )
+
+
+def _score(results: Results, tested: Any) -> str:
+    unit, folds = results.settings.target.unit, results.settings.split.folds
+    if not folds:
+        return (
+            f"Each predictor is scored on the same {tested['units']} {unit}s of {tested['patients']} test patients. "
+            "A score is the mean over draws."
+        )
+    return (
+        f"Each of {tested['units']} {unit}s of {tested['patients']} patients is scored once a repeat, by the model whose "
+        f"training left its fold out. A score is the mean over {averaged(results)}; an AUC compares {unit}s of one fold "
+        "only, since two models have no common scale. It is the score to be expected of the recipe, "
+        f"trained on about {folds - 1} of {folds} parts of these labels, and not that of one model."
+    )
+
+
 def _split(results: Results) -> str:
     asked = results.settings.split
+    if asked.folds:
+        few = " So many labels were taken for this trial; the cohort has more." if asked.labels else ""
+        return (
+            f"There are too few labels for a test part. The labeled patients were parted into {asked.folds} folds, "
+            f"{asked.repeats} times, stratified by class; patients tied by a group or by identical images lie in one "
+            "fold, and all arms met the same folds. No labeled patient, and nobody tied to one, was used for "
+            f"pretraining.{few}"
+        )
     if asked.hold_out:
         return (
             f"One site was left out: the test patients are all those whose {asked.column} is {asked.hold_out}, and no "
@@ -217,6 +264,11 @@ def _split(results: Results) -> str:
 
 
 def _method(results: Results) -> str:
+    if results.settings.split.folds:
+        return (
+            "Repeats count as the readers of a multi-reader study (Obuchowski-Rockette). The covariance over patients is "
+            "doubled, since a patient enters twice: tested, and teaching the models that test the others."
+        )
     if results.settings.draws >= MANY_DRAWS:
         return "It comes from a crossed bootstrap of test patients and draws."
     return (

@@ -75,6 +75,7 @@ def render_report(results: Results) -> str:
         versions=content.versions(),
         unit=config.target.unit,
         per=config.per,
+        averaged=content.averaged(results),
     )
 
 
@@ -90,7 +91,14 @@ def _template() -> Any:
 def _curve(results: Results, metric: str) -> Markup:
     config = results.settings
     chart = label_efficiency(
-        results.scores(), results.label_counts(), metric, per=config.per, unit=config.target.unit, width=600, height=380
+        results.scores(),
+        results.label_counts(),
+        metric,
+        per=config.per,
+        unit=config.target.unit,
+        subtitle=content.subtitle(results),
+        width=600,
+        height=380,
     )
     return inline(to_svg(chart), "curve", "Score against number of labels, a line for each arm")
 
