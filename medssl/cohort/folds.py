@@ -33,12 +33,10 @@ def draw_folds(units: pd.DataFrame, ties: pd.DataFrame, folds: int, repeats: int
         raise UserError(f"the labels hold {len(classes)} class(es); at least 2 are needed", "target")
     group = units["patient"].map(components(ties)).to_numpy()
     apart = units.assign(group=group).groupby("label")["group"].nunique()  # tied patients count as one
-    if int(apart.min()) < folds:
-        rare = apart.idxmin()
-        fix = f"Use at most {int(apart.min())} folds." if apart.min() > 1 else "Label more patients of that class."
-        raise UserError(
-            f"class '{rare}' has {int(apart.min())} patient(s), fewer than {folds} folds", "split.folds", fix
-        )
+    rare, fewest = str(apart.idxmin()), int(apart.min())
+    if fewest < folds:
+        fix = f"Use at most {fewest} folds." if fewest > 1 else "Label more patients of that class."
+        raise UserError(f"class '{rare}' has {fewest} patient(s), fewer than {folds} folds", "split.folds", fix)
     label, names = units["label"].to_numpy(), units["unit"].to_numpy()
     found: Folds = []
     for repeat in range(repeats):

@@ -9,23 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from medssl.cohort import Cohort
-from medssl.cohort.arrays import content_hash, read_array
-from medssl.cohort.cohort import UNIT_COLUMN
 from medssl.cohort.splits import PARTS
 from medssl.config import View
 from medssl.errors import MedsslError
 from medssl.experiment.computed import read_tables
-from medssl.experiment.crossfit import Tested, read_folds
 from medssl.experiment.external import PART
+from medssl.experiment.record import Record
 from medssl.experiment.results import Results
 from medssl.workspace import digest
 
@@ -64,103 +59,6 @@ def _guarded(name: str, check: Callable[[Record], Iterator[str]], record: Record
     return Check(name, not faults, faults[0] + more if faults else str(check.__doc__))
 
 
-class Record:
-    """The artefacts of one experiment, each read once."""
-
-    def __init__(self, results: Results) -> None:
-        self.results, self.path, self.config = results, results.path, results.settings
-
-    def json(self, name: str) -> Any:
-        return json.loads((self.path / name).read_text(encoding="utf-8"))
-
-    @cached_property
-    def cohort(self) -> Cohort:
-        return Cohort.open(self.path / self.json("facts.json")["cohort_folder"])
-
-    @cached_property
-    def scans(self) -> pd.DataFrame:
-        """The catalog's scans, with `actual`: the hash of the voxels that lie there now."""
-        return _with_hashes(self.cohort)
-
-    @cached_property
-    def external(self) -> dict[str, pd.DataFrame]:
-        """The same of each external cohort."""
-        folders = self.json("facts.json").get("external", {})
-        return {name: _with_hashes(Cohort.open(self.path / folder)) for name, folder in folders.items()}
-
-    @cached_property
-    def split(self) -> dict[str, set[str]]:
-        raw = self.json("split.json")
-        return {part: set(raw[part]) for part in PARTS}
-
-    @cached_property
-    def budgets(self) -> dict[int, dict[str, list[str]]]:
-        return {int(draw): budgets for draw, budgets in self.json("budgets.json").items()}
-
-    @cached_property
-    def patient_of(self) -> dict[str, str]:
-        """Unit -> patient, by the catalog."""
-        return dict(zip(self.scans[UNIT_COLUMN[self.config.target.unit]], self.scans["patient"], strict=True))
-
-    @cached_property
-    def trained(self) -> set[str]:
-        """Patients whose labels some draw used."""
-        units = {unit for budgets in self.budgets.values() for chosen in budgets.values() for unit in chosen}
-        return {self.patient_of[unit] for unit in units}
-
-    @cached_property
-    def pretrained(self) -> dict[str, set[str]]:
-        """Encoder -> the patients that it was pretrained on."""
-        encoders = self.path.parent.parent / "encoders"
-        return {
-            name: set(json.loads((encoders / key / "patients.json").read_text()))
-            for name, key in self.json("pretrained.json").items()
-        }
-
-    @cached_property
-    def tested(self) -> Tested:
-        """Draw -> the units of its fold; none where there is one test part."""
-        return read_folds(self.path) if self.config.split.folds else {}
-
-    @cached_property
-    def learnt(self) -> set[str]:
-        """Patients who took part in pretraining or training; validation patients are pretrained on by design."""
-        return self.trained.union(*self.pretrained.values()) - self.split["validation"]
-
-    @cached_property
-    def apart(self) -> list[tuple[str, set[str], str, set[str]]]:
-        """Which sets of patients may not share a picture: (name, patients, name, patients)."""
-        test, validation = self.split["test"], self.split["validation"]
-        if not self.tested:
-            learnt = self.learnt
-            return [
-                ("training", learnt, "validation", validation),
-                ("training", learnt, "test", test),
-                ("validation", validation, "test", test),
-            ]
-        pairs = [("pretraining", set().union(*self.pretrained.values()), "the folds", test)]
-        for draw, (taught, fold) in self.folds.items():
-            pairs.append((f"the training of draw {draw}", taught, "its fold", fold))
-        return pairs
-
-    @cached_property
-    def folds(self) -> dict[int, tuple[set[str], set[str]]]:
-        """Draw -> patients who taught at any budget, patients who were tested."""
-        of = self.patient_of
-        taught = {draw: {of[unit] for some in self.budgets[draw].values() for unit in some} for draw in self.tested}
-        return {draw: (taught[draw], {of[unit] for unit in fold}) for draw, fold in self.tested.items()}
-
-    @cached_property
-    def jobs(self) -> pd.DataFrame:
-        """One row an evidence file of the plan: arm, budget, draw, run, seed, split, labels, recipe."""
-        return _heads(self.results.files())
-
-    @cached_property
-    def everything(self) -> pd.DataFrame:
-        """The same for every evidence file in the folder, those of earlier configs too."""
-        return _heads(sorted((self.path / "results").glob("*.parquet")))
-
-
 def _patients(record: Record) -> Iterator[str]:
     """No patient is in two parts; labels come from the pool and scores from the part that is scored."""
     raw = record.json("split.json")
@@ -178,7 +76,7 @@ def _patients(record: Record) -> Iterator[str]:
     evidence = evidence[evidence["split"] == record.config.evaluate]
     if astray := set(evidence["patient"]) - record.split[record.config.evaluate]:
         yield f"{len(astray)} scored patient(s) are not in the {record.config.evaluate} part"
-    first = evidence.drop_duplicates(["unit", "cls"])
+    found = evidence.drop_duplicates(["unit", "cls"])
     owners = evidence[["unit", "patient"]].drop_duplicates()
     if any(record.patient_of.get(unit) != patient for unit, patient in owners.itertuples(index=False)):
         yield "evidence names other patients for its units than the catalog"
@@ -186,7 +84,7 @@ def _patients(record: Record) -> Iterator[str]:
         if shared := set(scans["patient"]) & set(record.scans["patient"]):
             yield f"{len(shared)} patient(s) of the external cohort '{name}' are in this one too"
     labels = record.cohort.units(record.config.target.name, record.config.target.unit).set_index("unit")["label"]
-    truth = first.loc[first["truth"] == 1].set_index("unit")["cls"]
+    truth = found.loc[found["truth"] == 1].set_index("unit")["cls"]
     if not truth.equals(labels.reindex(truth.index).rename("cls").astype(truth.dtype)):
         yield "the truth in the evidence is not what the cohort's labels say"
 
@@ -287,7 +185,7 @@ def _tables(record: Record) -> Iterator[str]:
 
 
 def _folds(record: Record) -> Iterator[str]:
-    """Each labeled patient is tested once a repeat, by models that learnt from others, and in the same fold by all arms."""
+    """Each labeled patient is tested once a repeat, by models that learnt from others, in one fold for all arms."""
     of, size = record.patient_of, record.config.split.folds
     assert size is not None
     if sorted(record.tested) != list(range(size * record.config.split.repeats)):
@@ -303,9 +201,10 @@ def _folds(record: Record) -> Iterator[str]:
         if shared := taught & fold:
             yield f"{len(shared)} patient(s) of draw {draw} gave labels to the model that was tested on them"
     evidence = record.results.evidence()
-    for (arm, draw, _), found in evidence.groupby(["arm", "draw", "job"])["unit"]:
-        if set(found) != set(record.tested[draw]):
-            yield f"arm '{arm}' was tested on other units than the fold of draw {draw}"
+    for _, job in evidence.groupby("job"):
+        arm, number = job["arm"].iloc[0], int(job["draw"].iloc[0])
+        if set(job["unit"]) != set(record.tested[number]):
+            yield f"arm '{arm}' was tested on other units than the fold of draw {number}"
 
 
 CHECKS = {
@@ -319,26 +218,6 @@ CHECKS = {
     "tables": _tables,
 }
 OF_FOLDS = {"folds": _folds}
-
-
-def _with_hashes(cohort: Cohort) -> pd.DataFrame:
-    scans = cohort.scans()
-    arrays = (read_array(cohort.path, scan) for scan in scans["scan"])
-    return scans.assign(actual=["" if a is None else content_hash(np.asarray(a)) for a in arrays])
-
-
-def _heads(files: list[Path]) -> pd.DataFrame:
-    import pyarrow.parquet as parquet
-
-    columns = ["arm", "budget", "draw", "run", "seed", "split", "labels", "recipe"]
-    rows = []
-    for file in files:
-        about = parquet.read_table(file, columns=columns).to_pandas()
-        about = about[~about["split"].str.startswith(PART)].drop_duplicates()
-        if len(about) != 1:
-            raise MedsslError("an evidence file holds rows of more than one job", "results")
-        rows.append(about)
-    return pd.concat(rows, ignore_index=True)
 
 
 def _same(stored: pd.DataFrame, fresh: pd.DataFrame) -> bool:

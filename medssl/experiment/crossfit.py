@@ -1,7 +1,7 @@
 """Cross-fitting, for a few dozen labels in total: folds take the place of the one test part.
 
-A draw is the training set that leaves one fold of one repeat out; draw = repeat x folds + fold. So jobs, index, evidence
-and audit know nothing but draws, each of which has units of its own to be tested.
+A draw is the training set that leaves one fold of one repeat out; draw = repeat x folds + fold. So jobs, index and
+evidence know nothing but draws, each of which has units of its own to be tested.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def cross_fit(
         fix = "Ingest the scans under another cohort name, or leave split.folds out."
         raise UserError("this cohort has a test part, and cross-fitting would train on it", "split.folds", fix)
     if other := sorted(set(config.metrics) - CROSS_FITTED):
-        known = f"Known here: {', '.join(sorted(CROSS_FITTED))}."
-        raise UserError(f"'{other[0]}' needs one model for all units, and folds have one each", "metrics", known)
+        fix = f"Known here: {', '.join(sorted(CROSS_FITTED))}."
+        raise UserError(f"'{other[0]}' needs one model for all units, and folds have one each", "metrics", fix)
     if wanted.labels is not None:
         some = draw_budgets(units, [wanted.labels], config.per, 1, wanted.seed)[0][wanted.labels]
         units = units[units["unit"].isin(some)].reset_index(drop=True)

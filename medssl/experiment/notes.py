@@ -20,9 +20,10 @@ def notes(config: Experiment, jobs: pd.DataFrame, arms: pd.DataFrame, looks: int
     if config.split.folds:
         said.append(
             f"All figures are {cross_fitted}: each was tested by a model that learnt from the labels of the other "
-            f"{config.split.folds - 1} of {config.split.folds} folds, {config.split.repeats} times over. A figure belongs to the recipe at "
-            "this number of labels, and not to one model that could be handed on. Wherever test patients are named below, "
-            "all labeled patients are meant; who tested and who taught are the same, and intervals count them twice."
+            f"{config.split.folds - 1} of {config.split.folds} folds, {config.split.repeats} times over. A figure "
+            "belongs to the recipe at this number of labels, and not to one model that could be handed on. Wherever "
+            "test patients are named below, all labeled patients are meant: they teach as well as test, and intervals "
+            "count both."
         )
     if config.evaluate == "validation":
         said.append(

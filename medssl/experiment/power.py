@@ -12,9 +12,9 @@ def foresee(plan: Plan) -> dict[str, Any]:
     """What can be detected: test patients, comparisons, and differences in AUC (None: no interval is estimable).
 
     Returns:
-        `patients` of the rarest class in the scored part, `others`, `folds` (None: one test part), `draws` (of labels, or
-        repeats of the folds), `comparisons` that are exploratory, `claimed` and `explored`: the difference in AUC that
-        is found in 80 % of experiments.
+        `patients` of the rarest class in the scored part, `others`, `folds` (None: one test part), `draws` (of labels,
+        or repeats of the folds), `comparisons` that are exploratory, `claimed` and `explored`: the difference in AUC
+        that is found in 80 % of experiments.
     """
     config = plan.config
     scored = plan.units[plan.units["part"] == config.evaluate]

@@ -284,12 +284,10 @@ class Results:
     def tables_file(self) -> Path:
         """Where the tables are kept: under the hash of the evidence files, the settings and the code behind them."""
         config = self.settings
+        decide = ("metrics", "baseline", "replicates", "claim", "arms", "budgets", "split")
         what = [
             evidence_key(self.files()),
-            {
-                key: self.config[key]
-                for key in ("metrics", "baseline", "replicates", "claim", "arms", "budgets", "split")
-            },
+            {key: self.config[key] for key in decide},
             config.target.model_dump(),
             code_revision("statistics", "metrics", "experiment/computed.py"),
         ]

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medssl.figures import label_efficiency, save
-from medssl.report.content import subtitle
 from medssl.report.html import write_report
+from medssl.report.protocol import subtitle
 from medssl.workspace import write_text
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 
 from medssl.figures import differences, history, label_efficiency, metric_name, to_svg
 from medssl.report import content
+from medssl.report.protocol import averaged, protocol, subtitle
 from medssl.workspace import write_text
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def render_report(results: Results) -> str:
         budgets=content.budget_heads(results),
         arms=content.arms(results),
         cohort=content.cohort(results),
-        protocol=content.protocol(results, scores),
+        protocol=protocol(results, scores),
         histories=_histories(results),
         looks=results.looks(),
         jobs=content.jobs(results),
@@ -75,7 +76,7 @@ def render_report(results: Results) -> str:
         versions=content.versions(),
         unit=config.target.unit,
         per=config.per,
-        averaged=content.averaged(results),
+        averaged=averaged(results),
     )
 
 
@@ -96,7 +97,7 @@ def _curve(results: Results, metric: str) -> Markup:
         metric,
         per=config.per,
         unit=config.target.unit,
-        subtitle=content.subtitle(results),
+        subtitle=subtitle(results),
         width=600,
         height=380,
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from medssl.figures import budget_key, metric_name
-from medssl.report.content import averaged
+from medssl.report.protocol import averaged
 
 if TYPE_CHECKING:
     from medssl.experiment import Results

@@ -104,7 +104,7 @@ def join_folds(rows: pd.DataFrame, folds: int) -> tuple[pd.DataFrame, pd.DataFra
     Raises:
         MedsslError: arms whose folds hold different units, or no repeat that is finished.
     """
-    rows = rows.assign(run=rows["run"] if "run" in rows else 0, repeat=rows["draw"] // folds, fold=rows["draw"] % folds)
+    rows = rows.assign(run=rows.get("run", 0), repeat=rows["draw"] // folds, fold=rows["draw"] % folds)
     where = ["arm", "budget", "run", "repeat"]
     rows = rows[rows.groupby(where)["fold"].transform("nunique") == folds]
     if rows.empty:
