@@ -190,6 +190,7 @@ def _folds(record: Record) -> Iterator[str]:
     assert size is not None
     if sorted(record.tested) != list(range(size * record.config.split.repeats)):
         yield f"there are not {size} folds in each of {record.config.split.repeats} repeats"
+        return
     everyone = sorted({unit for fold in record.tested.values() for unit in fold})
     for start in range(0, len(record.tested), size):
         folds = [record.tested[draw] for draw in range(start, start + size)]

@@ -55,8 +55,7 @@ def cross_fit(
         fix = f"Known here: {', '.join(sorted(CROSS_FITTED))}."
         raise UserError(f"'{other[0]}' needs one model for all units, and folds have one each", "metrics", fix)
     if wanted.labels is not None:
-        some = draw_budgets(units, [wanted.labels], config.per, 1, wanted.seed)[0][wanted.labels]
-        units = units[units["unit"].isin(some)].reset_index(drop=True)
+        units = _some(units, wanted.labels, config)
     found = draw_folds(units, ties, wanted.folds, wanted.repeats, wanted.seed)
     tested = dict(enumerate(fold for repeat in found for fold in repeat))
     number = components(ties)
@@ -80,6 +79,15 @@ def write_folds(tested: Tested, folder: Path) -> None:
 def read_folds(folder: Path) -> Tested:
     """Draw -> units that it tested."""
     return {int(draw): units for draw, units in json.loads((folder / "folds.json").read_text()).items()}
+
+
+def _some(units: pd.DataFrame, number: int, config: Experiment) -> pd.DataFrame:
+    """So many of the labeled units; the others are treated as if nobody had labeled them."""
+    try:
+        chosen = draw_budgets(units, [number], config.per, 1, config.split.seed)[0][number]
+    except UserError as error:
+        raise UserError(error.what, "split.labels", "Take fewer labels.") from None
+    return units[units["unit"].isin(chosen)].reset_index(drop=True)
 
 
 def _taught(units: pd.DataFrame, test: list[str], config: Experiment, draw: int) -> dict:

@@ -24,7 +24,8 @@ def made_up(a_class=16, images=2, repeats=3, gain=(0.8, 1.4), seed=0, classes=2)
     scores = {}
     own = rng.normal(size=classes * a_class)[patients]
     for arm, strength in zip(("scratch", "simclr"), gain, strict=True):
-        logits = rng.normal(size=(repeats, len(truth), classes)) + own[:, None] * 0.5
+        logits = rng.normal(size=(len(truth), classes)) + own[:, None] * 0.5  # repeats have nearly the same models
+        logits = logits + 0.3 * rng.normal(size=(repeats, len(truth), classes))
         logits[:, np.arange(len(truth)), truth] += strength
         logits[:, :, -1] += 3 * rng.normal(size=(repeats, FOLDS))[np.arange(repeats)[:, None], folds]
         scores[arm, "all"] = (np.exp(logits) / np.exp(logits).sum(2, keepdims=True))[None]
