@@ -24,7 +24,8 @@ def made_up(a_class=16, images=2, repeats=3, gain=(0.8, 1.4), seed=0, classes=2)
     scores = {}
     own = rng.normal(size=classes * a_class)[patients]
     for arm, strength in zip(("scratch", "simclr"), gain, strict=True):
-        logits = rng.normal(size=(len(truth), classes)) + own[:, None] * 0.5  # repeats have nearly the same models
+        logits = rng.normal(size=(len(truth), classes))  # repeats have nearly the same models
+        logits[:, -1] += 0.5 * own
         logits = logits + 0.3 * rng.normal(size=(repeats, len(truth), classes))
         logits[:, np.arange(len(truth)), truth] += strength
         logits[:, :, -1] += 3 * rng.normal(size=(repeats, FOLDS))[np.arange(repeats)[:, None], folds]
@@ -73,7 +74,7 @@ def test_models_on_different_scales_do_not_spoil_the_auc():
 
 
 def test_scores_and_differences_equal_a_naive_computation():
-    evidence, replicates = made_up(), 300
+    evidence, replicates = made_up(), 100
     boot = Replicates(evidence, ["auc"], replicates)
     weights = patient_weights(evidence.patients, replicates, SEED)
     point, resampled = {}, {}
