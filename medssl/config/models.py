@@ -249,9 +249,7 @@ class Experiment(Strict):
     def _cross_fitting_stands_alone(self) -> Experiment:
         if self.split.folds and self.external:
             fix = "Leave external out, or give this cohort a test part (split.test)."
-            raise UserError(
-                "cross-fitted figures belong to no one model that could be taken elsewhere", "external", fix
-            )
+            raise UserError("cross-fitting leaves no one model that could be tested elsewhere", "external", fix)
         if self.split.folds and self.evaluate != "test":
             fix = "Choose recipes on another cohort."
             raise UserError("a cross-fitted experiment has no validation patients", "evaluate", fix)

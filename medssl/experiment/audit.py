@@ -60,7 +60,7 @@ def _guarded(name: str, check: Callable[[Record], Iterator[str]], record: Record
 
 
 def _patients(record: Record) -> Iterator[str]:
-    """No patient is in two parts; labels come from the pool and scores from the part that is scored."""
+    """No patient is in two parts; labels and scores come from patients of the parts that they should come from."""
     raw = record.json("split.json")
     if digest({part: sorted(raw[part]) for part in PARTS}) != raw["hash"]:
         yield "the split was changed after it was drawn: it does not fit its hash"
