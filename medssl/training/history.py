@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,18 +13,16 @@ from medssl.workspace import read_lines
 if TYPE_CHECKING:
     import pandas as pd
 
-LOGGERS = ("tensorboard", "mlflow")
-
 
 class History:
     """Lines are flushed one by one, so that a run can be watched while it goes.
 
     Args:
         path: the file; lines after `step` are dropped, because a resumed run writes them again.
-        loggers: names from LOGGERS that get every line as well.
+        loggers: names from `Engine.log` that get every line as well.
     """
 
-    def __init__(self, path: Path, step: int, loggers: list[str] | tuple[str, ...] = ()) -> None:
+    def __init__(self, path: Path, step: int, loggers: Sequence[str] = ()) -> None:
         kept = [line for line in read_lines(path) if line["step"] <= step]
         path.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._file = path.open("a")
