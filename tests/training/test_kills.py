@@ -60,13 +60,8 @@ def start(cohort: Path, task: str, dims: int, out: Path) -> subprocess.Popen:
     command = [sys.executable, "-m", "medssl.cli", "pretrain", cohort, "--task", task, *VIEWS[dims], "--steps", "60"]
     more = ["batch=16", "checkpoint_every=10", "--out", out, "--json"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [str(word) for word in command + more],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-        text=True,
-    )
+    words, pipe = [str(word) for word in command + more], subprocess.PIPE
+    return subprocess.Popen(words, stdout=pipe, stderr=pipe, env=environment, text=True)
 
 
 @pytest.mark.parametrize("dims", [2, 3])

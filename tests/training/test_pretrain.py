@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 from types import SimpleNamespace
 
 import numpy as np
