@@ -40,7 +40,9 @@ def refuse_parts(task: PretextTask, batch: int, parts: int) -> None:
         fix = "Take an encoder without it (small_gn, or one with LayerNorm), or a smaller batch."
         raise UserError(what, where, fix)
     if not task.compares and _has_batch_norm(task):  # heads that compare are given the whole batch
-        raise UserError(f"{what}: '{name}' cannot be taken in parts, as its heads have batch norm", where, "Lower the batch.")
+        raise UserError(
+            f"{what}: '{name}' cannot be taken in parts, as its heads have batch norm", where, "Lower the batch."
+        )
 
 
 def parts_work(task: PretextTask, batch: int, parts: int) -> bool:

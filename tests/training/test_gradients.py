@@ -58,10 +58,10 @@ def test_every_task_in_parts_is_the_whole_or_is_refused(name):
     """Also what an out-of-memory error advises: parts only where they are the same mathematics."""
     task = make(name, size=64)
     guess = Estimate(fixed=0, per_image=2**30, seconds_per_image=1)
-    advice = str(out_of_memory(guess, task, ROWS, 1, free=6 * 2**30))
+    advice = str(out_of_memory(guess, task, ROWS, 1, free=8 * 2**30))
     assert "set batch=4 " in advice
     kind, two_steps = type(task), type(task).inputs is not PretextTask.inputs
-    if task.compares and two_steps or task.compares is False and not batch_norms(task):
+    if (task.compares and two_steps) or (task.compares is False and not batch_norms(task)):
         (loss, metrics, whole), (again, again_metrics, parts) = (one_step(name, n, size=64) for n in (1, 2))
         assert again == pytest.approx(loss, rel=1e-4) and again_metrics == pytest.approx(metrics, rel=1e-3, abs=1e-6)
         assert torch.allclose(whole, parts, atol=1e-4 * float(whole.abs().max()) + 1e-7)

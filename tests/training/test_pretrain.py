@@ -103,7 +103,7 @@ def test_a_foreign_checkpoint_is_not_overwritten(tmp_path):
 
 
 def test_two_runs_never_share_a_folder(tmp_path):
-    with lock(tmp_path, "training into", ""), pytest.raises(UserError, match=f"process {os.getpid()} is training"):
+    with lock(tmp_path, "training into", ""), pytest.raises(UserError, match=f"process {os.getpid()} on .+ is training"):
         run(tmp_path)
     run(tmp_path, steps=1)
 
