@@ -87,6 +87,8 @@ def test_a_finished_run_is_not_computed_again(tmp_path, monkeypatch):
         ({"task": "rotation"}, "task"),
         ({"exclude": {"p0"}}, "excluded"),
         ({"data": samples(key="other")}, "samples"),
+        ({"data": samples(size=32)}, "view"),
+        ({"encoder": "small_gn"}, "encoder"),
     ],
 )
 def test_another_run_is_not_overwritten(tmp_path, change, named):
@@ -103,7 +105,8 @@ def test_a_foreign_checkpoint_is_not_overwritten(tmp_path):
 
 
 def test_two_runs_never_share_a_folder(tmp_path):
-    with lock(tmp_path, "training into", ""), pytest.raises(UserError, match=f"process {os.getpid()} on .+ is training"):
+    holder = f"process {os.getpid()} on .+ is training into"
+    with lock(tmp_path, "training into", ""), pytest.raises(UserError, match=holder):
         run(tmp_path)
     run(tmp_path, steps=1)
 
