@@ -178,7 +178,7 @@ def fit(
             write_json(out / "run.json", {**run, "plan": plan.as_json(), "status": "running"})
         near = neighbours(samples, request.keep, labels) if lead else None
         saving = engine_.checkpoint_every, engine_.checkpoint_minutes
-        resumed, speed = loop.run(out, floor, *saving, engine_.log, near)
+        resumed, speed = loop.run(out, floor, *saving, list(engine_.log), near)
         if lead:
             _finish(checkpoint, loop, run)
             done = {"plan": plan.as_json(), "status": "finished", "images_per_second": speed}
