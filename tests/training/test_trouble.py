@@ -37,8 +37,8 @@ def test_a_plan_says_memory_and_time_and_trains_nothing():
 
 
 def test_memory_grows_with_the_batch_and_what_an_image_needs_is_right():
-    one, other = (request_of(samples(size=s), batch=16).guess for s in (16, 32))
-    assert 3 < other.per_image / one.per_image < 5 and one.fixed == other.fixed - (32**2 - 16**2) * 48
+    one, other = (request_of(samples(size=s), batch=16).guess for s in (64, 128))
+    assert 3 < other.per_image / one.per_image < 5 and one.fixed == other.fixed - (128**2 - 64**2) * 48
     # bytes between two sizes of a batch are counted anew, by hand
     task, kept = request_of().fresh_task().train(), {}
     batch = loop_module.Feed(
