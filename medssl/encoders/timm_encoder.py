@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from medssl.encoders.base import Encoder
 from medssl.encoders.resnet import SMALL
+from medssl.encoders.vit import NAMES as TRANSFORMERS
 from medssl.errors import MedsslError, UserError, nearest, unknown
 
 EMBEDDED = "tf_efficientnet_lite0"
@@ -161,7 +162,7 @@ def _create(name: str, **options: Any) -> nn.Module:
     import timm
 
     if not timm.is_model(name):
-        near = nearest(name, [*SMALL, *timm.list_models()])
+        near = nearest(name, [*SMALL, *TRANSFORMERS, *timm.list_models()])
         hint = f"Did you mean '{near}'? " if near else ""
         raise UserError(f"unknown encoder '{name}'", "encoder", f"{hint}Known: small, and the names of timm.")
     try:
