@@ -163,11 +163,11 @@ class PretextTask(nn.Module):
         """
         patch = self.encoder.patch
         if side % patch:
-            size = round(patch * max(2, math.ceil(side / patch)) * self.view.size / side)
+            size = f"Set --size {patch * math.ceil(side / patch)}, or take" if side == self.view.size else "Take"
             raise UserError(
                 f"{what} of {side} pixels is not divided by the patches of {patch} of '{self.encoder.name}'",
                 "view.size",
-                f"Set --size {size}, or take another encoder.",
+                f"{size} another encoder.",
             )
         least = self.encoder.strides[-1] // 2 + 1
         if side < least:
