@@ -4,7 +4,7 @@ of pretext-invariant representations").
 Where jigsaw or rotation ask what was done to an image, this asks for a vector that does not change by it. Any transform
 serves: a function from images to pictures, in `TRANSFORMS`. The vectors of all images wait in a memory bank, each a
 running mean over the epochs; an image's own entry is what both its vectors are to be near, those of other patients are
-the negatives. The loss is the softmax over all of them, not the paper's binary form (equation 4), which needs its
+the negatives. The loss is the softmax over all of them, not the paper's binary form, which needs its
 normalising constants estimated.
 
 Shortcuts: those of the transform, closed as its own task closes them (tiles apart and standardised one by one); and
