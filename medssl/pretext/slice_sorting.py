@@ -34,7 +34,7 @@ from medssl.augment import RowGenerator
 from medssl.config import View
 from medssl.encoders import Encoder
 from medssl.pretext.base import Batch, PretextTask
-from medssl.pretext.stacks import Millimetres, StackSettings, chain, known, looks, mean_over, refuse_unfit, taken
+from medssl.pretext.stacks import Gap, StackSettings, chain, known, looks, mean_over, refuse_unfit, taken
 
 SLICES = 4
 PAIRS = list(itertools.combinations(range(SLICES), 2))
@@ -49,7 +49,7 @@ class Settings(StackSettings):
         width: features of a pair.
     """
 
-    gap: tuple[Millimetres, Millimetres] = (3.0, 12.0)
+    gap: Gap = (3.0, 12.0)
     width: Annotated[int, Field(ge=8)] = 128
 
 

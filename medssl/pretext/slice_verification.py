@@ -36,7 +36,7 @@ from medssl.augment import RowGenerator
 from medssl.config import View
 from medssl.encoders import Encoder
 from medssl.pretext.base import Batch, PretextTask
-from medssl.pretext.stacks import Millimetres, StackSettings, chain, known, looks, mean_over, refuse_unfit, taken
+from medssl.pretext.stacks import Gap, StackSettings, chain, known, looks, mean_over, refuse_unfit, taken
 
 TRIPLES = [  # of four slices by ascending mm: outer, middle, outer
     [[1, 2, 3], [0, 1, 2]],  # right, without the first slice, and without the last one
@@ -52,7 +52,7 @@ class Settings(StackSettings):
         width: of the layer that compares the three slices.
     """
 
-    gap: tuple[Millimetres, Millimetres] = (3.0, 12.0)
+    gap: Gap = (3.0, 12.0)
     wrong: Annotated[float, Field(gt=0, lt=1)] = 0.5
     width: Annotated[int, Field(ge=8)] = 256
 

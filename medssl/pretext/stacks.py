@@ -12,7 +12,7 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from medssl.augment import RowGenerator
@@ -24,6 +24,15 @@ BLANK = 0.01  # deviation of a slice that shows nothing: padding, or the air bey
 MEAN, DEVIATION = (0.3, 0.5), (0.15, 0.3)  # of a slice, drawn anew; as samples have them
 
 Millimetres = Annotated[float, Field(ge=0)]
+
+
+def _ascending(gap: tuple[float, float]) -> tuple[float, float]:
+    if gap[0] > gap[1]:
+        raise ValueError("the smallest distance comes first")
+    return gap
+
+
+Gap = Annotated[tuple[Millimetres, Millimetres], AfterValidator(_ascending)]
 
 
 class StackSettings(TaskSettings):
@@ -78,11 +87,11 @@ def chain(
     ways = [weight]
     for _ in range(length - 1):
         ways.append(weight * (follows @ ways[-1][:, :, None])[:, :, 0])
-    taken = [_draw(ways[-1], generator)]
+    links = [_draw(ways[-1], generator)]
     for left in reversed(ways[:-1]):
-        here = taken[-1][:, None, None].expand(-1, 1, place.shape[1])
-        taken.append(_draw(follows.gather(1, here)[:, 0] * left, generator))
-    return order.gather(1, torch.stack(taken, 1)), ways[-1].sum(1) > 0
+        here = links[-1][:, None, None].expand(-1, 1, place.shape[1])
+        links.append(_draw(follows.gather(1, here)[:, 0] * left, generator))
+    return order.gather(1, torch.stack(links, 1)), ways[-1].sum(1) > 0
 
 
 def near_and_far(
@@ -101,8 +110,8 @@ def near_and_far(
     anchors = weight * (positive.sum(2) > 0) * (negative.sum(2) > 0)
     anchor = _draw(anchors, generator)
     here = anchor[:, None, None].expand(-1, 1, place.shape[1])
-    taken = [anchor, *(_draw(links.gather(1, here)[:, 0], generator) for links in (positive, negative))]
-    return order.gather(1, torch.stack(taken, 1)), anchors.sum(1) > 0
+    others = [_draw(weights.gather(1, here)[:, 0], generator) for weights in (positive, negative)]
+    return order.gather(1, torch.stack([anchor, *others], 1)), anchors.sum(1) > 0
 
 
 def taken(images: Tensor, places: Tensor) -> Tensor:
@@ -115,13 +124,15 @@ def looks(task: PretextTask, slices: Tensor, generator: RowGenerator) -> Tensor:
 
     Args:
         task: its `plan` says how views are made.
-        slices: (N, T, C, H, W).
+        slices: (N, T, C, H, W). Colours are seen in one channel, drawn for each stack: they may drift as brightness does.
 
     Returns:
         (N, T, C, H, W).
     """
-    views = [task.new_view(slices[:, k], task.plan, generator) for k in range(slices.shape[1])]
-    x = torch.stack(views, 1)
+    if slices.shape[2] == 3:
+        channel = generator.integers(3)[:, :, None, None, None]
+        slices = slices.gather(2, channel.expand_as(slices))
+    x = torch.stack([task.new_view(slices[:, k], task.plan, generator) for k in range(slices.shape[1])], 1)
     if not task.settings.normalise:
         return x
     count = slices.shape[1]
