@@ -39,6 +39,7 @@ from medssl.encoders import Encoder
 from medssl.encoders.resnet import CONV
 from medssl.pretext.base import Batch, MakeOptimizer, PretextTask, TaskSettings, weight_decay_groups
 from medssl.pretext.decoder import PixelShuffle, blank_error
+from medssl.pretext.pictures import Picture, pictures
 
 STRIDE = 8  # of the autoencoder's features
 NEIGHBOURHOOD = 5  # places a side whose mean fills a dropped one
@@ -81,20 +82,12 @@ class Artifacts(PretextTask):
         self.plan = self.views(blur=0.0, noise=0.0, cutout=0.0)
 
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
-        images = self.new_view(batch.images, self.plan, generator)
-        code = self.coder(images)
-        copied = self.decoder(code, images.shape[2:])
+        images, copied, damaged, gone = self.puzzle(batch, generator)
         error = F.mse_loss(copied.float(), images)
-        gone = self.drawn(code, generator)
-        damaged = self.damaged(code.detach(), gone, images.shape[2:])
         whole = copied.detach() if self.settings.decoded else images.to(copied.dtype)
-        features = self.pyramid(torch.cat([whole, Reversed.apply(damaged)]))[-1]
-        answers = self.whole(features.flatten(2).mean(2)).float()[:, 0]
+        answers, places = self.judged(torch.cat([whole, Reversed.apply(damaged)]), gone.shape[2:])
         truth = torch.arange(len(answers), device=answers.device) < len(images)
         told = F.binary_cross_entropy_with_logits(answers, truth.float())
-        places = self.where(features).float()
-        if places.shape[2:] != gone.shape[2:]:
-            places = F.interpolate(places, gone.shape[2:])
         marks = torch.cat([torch.zeros_like(gone), gone])
         found = F.binary_cross_entropy_with_logits(places, marks.float())
         metrics = {
@@ -117,6 +110,34 @@ class Artifacts(PretextTask):
         players = [self.encoder, self.whole, self.where], [self.repair], [self.coder, self.decoder]
         parts = [[p for module in player for p in module.parameters()] for player in players]
         return [make(weight_decay_groups(part, self.weight_decay), lr=learning_rate) for part in parts]
+
+    def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
+        images, copied, damaged, gone = self.puzzle(batch, generator)
+        answers, places = self.judged(torch.cat([copied, damaged]), gone.shape[2:])
+        chance = [f"{100 * x:.0f} % whole" for x in answers.sigmoid().tolist()]
+        large = [F.interpolate(x.float(), images.shape[2:]) for x in (places[len(images) :].sigmoid(), gone)]
+        return pictures(
+            (images, "image"),
+            (copied, [f"decoded: {x}" for x in chance[: len(images)]]),
+            (damaged, [f"damaged: {x}" for x in chance[len(images) :]]),
+            (large[0], "damage, as found"),
+            (large[1], "damage"),
+        )
+
+    def puzzle(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Images, their copies, the damaged ones, and where these are damaged (N, 1, *small) bool."""
+        images = self.new_view(batch.images, self.plan, generator)
+        code = self.coder(images)
+        gone = self.drawn(code, generator)
+        damaged = self.damaged(code.detach(), gone, images.shape[2:])
+        return images, self.decoder(code, images.shape[2:]), damaged, gone
+
+    def judged(self, images: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
+        """The discriminator's answers: (M,), above 0 for whole images, and (M, 1, *size), above 0 for damaged places."""
+        features = self.pyramid(images)[-1]
+        places = self.where(features).float()
+        places = places if places.shape[2:] == size else F.interpolate(places, size)
+        return self.whole(features.flatten(2).mean(2)).float()[:, 0], places
 
     def drawn(self, code: Tensor, generator: RowGenerator) -> Tensor:
         """(N, 1, *small) bool: which places are dropped, the same number in each row."""

@@ -37,6 +37,7 @@ from medssl.encoders.resnet import CONV, norm_layer
 from medssl.errors import UserError
 from medssl.pretext.base import Batch, MakeOptimizer, PretextTask, TaskSettings, weight_decay_groups
 from medssl.pretext.decoder import decoder_of
+from medssl.pretext.pictures import Picture, pictures
 
 SLOWER = 0.1  # rate of the discriminator, of the painter's
 
@@ -98,6 +99,11 @@ class Inpainting(PretextTask):
             return {"loss": error}
         loss = (1 - weight) * error + (1 + weight) * math.log(2)
         return {"loss": loss, "error": error, "discriminator_accuracy": 0.5}
+
+    def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
+        target, seen, hidden = self.puzzle(batch, generator)
+        painted = self.decoder(self.pyramid(seen)[-1], target.shape[2:]).float()
+        return pictures((target, "image"), (seen, "seen"), (torch.where(hidden, painted, target), "painted"))
 
     def optimizers(self, learning_rate: float, make: MakeOptimizer = torch.optim.AdamW) -> list[torch.optim.Optimizer]:
         if not self.settings.adversarial:

@@ -205,16 +205,17 @@ def spread(features: Tensor, mask: Tensor, start: int, reach: int, temperature: 
     """
     classes = int(mask.max()) + 1
     fine = [2 * s for s in features.shape[2:]]
+    whole = [s * -(-side // s) for s, side in zip(fine, mask.shape, strict=True)]  # so that blocks are whole
     features = F.normalize(F.interpolate(features, fine, mode="bilinear"), dim=1)
     labels = F.one_hot(mask, classes).permute(2, 0, 1)[None].float()
-    held = {start: labels}
+    held = {start: F.interpolate(labels, whole)}
     for step in (1, -1):
         place = start + step
         while 0 <= place < len(features):
             here, there = features[place, None], features[place - step, None]
             held[place] = carried(here, there, held[place - step], reach, temperature)
             place += step
-    return torch.cat([held[n] for n in range(len(features))]).argmax(1)
+    return F.interpolate(torch.cat([held[n] for n in range(len(features))]), mask.shape).argmax(1)
 
 
 def carried(target: Tensor, reference: Tensor, labels: Tensor, reach: int, temperature: float) -> Tensor:

@@ -95,7 +95,7 @@ class TrackedPatch(PretextTask):
     def inputs(self, batch: Batch, generator: RowGenerator) -> Tensor:
         """(3 * N, C, patch, patch): where the tracks begin, where they end, and elsewhere in the last slice."""
         patches, self.followed = self.puzzle(batch, generator)
-        if self.settings.within is False:
+        if not self.settings.within:
             patches = patches[:, :2]
         patches = standardised(patches)
         return torch.cat([self.new_view(x, self.plan, generator) for x in patches.unbind(1)])
