@@ -25,6 +25,7 @@ from medssl.config import View
 from medssl.encoders import Encoder
 from medssl.pretext.base import Batch, PretextTask, gather, process_count
 from medssl.pretext.negatives import NegativeSettings, apart, refuse_one_patient
+from medssl.pretext.pictures import Picture, pictures, taken_for_each_other
 from medssl.pretext.simclr import nt_xent, projection_head
 
 
@@ -74,6 +75,11 @@ class MICLe(PretextTask):
         self.train(training)
         others = 2 * len(batch.rows) * process_count() - 1
         return {"loss": math.log(others), "accuracy": float(metrics["accuracy"])}
+
+    def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
+        """Two images of an exam, and the one that the network takes for the second among those of the batch."""
+        x = self.inputs(batch, generator)
+        return pictures(*taken_for_each_other(x, self.embed(x)))
 
     def apart(self, batch: Batch) -> Tensor | None:
         """Of this process's exams against those of all, as `nt_xent` takes it."""

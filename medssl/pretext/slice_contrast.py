@@ -32,7 +32,18 @@ from medssl.encoders import Encoder
 from medssl.errors import UserError
 from medssl.pretext.base import Batch, PretextTask
 from medssl.pretext.heads import mlp
-from medssl.pretext.stacks import Millimetres, StackSettings, known, looks, mean_over, near_and_far, refuse_unfit, taken
+from medssl.pretext.pictures import Picture, pictures
+from medssl.pretext.stacks import (
+    Millimetres,
+    StackSettings,
+    captions,
+    known,
+    looks,
+    mean_over,
+    near_and_far,
+    refuse_unfit,
+    taken,
+)
 
 
 class Settings(StackSettings):
@@ -79,8 +90,7 @@ class SliceContrast(PretextTask):
 
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
         slices, found = self.puzzle(batch, generator)
-        z = F.normalize(self.projection(self.embed(slices.flatten(0, 1))).float(), dim=1).view(len(found), 3, -1)
-        near, far = ((z[:, 0] - z[:, k]).square().sum(1) for k in (1, 2))
+        near, far = distances(self.projection(self.embed(slices.flatten(0, 1))).view(len(found), 3, -1))
         loss = mean_over(found, F.relu(near - far + self.settings.margin), self.settings.margin)
         return loss, {"accuracy": mean_over(found, (near < far).float(), 0.5), "found": found.float().mean()}
 
@@ -92,14 +102,25 @@ class SliceContrast(PretextTask):
         with torch.no_grad():
             slices, found = self.puzzle(batch, generator)
             refuse_unfit(self, found, batch, needs)
-            z = F.normalize(self.embed(slices.flatten(0, 1)).float(), dim=1).view(len(found), 3, -1)
+            near, far = distances(self.embed(slices.flatten(0, 1)).view(len(found), 3, -1))
         self.train(training)
-        near, far = ((z[:, 0] - z[:, k]).square().sum(1) for k in (1, 2))
         return {"loss": self.settings.margin, "accuracy": float(mean_over(found, (near < far).float(), 0.5))}
+
+    def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
+        """Anchor, near and far slice, and how far the network puts them from the anchor."""
+        slices, found = self.puzzle(batch, generator)
+        near, far = distances(self.projection(self.embed(slices.flatten(0, 1))).view(len(found), 3, -1))
+        words = [captions(found, [f"{name}: distance {d:.2f}" for d in x]) for name, x in (("near", near), ("far", far))]
+        return pictures(*zip(slices.unbind(1), ["anchor", *words], strict=True))
 
     def puzzle(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
         """An anchor, a near and a far slice, (N, 3, C, H, W), and where there are such slices, (N,) bool."""
-        places, found = near_and_far(
-            batch.position, known(batch), self.settings.near, self.settings.far, generator
-        )
+        places, found = near_and_far(batch.position, known(batch), self.settings.near, self.settings.far, generator)
         return looks(self, taken(batch.images, places), generator), found
+
+
+def distances(z: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared distances of unit vectors, (N,) each: anchor to near and anchor to far slice, of (N, 3, D)."""
+    z = F.normalize(z.float(), dim=2)
+    near, far = ((z[:, 0] - z[:, k]).square().sum(1) for k in (1, 2))
+    return near, far

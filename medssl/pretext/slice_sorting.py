@@ -34,7 +34,8 @@ from medssl.augment import RowGenerator
 from medssl.config import View
 from medssl.encoders import Encoder
 from medssl.pretext.base import Batch, PretextTask
-from medssl.pretext.stacks import Gap, StackSettings, chain, known, looks, mean_over, refuse_unfit, taken
+from medssl.pretext.pictures import Picture, pictures
+from medssl.pretext.stacks import Gap, StackSettings, captions, chain, known, looks, mean_over, refuse_unfit, taken
 
 SLICES = 4
 PAIRS = list(itertools.combinations(range(SLICES), 2))
@@ -75,9 +76,7 @@ class SliceSorting(PretextTask):
 
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
         slices, labels, found = self.puzzle(batch, generator)
-        features = self.embed(slices.flatten(0, 1)).view(len(labels), SLICES, -1)
-        first, second = (features[:, [pair[k] for pair in PAIRS]] for k in range(2))
-        logits = self.order(self.pair(torch.cat([first, second], 2)).flatten(1)).float()
+        logits = self.answers(slices)
         right = (logits.detach().argmax(1) == labels).float()
         loss = mean_over(found, F.cross_entropy(logits, labels, reduction="none"), FLOOR["loss"])
         return loss, {"accuracy": mean_over(found, right, FLOOR["accuracy"]), "found": found.float().mean()}
@@ -87,6 +86,20 @@ class SliceSorting(PretextTask):
         least, most = self.settings.gap
         refuse_unfit(self, found, batch, f"{SLICES} slices, each {least:g} to {most:g} mm from the next")
         return FLOOR
+
+    def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
+        """The four slices as they were laid, each with its place in the stack and the one that the network says."""
+        slices, labels, found = self.puzzle(batch, generator)
+        said, true = self.orders[self.answers(slices).argmax(1)] + 1, self.orders[labels] + 1
+        words = [captions(found, [f"is {a}, said {b}" for a, b in zip(true[:, k], said[:, k], strict=True)])
+                 for k in range(SLICES)]  # fmt: skip
+        return pictures(*zip(slices.unbind(1), words, strict=True))
+
+    def answers(self, slices: Tensor) -> Tensor:
+        """(N, 12) logits of the classes, of four slices (N, 4, C, H, W)."""
+        features = self.embed(slices.flatten(0, 1)).view(len(slices), SLICES, -1)
+        first, second = (features[:, [pair[k] for pair in PAIRS]] for k in range(2))
+        return self.order(self.pair(torch.cat([first, second], 2)).flatten(1)).float()
 
     def puzzle(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor, Tensor]:
         """Four slices as they were laid, (N, 4, C, H, W), their class, (N,), and where there are four, (N,) bool."""

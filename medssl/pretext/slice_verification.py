@@ -36,7 +36,8 @@ from medssl.augment import RowGenerator
 from medssl.config import View
 from medssl.encoders import Encoder
 from medssl.pretext.base import Batch, PretextTask
-from medssl.pretext.stacks import Gap, StackSettings, chain, known, looks, mean_over, refuse_unfit, taken
+from medssl.pretext.pictures import Picture, pictures, verdict
+from medssl.pretext.stacks import Gap, StackSettings, captions, chain, known, looks, mean_over, refuse_unfit, taken
 
 TRIPLES = [  # of four slices by ascending mm: outer, middle, outer
     [[1, 2, 3], [0, 1, 2]],  # right, without the first slice, and without the last one
@@ -82,7 +83,7 @@ class SliceVerification(PretextTask):
 
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
         slices, wrong, found = self.puzzle(batch, generator)
-        logits = self.compare(self.embed(slices.flatten(0, 1)).view(len(wrong), -1)).float()
+        logits = self.answers(slices)
         right = (logits.detach().argmax(1) == wrong).float()
         loss = mean_over(found, F.cross_entropy(logits, wrong, reduction="none"), self.chance["loss"])
         return loss, {"accuracy": mean_over(found, right, self.chance["accuracy"]), "found": found.float().mean()}
@@ -92,6 +93,17 @@ class SliceVerification(PretextTask):
         least, most = self.settings.gap
         refuse_unfit(self, found, batch, f"4 slices, each {least:g} to {most:g} mm from the next")
         return self.chance
+
+    def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
+        """The three slices, and what the network says of the middle one."""
+        slices, wrong, found = self.puzzle(batch, generator)
+        words = verdict(self.answers(slices).argmax(1), wrong, ["said: between", "said: from outside"])
+        first, middle, last = slices.unbind(1)
+        return pictures((first, "outer"), (middle, captions(found, words)), (last, "outer"))
+
+    def answers(self, slices: Tensor) -> Tensor:
+        """(N, 2) logits of right and wrong, of three slices (N, 3, C, H, W)."""
+        return self.compare(self.embed(slices.flatten(0, 1)).view(len(slices), -1)).float()
 
     def puzzle(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor, Tensor]:
         """Three slices, (N, 3, C, H, W), whether they are a wrong triple, (N,) int64, and where there are enough, (N,)

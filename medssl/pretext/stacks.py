@@ -147,6 +147,11 @@ def mean_over(found: Tensor, values: Tensor, floor: float) -> Tensor:
     return torch.where(found, values, floor).mean()
 
 
+def captions(found: Tensor, words: list[str]) -> list[str]:
+    """Captions of a picture, where there was something to ask."""
+    return [text if there else "no such slices here" for there, text in zip(found.tolist(), words, strict=True)]
+
+
 def refuse_unfit(task: PretextTask, found: Tensor, batch: Batch, needs: str) -> None:
     """Raise UserError where no stack of the batch has what the task needs; it says what they have."""
     if bool(found.any()):

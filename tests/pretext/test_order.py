@@ -310,3 +310,17 @@ def test_micle_finds_the_other_image_of_an_exam():
     task = make("micle", {"views": {"crop": [0.8, 1], "blur": 0, "noise": 0}})
     floor = task.floor(exams(0), rows(32))
     assert learn(task, exams, 32) > max(0.3, floor["accuracy"] + 0.1)
+
+
+@pytest.mark.parametrize(("name", "panels", "said"), [("slice_sorting", 4, "is 1, said"), ("slice_contrast", 3, "near:"),
+                                                      ("slice_verification", 3, "said:"), ("micle", 2, "view 1")])  # fmt: skip
+def test_pictures_show_the_question_and_the_answer(name, panels, said):
+    task, batch = make(name).eval(), numbered(6)
+    batch.position[0] = NAN
+    if name == "micle":
+        batch.images = batch.images[:, :2]
+    with torch.no_grad():
+        shown = task.show(batch, rows(6))
+    assert len(shown) == 6 and all(len(p.panels) == len(p.captions) >= panels for p in shown)
+    assert any(said in text for text in shown[1].captions)
+    assert name == "micle" or "no such slices here" in shown[0].captions
