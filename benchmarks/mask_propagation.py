@@ -4,8 +4,8 @@
 
 The middle one of the slices that show the hippocampus keeps its mask; those above and below get theirs from the slice
 before. Dice is taken over all other slices together, mean of anterior and posterior part, and once more over the four
-nearest slices on each side. Three ways to carry a mask: affinity of the trained features, of the same network untrained,
-and the mask as it is at the same place. Trained on the pool's patients alone. Settings were chosen on the validation
+nearest slices on each side. Three ways to carry a mask: affinity of the trained features, of the same network
+untrained, and the mask as it is at the same place. Trained on the pool's patients alone. Settings were chosen on the validation
 patients (`--part validation`, the default); the test patients are for the figure. Intervals are of paired differences,
 by a bootstrap over patients.
 """
@@ -151,7 +151,7 @@ def rendered(mask: np.ndarray) -> np.ndarray:
 
 
 def dice(said: torch.Tensor, truth: torch.Tensor, slices: torch.Tensor) -> float:
-    """Mean over labels of 2 |A and B| / (|A| + |B|) over these slices together; labels that neither has are left out."""
+    """Mean over labels of 2 |A and B| / (|A| + |B|) over these slices together; a label that neither has is left out."""
     found = []
     for label in LABELS:
         a, b = said[slices] == label, truth[slices] == label

@@ -98,7 +98,7 @@ class Artifacts(PretextTask):
         return told + self.settings.mask * found + error, metrics
 
     def floor(self, batch: Batch, generator: RowGenerator) -> dict[str, float]:
-        """A discriminator that cannot tell, the share of dropped places everywhere, and images painted with their mean."""
+        """A discriminator that cannot tell, the same chance of damage everywhere, and images painted with their mean."""
         images = self.new_view(batch.images, self.plan, generator)
         blank, share = blank_error(images), self.settings.dropped / 2  # half of the images are whole
         mask = -share * math.log(share) - (1 - share) * math.log1p(-share)
@@ -133,7 +133,7 @@ class Artifacts(PretextTask):
         return images, self.decoder(code, images.shape[2:]), damaged, gone
 
     def judged(self, images: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
-        """The discriminator's answers: (M,), above 0 for whole images, and (M, 1, *size), above 0 for damaged places."""
+        """The discriminator's answers: (M,), above 0 for whole images; (M, 1, *size), above 0 for damaged places."""
         features = self.pyramid(images)[-1]
         places = self.where(features).float()
         places = places if places.shape[2:] == size else F.interpolate(places, size)
@@ -187,9 +187,7 @@ class Decoder(nn.Module):
     def __init__(self, dims: int, width: int, channels: int) -> None:
         super().__init__()
         conv = CONV[dims]
-        self.layers = nn.ModuleList(
-            [conv(width, width, 3, padding=1), conv(width, width, 3, padding=1)]
-        )
+        self.layers = nn.ModuleList([conv(width, width, 3, padding=1), conv(width, width, 3, padding=1)])
         self.last = nn.Sequential(conv(width, channels * 2**dims, 3, padding=1), PixelShuffle(2))
 
     def forward(self, x: Tensor, size: torch.Size, repairs: Any = None) -> Tensor:

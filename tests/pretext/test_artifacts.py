@@ -1,5 +1,7 @@
 """Spotting artifacts: three players who do not meet, damage that stays where it is, and the decoder's traces closed."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -56,7 +58,7 @@ def test_each_player_follows_its_own_loss_alone(dims):
             if name.startswith(own):
                 assert torch.allclose(ours[name], sign * p.grad, atol=1e-6), name
     owned = [{p for group in player.param_groups for p in group["params"]} for player in task.optimizers(1e-3)]
-    assert [len(a & b) for a, b in zip(owned, owned[1:], strict=False)] == [0, 0]
+    assert [len(a & b) for a, b in pairwise(owned)] == [0, 0]
     assert set().union(*owned) == set(task.parameters())
 
 
