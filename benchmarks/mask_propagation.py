@@ -151,7 +151,7 @@ def rendered(mask: np.ndarray) -> np.ndarray:
 
 
 def dice(said: torch.Tensor, truth: torch.Tensor, slices: torch.Tensor) -> float:
-    """Mean over labels of 2 |A and B| / (|A| + |B|) over these slices together; a label that neither has is left out."""
+    """Mean over labels of 2 |A and B| / (|A| + |B|) over these slices together; labels that are in neither are out."""
     found = []
     for label in LABELS:
         a, b = said[slices] == label, truth[slices] == label

@@ -98,7 +98,7 @@ class Artifacts(PretextTask):
         return told + self.settings.mask * found + error, metrics
 
     def floor(self, batch: Batch, generator: RowGenerator) -> dict[str, float]:
-        """A discriminator that cannot tell, the same chance of damage everywhere, and images painted with their mean."""
+        """A discriminator that cannot tell, an equal chance of damage everywhere, and images of their mean alone."""
         images = self.new_view(batch.images, self.plan, generator)
         blank, share = blank_error(images), self.settings.dropped / 2  # half of the images are whole
         mask = -share * math.log(share) - (1 - share) * math.log1p(-share)
