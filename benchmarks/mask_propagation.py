@@ -5,9 +5,9 @@
 The middle one of the slices that show the hippocampus keeps its mask; those above and below get theirs from the slice
 before. Dice is taken over all other slices together, mean of anterior and posterior part, and once more over the four
 nearest slices on each side. Three ways to carry a mask: affinity of the trained features, of the same network
-untrained, and the mask as it is at the same place. Trained on the pool's patients alone. Settings were chosen on the validation
-patients (`--part validation`, the default); the test patients are for the figure. Intervals are of paired differences,
-by a bootstrap over patients.
+untrained, and the mask as it is at the same place. Trained on the pool's patients alone. Settings were chosen on the
+validation patients (`--part validation`, the default); the test patients are for the figure. Intervals are of paired
+differences, by a bootstrap over patients.
 """
 
 from __future__ import annotations
