@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -73,7 +74,7 @@ def resolve_batch(
 def resolve_optimizer(asked: str, batch: int) -> tuple[str, MakeOptimizer]:
     """`adamw` or `lars`. `auto` takes LARS for batches so large that AdamW needs its rate tuned (Chen 2020)."""
     name = ("lars" if batch >= LARS_FROM else "adamw") if asked == "auto" else asked
-    return name, LARS if name == "lars" else torch.optim.AdamW
+    return name, LARS if name == "lars" else partial(torch.optim.AdamW, fused=True)
 
 
 def resolve_learning_rate(asked: float | None, default: float, batch: int, optimizer: str = "adamw") -> float:

@@ -74,7 +74,7 @@ def train(encoder, head, images, truth, problem: Problem, settings: Settings) ->
     views = preset(preset_for(problem.modality, images.shape[1])).views
     views = views.model_copy(update={"crop": (settings.crop, 1.0)})
     parameters = [*encoder.parameters(), *head.parameters()]
-    optimizer = torch.optim.AdamW(parameters, settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(parameters, settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     batch = min(settings.batch, len(images))
     steps = max(settings.min_steps, math.ceil(settings.epochs * len(images) / batch))
     order = torch.Generator().manual_seed(problem.seed)
