@@ -42,7 +42,7 @@ from medssl.pretext.decoder import PixelShuffle, blank_error
 from medssl.pretext.pictures import Picture, pictures
 
 STRIDE = 8  # of the autoencoder's features
-NEIGHBOURHOOD = 5  # places a side whose mean fills a dropped one
+REACH = 2  # places on each side whose mean fills a dropped one
 POOL = {2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
@@ -67,7 +67,7 @@ class Artifacts(PretextTask):
     line = "tell images with damaged features from whole ones, and where the damage lies"
     Settings = Settings
     dims = (2, 3)
-    smallest = 2 * STRIDE
+    smallest = 3 * STRIDE
     compares = False
 
     def __init__(self, encoder: Encoder, settings: Any, view: View, modality: str = "") -> None:
@@ -151,7 +151,8 @@ class Artifacts(PretextTask):
         The decoder's weights are taken as they are: its own lesson is to copy.
         """
         kept, pool = (~gone).to(code.dtype), POOL[code.ndim - 2]
-        near = [pool(x, NEIGHBOURHOOD, 1, NEIGHBOURHOOD // 2) for x in (code * kept, kept)]
+        reach = min(REACH, (min(code.shape[2:]) - 1) // 2)
+        near = [pool(x, 2 * reach + 1, 1, reach) for x in (code * kept, kept)]
         filled = torch.where(gone, near[0] / near[1].clamp_min(1e-3), code)
         fixed = {name: p.detach() for name, p in self.decoder.named_parameters()}
         return functional_call(self.decoder, fixed, (filled, size, self.repair(gone)))

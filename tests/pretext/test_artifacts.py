@@ -35,7 +35,7 @@ def trained(settings, steps, images):
 @pytest.mark.parametrize("dims", [2, 3])
 def test_each_player_follows_its_own_loss_alone(dims):
     """Against one pass a player: the autoencoder copies, the discriminator tells, the repair network climbs."""
-    images = faces(6, 32) if dims == 2 else cubes(6)
+    images = faces(6, 32) if dims == 2 else cubes(6, 24)
     task = make("artifacts", STILL, View(size=images.shape[-1], spatial_dims=dims), dims=dims)
     loss, _ = task(batch_of(images), rows(6))
     loss.backward()
@@ -116,5 +116,5 @@ def test_the_decoders_traces_would_tell():
 
 
 def test_too_small_images_are_refused():
-    with pytest.raises(UserError, match="16 pixels"):
-        make("artifacts", view=View(size=12))
+    with pytest.raises(UserError, match="24 pixels"):
+        make("artifacts", view=View(size=16))
