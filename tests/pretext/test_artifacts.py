@@ -101,18 +101,19 @@ def test_the_floor_is_what_constant_answers_cost():
 
 
 def test_it_learns_to_tell_and_to_find():
-    task, learned = trained(PLAIN, 60, faces())
-    floor = task.floor(batch_of(faces()), rows(32, 9999))
-    assert learned["accuracy"] > 0.7 and learned["mask_accuracy"] > floor["mask_accuracy"] + 0.1
-    assert learned["autoencoder"] < 0.5 * floor["autoencoder"]
+    images = faces(16)
+    task, learned = trained(PLAIN, 30, images)
+    floor = task.floor(batch_of(images), rows(16, 9999))
+    assert learned["accuracy"] > 0.8 and learned["mask_accuracy"] > floor["mask_accuracy"] + 0.15
+    assert learned["autoencoder"] < 0.8 * floor["autoencoder"]
 
 
 def test_the_decoders_traces_would_tell():
-    """Opened, an image that was never decoded is told from a damaged one at once, though little is damaged and so there
-    is little else to see; closed, it is not."""
+    """Opened, an image that was never decoded is told from a damaged one though next to nothing is damaged, so that
+    there is nothing to be learned; closed, it is not."""
     little = PLAIN | {"dropped": 0.02, "mask": 0.0}
-    opened, closed = (trained(little | {"decoded": decoded}, 25, faces())[1]["accuracy"] for decoded in (False, True))
-    assert opened > 0.9 and closed < opened - 0.25
+    opened, closed = (trained(little | {"decoded": on}, 20, faces(16))[1]["accuracy"] for on in (False, True))
+    assert opened > 0.7 and closed < opened - 0.2
 
 
 def test_too_small_images_are_refused():
