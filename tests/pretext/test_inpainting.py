@@ -102,7 +102,7 @@ def test_a_mixture_would_give_itself_away_at_the_seam():
     mixed = torch.where(inside, painted, faces(200, seed=2) + shift[:, 2])
     found_out = {name: float((step(x)[:, None] > step(real)).float().mean()) for name, x in
                  (("opened", mixed), ("closed", painted))}  # fmt: skip
-    assert found_out["opened"] > 0.9, "how often a painting has the larger step"
+    assert found_out["opened"] > 0.75, "how often a painting has the larger step"
     assert 0.4 < found_out["closed"] < 0.6
 
 

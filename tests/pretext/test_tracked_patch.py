@@ -76,6 +76,38 @@ def test_the_loss_equals_a_loop_over_triplets(within, hard):
     assert float(metrics["followed"]) == pytest.approx(6 / 7)
 
 
+def whole():
+    """Begin, end and elsewhere of six stacks, whose patients they are, and which tracks were not lost."""
+    g = torch.Generator().manual_seed(3)
+    parts = [torch.randn(6, 4, generator=g) for _ in range(3)]
+    return parts, torch.tensor([0, 1, 0, 2, 1, 3]), torch.tensor([1, 1, 0, 1, 1, 1]).bool()
+
+
+def loss_of(parts, patient, followed, generator):
+    leaves = [x.clone().requires_grad_() for x in parts]
+    units = [F.normalize(x, dim=1) for x in leaves]
+    loss, metrics = ranked(units, patient, followed, torch.tensor(True), Settings(negatives=2), generator)
+    loss.backward()
+    return loss.detach(), metrics["accuracy"], torch.stack([x.grad for x in leaves])
+
+
+def _one_process(rank, folder):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    own = slice(3 * rank, 3 * rank + 3)
+    parts, patient, followed = whole()
+    torch.save(loss_of([x[own] for x in parts], patient[own], followed[own], rows(6).part(own)), f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_equal_one_with_the_whole_batch(tmp_path):
+    """Negatives are those of both, of other patients, and no lost ones."""
+    torch.multiprocessing.spawn(_one_process, (str(tmp_path),), nprocs=2)
+    found = [torch.load(tmp_path / f"{r}.pt", weights_only=True) for r in (0, 1)]
+    loss, _, gradient = loss_of(*whole(), rows(6))
+    assert sum(float(f[0]) for f in found) / 2 == pytest.approx(float(loss), abs=1e-6)
+    assert torch.allclose(torch.cat([f[2] for f in found], 1) / 2, gradient, atol=1e-6)
+
+
 def test_a_batch_of_one_patient_has_no_negatives_but_its_own_slice():
     parts = [F.normalize(torch.randn(4, 5), dim=1).requires_grad_() for _ in range(2)]
     everyone = torch.ones(4).bool()
@@ -125,11 +157,11 @@ def test_negatives_are_random_first_and_hard_later():
 
 def test_it_learns_to_find_the_end():
     torch.manual_seed(0)
-    batch, task = stacks(growing(32, 48, 4)), make("tracked_patch", {}, View(size=48))
-    optimizer, floor = task.optimizers(2e-3)[0], task.floor(batch, rows(32, 9999))
+    batch, task = stacks(growing(16, 48, 4)), make("tracked_patch", {}, View(size=48))
+    optimizer, floor = task.optimizers(2e-3)[0], task.floor(batch, rows(16, 9999))
     seen = []
     for step in range(40):
-        loss, metrics = task(batch, rows(32, step))
+        loss, metrics = task(batch, rows(16, step))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
