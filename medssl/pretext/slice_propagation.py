@@ -113,7 +113,7 @@ class SlicePropagation(PretextTask):
         )
 
     def puzzle(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
-        """Slices as they are and as they are seen, (N, K, C, H, W) each; every slice has a crop and a curve of its own."""
+        """Slices, and slices as seen, (N, K, C, H, W) each; every one has a crop and a curve of its own."""
         slices = [self.new_view(x, self.plan, generator) for x in batch.images.unbind(1)]
         seen = slices
         if self.settings.curves:
