@@ -60,8 +60,8 @@ class Lightly:
     def train(self, steps: int, before: int = 0) -> float:
         """Train for so many steps and return their seconds, with `before` more ahead of them that are not counted.
 
-        The clock starts at the first step's arrival. The workers have batches ready by then, which a long run has had to
-        wait for: a speed is measured after these have been used up.
+        The clock starts with the first step. The workers have batches ready by then, for which a long run has to
+        wait: a speed is measured after these have been used up.
         """
         import pytorch_lightning as pl
         from lightly.loss import NTXentLoss

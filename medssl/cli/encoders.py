@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +19,8 @@ def pretrain(
     task: Annotated[str, typer.Option(help="Pretext task; see `medssl tasks`.")] = "simclr",
     out: Annotated[Path | None, typer.Option(help="Default: WORKSPACE/encoders/COHORT-TASK.")] = None,
     encoder: Annotated[
-        str, typer.Option(help="`small` or `small_gn` (house ResNet), a timm name, in 3-D resnet10 to resnet50.")
+        str,
+        typer.Option(help="`small`, `small_gn`, `small_vit` (own), a timm name, in 3-D resnet10 to resnet50."),
     ] = "small",
     size: Annotated[int, typer.Option(help="Pixels a side.")] = 64,
     steps: Annotated[
@@ -41,8 +43,10 @@ def pretrain(
     percentiles .5 to 99.5 otherwise. With --slurm: slurm.partition=gpu slurm.nodes=2 slurm.gpus=4 slurm.hours=24.
     """
     from medssl.cohort import Cohort
-    from medssl.config import View, apply_overrides, validate
-    from medssl.training import Engine, dry_run
+    from medssl.config import Engine, View, apply_overrides, validate
+    from medssl.errors import unknown
+    from medssl.pretext import task_class
+    from medssl.training import dry_run
     from medssl.training import pretrain as run_pretrain
 
     opened = Cohort.open(cohort)
@@ -51,6 +55,9 @@ def pretrain(
     nodes = raw.pop("slurm", {})
     view = {"size": size} | {key: raw.pop(key) for key in list(raw) if key in View.model_fields}
     options = {key: raw.pop(key) for key in list(raw) if key in Engine.model_fields}
+    own = task_class(task).Settings.model_fields
+    if strange := next((key for key in raw if key not in own), None):
+        raise unknown("setting", strange, [*own, *View.model_fields, *Engine.model_fields], f"pretrain --task {task}")
     options |= {"encoder": encoder, "steps": steps, "epochs": epochs, "minutes": minutes, "seed": seed}
     options |= {"view": validate(View, view, "view"), "settings": raw}
     if dry:
@@ -65,6 +72,8 @@ def pretrain(
         answer({"job": job.job_id, "out": str(place)}, as_json, f"job {job.job_id}, logs in {place / 'slurm'}")
         return
     result = run_pretrain(opened, task, out=place, **options)
+    if int(os.environ.get("RANK", 0)):
+        return  # of several processes one answers
     done = result.as_json()
     speed = f"{done['images_per_second']:.0f} images/s" if done["images_per_second"] else "finished before"
     answer(done, as_json, f"{done['checkpoint']}\n{done['steps']} steps, {speed}")

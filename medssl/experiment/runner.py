@@ -54,8 +54,8 @@ def preview(config: Experiment, workspace: Workspace | None = None) -> tuple[dic
     cohort = ensure_cohort(config.cohort, workspace)
     plan = make_plan(config, cohort, tuple(ensure_cohort(source, workspace) for source in config.external))
     found = foresee(plan)
-    steps = sum(spec.steps for spec in config.pretraining.values())
-    about = {"name": config.name, "patients": _sizes(plan), "steps": steps, "jobs": _job_count(config)}
+    lengths = {name: spec.length for name, spec in config.pretraining.items()}
+    about = {"name": config.name, "patients": _sizes(plan), "pretraining": lengths, "jobs": _job_count(config)}
     return {**about, "detectable": found}, f"{_summary(plan)}\n{foresee_sentence(found)}"
 
 
@@ -134,7 +134,7 @@ def _sizes(plan: Plan) -> dict[str, int]:
 
 def _summary(plan: Plan) -> str:
     config, sizes = plan.config, _sizes(plan)
-    steps = sum(spec.steps for spec in config.pretraining.values())
+    runs = ", ".join(f"{name} of {spec.length}" for name, spec in config.pretraining.items()) or "none"
     parts = f"pool {sizes['pool']}, validation {sizes['validation']}, test {sizes['test']}"
     draws = f"{config.draws} draws"
     if config.split.folds:
@@ -145,9 +145,8 @@ def _summary(plan: Plan) -> str:
         )
         draws = f"{config.split.folds} folds x {config.split.repeats} repeats"
     return (
-        f"{config.title or config.name}: {sum(sizes.values())} patients ({parts}), "
-        f"{len(config.pretraining)} pretraining runs of {steps} steps in all, then {_job_count(config)} jobs "
-        f"({len(config.arms)} arms x {len(config.budgets)} budgets x {draws})"
+        f"{config.title or config.name}: {sum(sizes.values())} patients ({parts}), pretraining: {runs}; then "
+        f"{_job_count(config)} jobs ({len(config.arms)} arms x {len(config.budgets)} budgets x {draws})"
     )
 
 

@@ -18,6 +18,7 @@ from medssl.augment import RowGenerator, Views, make_view, preset, preset_for
 from medssl.config import Strict, View
 from medssl.encoders import Encoder
 from medssl.errors import UserError
+from medssl.pretext.pictures import Picture, pictures, taken_for_each_other
 
 MakeOptimizer = Callable[..., torch.optim.Optimizer]
 
@@ -87,9 +88,11 @@ class PretextTask(nn.Module):
     dims: ClassVar[tuple[int, ...]] = (2,)
     channels: ClassVar[tuple[int, ...]] = (1, 3)
     smallest: ClassVar[int] = 16  # pixels a side
+    needs_tokens: ClassVar[bool] = False  # a transformer, which takes a mask and gives tokens
     least_batch: ClassVar[int] = 2  # batch normalisation needs two
     learning_rate: ClassVar[float] = 1e-3  # at batch 128
     weight_decay: ClassVar[float] = 0.05
+    plan: Views  # how its views are made, where it makes some; see `views`
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -110,9 +113,24 @@ class PretextTask(nn.Module):
         self.check(view)
         self.encoder, self.settings, self.view, self.modality = encoder, settings, view, modality
         self.last_embedding: Tensor | None = None
+        self.note = ""  # what the plan shall say of queues and memory banks
         self.view_seconds = 0.0  # spent on views since the engine last asked
         self.clock: Callable[[], float] = time.perf_counter
+        if self.needs_tokens and not hasattr(encoder, "tokens"):
+            fix = "Take small_vit, or in 2-D a vision transformer of timm."
+            raise UserError(f"'{self.name}' needs a transformer, and '{encoder.name}' is none", "encoder", fix)
         self.check_field("an image", view.size)
+
+    def meet(self, index: Tensor, patient: Tensor) -> None:
+        """Called once, before the first step, with what the task learns from: for queues, memory banks and checks.
+
+        Args:
+            index: (M,) int64, places among the samples, ascending.
+            patient: (M,) int64, equal where the patient is the same.
+
+        Raises:
+            UserError: there is too little for what was asked.
+        """
 
     @classmethod
     def group_size(cls, settings: Any) -> int:
@@ -138,20 +156,8 @@ class PretextTask(nn.Module):
             )
 
     def check_field(self, what: str, side: int) -> None:
-        """Whether the encoder's last stage is given more than one place of a picture of `side` pixels.
-
-        One place has no shape. And on a CPU in bf16 torch gives for it no gradient but what lay in the memory, as was
-        measured with a 3x3 convolution of stride 2 on a 1x1 map.
-        """
-        least = self.encoder.strides[-1] // 2 + 1
-        if side < least:
-            size = math.ceil(least * self.view.size / side)
-            raise UserError(
-                f"{what} of {side} pixels is a single point to the last stage of '{self.encoder.name}', "
-                f"and '{self.name}' needs {least} pixels",
-                "view.size",
-                f"Set --size {size} or more, or take an encoder that shrinks less.",
-            )
+        """Refuse pictures of `side` pixels that the encoder's last stage sees as one point."""
+        self.encoder.check_field(what, side, self.view.size, f"'{self.name}'")
 
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss to be minimised, and metrics to be logged, of one batch; draws come from `generator` alone."""
@@ -169,6 +175,19 @@ class PretextTask(nn.Module):
     def floor(self, batch: Batch, generator: RowGenerator) -> dict[str, float]:
         """What `loss` and its metrics would be if nothing were learned, so that "did it learn" is a number."""
         raise NotImplementedError
+
+    def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
+        """What the network sees of each row, and what it answers; called in eval mode and without gradients.
+
+        Here: two views of an image, and the one that the network takes for the second among those of the batch; of
+        `stack` and `exam` the images that come together.
+        """
+        if self.sampling != "image":
+            return pictures(*((x, f"image {k + 1}") for k, x in enumerate(batch.images.unbind(1))))
+        if not hasattr(self, "plan"):
+            return pictures((batch.images, "image"))
+        views = self.new_views(batch.images, self.plan, generator)
+        return pictures((batch.images, "image"), *taken_for_each_other(views, self.embed(views)))
 
     def after_step(self, step: int, steps: int) -> None:
         """Called after each optimizer step: momentum copies, queues, schedules."""

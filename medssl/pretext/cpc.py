@@ -7,7 +7,8 @@ convolutions sums up the rows so far, and from it the patches two and more rows 
 the batch (InfoNCE).
 
 Shortcuts: neighbouring rows overlap, so the first row that is predicted shares no pixel with those known; patches are
-standardised one by one, so brightness that falls off does not tell them apart.
+standardised one by one, so brightness that falls off does not tell them apart. Patches of other images of the same
+patient are left out (`negatives: all` counts them); those of the same image stay, as in the paper.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from medssl.augment import RowGenerator
 from medssl.config import View
 from medssl.encoders import Encoder
 from medssl.errors import UserError
-from medssl.pretext.base import Batch, PretextTask, TaskSettings
+from medssl.pretext.base import Batch, PretextTask
+from medssl.pretext.negatives import NegativeSettings, apart
 from medssl.pretext.tiles import standardised
 
 
-class Settings(TaskSettings):
+class Settings(NegativeSettings):
     """
     Attributes:
         grid: patches a side.
@@ -72,6 +74,7 @@ class CPC(PretextTask):
         z = self.patch(self.embed(patches)).view(rows, grid, grid, -1)
         context = self.summed_up(z.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         z = z.float()
+        images_apart = apart(self.settings, batch.patient, batch.patient)
         with torch.autocast(z.device.type, enabled=False):
             losses, right = [], []
             for k, predict in enumerate(self.predict):
@@ -80,6 +83,10 @@ class CPC(PretextTask):
                 keys = F.normalize(z[:, below:].flatten(0, 2), dim=1)
                 logits = said @ keys.T / self.settings.temperature
                 labels = torch.arange(len(keys), device=keys.device)
+                if images_apart is not None:
+                    allowed = images_apart | torch.eye(rows, dtype=torch.bool, device=keys.device)
+                    owner = torch.arange(rows, device=keys.device).repeat_interleave(len(keys) // rows)
+                    logits = logits.masked_fill(~allowed[owner][:, owner], -math.inf)
                 losses.append(F.cross_entropy(logits, labels))
                 right.append((logits.detach().argmax(1) == labels).float().mean())
         return torch.stack(losses).mean(), {"accuracy": torch.stack(right).mean()}

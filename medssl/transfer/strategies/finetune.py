@@ -43,6 +43,11 @@ class Finetune:
         self.settings = settings
 
     def predict(self, problem: Problem) -> np.ndarray:
+        """See `Strategy.predict`.
+
+        Raises:
+            UserError: the encoder shrinks these images to a single point.
+        """
         import torch
 
         samples = np.flatnonzero(np.isin(problem.unit_of, problem.train))
@@ -52,6 +57,7 @@ class Finetune:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(problem.seed)
             encoder = problem.encoder(problem.seed)
+            encoder.check_field("an image", images.shape[-1], images.shape[-1], "finetuning")
             head = torch.nn.Linear(encoder.embed_dim, problem.target.outputs)
             train(encoder, head, images, truth, problem, self.settings)
         return predict(encoder, head, problem)
