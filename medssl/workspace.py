@@ -5,7 +5,8 @@ WORKSPACE/
   cohorts/NAME/        catalog.sqlite, arrays/, samples/, split.json
   encoders/KEY/        checkpoint.safetensors, history.jsonl, resume state
   features/            embeddings, one file per (encoder, View)
-  experiments/NAME/    config.yaml, split.json, budgets.json, folds.json, results/*.parquet, jobs.sqlite, report.html, curve.png
+  experiments/NAME/    config.yaml, split.json, budgets.json, results/*.parquet, jobs.sqlite, report.html, curve.png;
+                       folds.json where it is cross-fitted
 """
 
 from __future__ import annotations
