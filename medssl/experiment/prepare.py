@@ -56,7 +56,7 @@ def pretrain_encoders(plan: Plan, workspace: Workspace) -> dict[str, list[tuple[
 
 
 def encoder_seeds(config: Experiment) -> dict[str, int]:
-    """How many encoders each pretraining run gives: what the greediest arm wants; runs that no arm uses are left out."""
+    """How many encoders each pretraining run gives: what the greediest arm wants; unused runs are left out."""
     wanted = {
         name: [arm.pretrain_seeds for arm in config.arms.values() if arm.pretrain == name]
         for name in config.pretraining
