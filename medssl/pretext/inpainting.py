@@ -24,6 +24,7 @@ from medssl.encoders import Encoder
 from medssl.errors import UserError
 from medssl.pretext.base import Batch, PretextTask, TaskSettings
 from medssl.pretext.decoder import decoder_of
+from medssl.pretext.pictures import Picture, pictures
 
 
 class Settings(TaskSettings):
@@ -62,6 +63,11 @@ class Inpainting(PretextTask):
     def floor(self, batch: Batch, generator: RowGenerator) -> dict[str, float]:
         target, seen, hidden = self.puzzle(batch, generator)
         return {"loss": float(masked_error(seen, target, hidden))}  # hidden pixels of `seen` are the visible mean
+
+    def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
+        target, seen, hidden = self.puzzle(batch, generator)
+        painted = self.decoder(self.pyramid(seen)[-1], target.shape[2:]).float()
+        return pictures((seen, "seen"), (torch.where(hidden, painted, seen), "answer"), (target, "truth"))
 
     def puzzle(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor, Tensor]:
         """The whole image, the image with holes, and where the holes are: (N, 1, *spatial) bool."""

@@ -25,6 +25,7 @@ from medssl.config import View
 from medssl.encoders import Encoder
 from medssl.errors import UserError
 from medssl.pretext.base import Batch, PretextTask, TaskSettings
+from medssl.pretext.pictures import Picture, pictures, verdict
 
 ANGLES, CUBE = 4, 24
 
@@ -94,6 +95,19 @@ class Rotation(PretextTask):
     def floor(self, batch: Batch, generator: RowGenerator) -> dict[str, float]:
         return {"loss": math.log(self.turns), "accuracy": 1 / self.turns}
 
+    def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
+        """The image as it was turned, and turned back by what the network answers."""
+        labels = generator.integers(self.turns)[:, 0]
+        seen = turn(self.new_view(batch.images, self.plan, generator), labels)
+        if self.settings.mask == "circle":
+            seen = circle(seen, self.solid)
+        said = self.head(self.embed(seen)).argmax(1)
+        words = [f"{90 * k} degrees" if self.turns == ANGLES else f"turn {k}" for k in range(self.turns)]
+        undone = turn(seen, undoing(self.turns).to(said.device)[said])
+        answers = [f"answer: {text}" for text in verdict(said, labels, words)]
+        asked = [f"turned by {words[k]}" if self.turns == ANGLES else words[k] for k in labels.tolist()]
+        return pictures((batch.images, "image"), (seen, asked), (undone, answers))
+
 
 def turn(x: Tensor, labels: Tensor) -> Tensor:
     """Turn each row of x, (N, C, *spatial), as its label (N,) says."""
@@ -102,6 +116,13 @@ def turn(x: Tensor, labels: Tensor) -> Tensor:
         rows = labels == k
         out[rows] = turned(x[rows], k)
     return out
+
+
+def undoing(turns: int) -> Tensor:
+    """(turns,): for each turn the one that takes it back."""
+    cube = torch.arange(27).view(1, 3, 3, 3)
+    ways = range(turns)
+    return torch.tensor([next(j for j in ways if torch.equal(turned(turned(cube, k), j), cube)) for k in ways])
 
 
 def turned(x: Tensor, k: int) -> Tensor:
