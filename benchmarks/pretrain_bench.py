@@ -1,4 +1,5 @@
-"""What the checks of `pretrain_speed.py` and `pretext_speed.py` share: real samples, the engine as a user runs it, and the limit."""
+"""What the checks of `pretrain_speed.py` and `pretext_speed.py` share: real samples, the engine as a user runs
+it, and the limit."""
 
 from __future__ import annotations
 
@@ -116,11 +117,11 @@ class HeldViews:
         self.place.clear()
 
     def first(self, name: str, make: Callable) -> Callable:
-        def held(*inputs):
+        def held(*inputs, **named):
             place = self.place[name] = self.place.get(name, -1) + 1
             kept = self.kept.setdefault(name, [])
             if place == len(kept):
-                kept.append(make(*inputs))
+                kept.append(make(*inputs, **named))
             return kept[place]
 
         return held

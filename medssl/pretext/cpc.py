@@ -67,7 +67,7 @@ class CPC(PretextTask):
         self.plan = self.views(rotation=0.0)
 
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
-        patches = self.patches(self.new_view(batch.images, self.plan, generator))
+        patches = self.puzzle(batch, generator)
         losses, right = [], []
         for logits in self.answers(patches):
             labels = torch.arange(len(logits), device=logits.device)
@@ -85,7 +85,7 @@ class CPC(PretextTask):
 
     def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
         """The patches, and from the third row on those that the network expects, out of all of the batch."""
-        patches = self.patches(self.new_view(batch.images, self.plan, generator))
+        patches = self.puzzle(batch, generator)
         grid, below = self.settings.grid, 2
         said = self.answers(patches)[0].argmax(1).view(-1, grid - below, grid)
         right = torch.arange(said.numel(), device=said.device).view(said.shape) == said
@@ -108,6 +108,10 @@ class CPC(PretextTask):
                 keys = F.normalize(z[:, below:].float().flatten(0, 2), dim=1)
                 scores.append(said @ keys.T / self.settings.temperature)
         return scores
+
+    def puzzle(self, batch: Batch, generator: RowGenerator) -> Tensor:
+        """The patches of a view of each image."""
+        return self.patches(self.new_view(batch.images, self.plan, generator))
 
     def patches(self, images: Tensor) -> Tensor:
         """(N * grid * grid, C, size, size), row after row, each half over its neighbours and standardised."""

@@ -79,15 +79,7 @@ class Rotation(PretextTask):
             )
 
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
-        x = self.new_view(batch.images, self.plan, generator)
-        if self.settings.turns == "all":
-            labels = torch.arange(self.turns, device=x.device).repeat_interleave(len(x))
-            x = torch.cat([turned(x, k) for k in range(self.turns)])
-        else:
-            labels = generator.integers(self.turns)[:, 0]
-            x = turn(x, labels)
-        if self.settings.mask == "circle":
-            x = circle(x, self.solid)
+        x, labels = self.puzzle(batch, generator)
         logits = self.head(self.embed(x)).float()
         accuracy = (logits.detach().argmax(1) == labels).float().mean()
         return F.cross_entropy(logits, labels), {"accuracy": accuracy}
@@ -97,16 +89,24 @@ class Rotation(PretextTask):
 
     def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
         """The image as it was turned, and turned back by what the network answers."""
-        labels = generator.integers(self.turns)[:, 0]
-        seen = turn(self.new_view(batch.images, self.plan, generator), labels)
-        if self.settings.mask == "circle":
-            seen = circle(seen, self.solid)
+        seen, labels = (found[: len(batch.rows)] for found in self.puzzle(batch, generator))
         said = self.head(self.embed(seen)).argmax(1)
         words = [f"{90 * k} degrees" if self.turns == ANGLES else f"turn {k}" for k in range(self.turns)]
         undone = turn(seen, undoing(self.turns).to(said.device)[said])
         answers = [f"answer: {text}" for text in verdict(said, labels, words)]
         asked = [f"turned by {words[k]}" if self.turns == ANGLES else words[k] for k in labels.tolist()]
         return pictures((batch.images, "image"), (seen, asked), (undone, answers))
+
+    def puzzle(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
+        """Turned images and their turns: (N, C, *spatial) and (N,), or with `turns: all` so many times N."""
+        x = self.new_view(batch.images, self.plan, generator)
+        if self.settings.turns == "all":
+            labels = torch.arange(self.turns, device=x.device).repeat_interleave(len(x))
+            x = torch.cat([turned(x, k) for k in range(self.turns)])
+        else:
+            labels = generator.integers(self.turns)[:, 0]
+            x = turn(x, labels)
+        return circle(x, self.solid) if self.settings.mask == "circle" else x, labels
 
 
 def turn(x: Tensor, labels: Tensor) -> Tensor:
