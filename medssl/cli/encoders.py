@@ -18,7 +18,8 @@ def pretrain(
     task: Annotated[str, typer.Option(help="Pretext task; see `medssl tasks`.")] = "simclr",
     out: Annotated[Path | None, typer.Option(help="Default: WORKSPACE/encoders/COHORT-TASK.")] = None,
     encoder: Annotated[
-        str, typer.Option(help="`small` or `small_gn` (house ResNet), a timm name, in 3-D resnet10 to resnet50.")
+        str,
+        typer.Option(help="`small`, `small_gn`, `small_vit` (own), a timm name, in 3-D resnet10 to resnet50."),
     ] = "small",
     size: Annotated[int, typer.Option(help="Pixels a side.")] = 64,
     steps: Annotated[

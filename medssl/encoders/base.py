@@ -17,11 +17,13 @@ class Encoder(nn.Module):
         in_channels: channels that `forward` takes.
         channels, strides: one entry a level of the pyramid, finest first.
         embed_dim: D of `embed`.
+        patch: pixels a side of a transformer's patches, which must divide the image; 1 where there are none.
         mean, std: (C,) buffers that the input is normalised with; inside a checkpoint like any weight.
     """
 
     mean: Tensor
     std: Tensor
+    patch: int = 1
 
     def __init__(
         self,

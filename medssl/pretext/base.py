@@ -88,6 +88,7 @@ class PretextTask(nn.Module):
     dims: ClassVar[tuple[int, ...]] = (2,)
     channels: ClassVar[tuple[int, ...]] = (1, 3)
     smallest: ClassVar[int] = 16  # pixels a side
+    needs_tokens: ClassVar[bool] = False  # a transformer, which takes a mask and gives tokens
     least_batch: ClassVar[int] = 2  # batch normalisation needs two
     learning_rate: ClassVar[float] = 1e-3  # at batch 128
     weight_decay: ClassVar[float] = 0.05
@@ -112,9 +113,24 @@ class PretextTask(nn.Module):
         self.check(view)
         self.encoder, self.settings, self.view, self.modality = encoder, settings, view, modality
         self.last_embedding: Tensor | None = None
+        self.note = ""  # what the plan shall say of queues and memory banks
         self.view_seconds = 0.0  # spent on views since the engine last asked
         self.clock: Callable[[], float] = time.perf_counter
+        if self.needs_tokens and not hasattr(encoder, "tokens"):
+            fix = "Take small_vit, or in 2-D a vision transformer of timm."
+            raise UserError(f"'{self.name}' needs a transformer, and '{encoder.name}' is none", "encoder", fix)
         self.check_field("an image", view.size)
+
+    def meet(self, index: Tensor, patient: Tensor) -> None:
+        """Called once, before the first step, with what the task learns from: for queues, memory banks and checks.
+
+        Args:
+            index: (M,) int64, places among the samples, ascending.
+            patient: (M,) int64, equal where the patient is the same.
+
+        Raises:
+            UserError: there is too little for what was asked.
+        """
 
     @classmethod
     def group_size(cls, settings: Any) -> int:
@@ -143,8 +159,16 @@ class PretextTask(nn.Module):
         """Whether the encoder's last stage is given more than one place of a picture of `side` pixels.
 
         One place has no shape. And on a CPU in bf16 torch gives for it no gradient but what lay in the memory, as was
-        measured with a 3x3 convolution of stride 2 on a 1x1 map.
+        measured with a 3x3 convolution of stride 2 on a 1x1 map. A transformer's patches must fit into the side.
         """
+        patch = self.encoder.patch
+        if side % patch:
+            size = round(patch * max(2, math.ceil(side / patch)) * self.view.size / side)
+            raise UserError(
+                f"{what} of {side} pixels is not divided by the patches of {patch} of '{self.encoder.name}'",
+                "view.size",
+                f"Set --size {size}, or take another encoder.",
+            )
         least = self.encoder.strides[-1] // 2 + 1
         if side < least:
             size = math.ceil(least * self.view.size / side)

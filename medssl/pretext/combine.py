@@ -73,6 +73,14 @@ class Combine(PretextTask):
             task.__dict__["encoder"] = encoder
             self.parts[name], self.weights[name] = task, part.weight
 
+    def meet(self, index: Tensor, patient: Tensor) -> None:
+        for _, task in self._tasks():
+            task.meet(index, patient)
+        self.note = "\n".join(task.note for _, task in self._tasks() if task.note)
+
+    def heads(self) -> dict[str, nn.Module]:
+        return {f"{name}_{head}": module for name, task in self._tasks() for head, module in task.heads().items()}
+
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
         total = torch.zeros((), device=batch.images.device)
         metrics: dict[str, Tensor] = {}
