@@ -116,7 +116,7 @@ def section(task: type[PretextTask]) -> str:
         f"{' or '.join(map(str, task.channels))} channels",
         f"at least {task.smallest} pixels a side",
     ]
-    if getattr(task, "needs_tokens", False):
+    if task.needs_tokens:
         needs.append("a vision transformer")
     doc = inspect.cleandoc(sys.modules[task.__module__].__doc__ or "")
     note = " Kept as a baseline." if task.name in BASELINES else ""

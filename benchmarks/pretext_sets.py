@@ -7,16 +7,17 @@ its encoder. A new set is one entry in `SETS` and one in `sets_of`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from medssl.cohort import Cohort
+from medssl.cohort.contents import slice_contents
 from medssl.config import Source, View, load_experiment
 from medssl.demo import make_virtual_patients
 from medssl.demo.run import PATIENTS
-from medssl.experiment.prepare import ensure_cohort
+from medssl.experiment.prepare import ensure_cohort, find_source
 from medssl.pretext import PretextTask, task_class
 from medssl.workspace import Workspace, write_text
 
@@ -27,7 +28,8 @@ VOLUMES = Source(
     source="hippocampus",
     obtain="Set MEDSSL_DATA to the folder that holds hippocampus.",
 )
-CONTENT = ("neither", "anterior", "posterior", "both")
+CONTENT = {"none": "neither", "1": "anterior", "2": "posterior", "1+2": "both"}
+PHOTOGRAPHS = Source(name="bccd", source="bccd", obtain="Set MEDSSL_DATA to the folder that holds bccd.")
 OWN_ENCODER = {"cross_channel": "small_split"}  # half of the network sees one half of the channels
 
 
@@ -40,6 +42,7 @@ class Set:
         make: makes the sources in the workspace; quick where they are there.
         volumes: the cohort that is pretrained on where it is not the labeled one; its patients' keys are then the
             labeled cohort's target `volume`.
+        settings: of every task on this set.
         tuned: settings of tasks were tuned on its validation part, so that its test part is no confirmation.
     """
 
@@ -47,6 +50,7 @@ class Set:
     config: Callable[[Workspace], dict[str, Any]]
     make: Callable[[Workspace], None] = lambda workspace: None
     volumes: Source | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
     tuned: bool = False
 
 
@@ -60,7 +64,7 @@ def sets_of(task: str) -> list[str]:
 
 def encoder_of(kind: type[PretextTask]) -> str:
     """The smallest encoder that the task allows."""
-    return OWN_ENCODER.get(kind.name, "small_vit" if getattr(kind, "needs_tokens", False) else "small")
+    return OWN_ENCODER.get(kind.name, "small_vit" if kind.needs_tokens else "small")
 
 
 def shipped(name: str) -> Callable[[Workspace], dict[str, Any]]:
@@ -84,32 +88,17 @@ def virtual_contrasts(workspace: Workspace) -> None:
     make_virtual_contrasts(workspace.path / "sources" / source, PATIENTS)
 
 
-def of_source(name: str, target: str, channels: int = 1, **columns: Any) -> Callable[[Workspace], dict[str, Any]]:
-    """A set whose source was made by this file: pictures and a labels.csv."""
-
-    def config(workspace: Workspace) -> dict[str, Any]:
-        labels = {"file": "labels.csv", "scan": "file", **columns}
-        return {
-            "cohort": {"name": name, "source": name, "labels": labels},
-            "target": {"name": target},
-            "view": {"size": SIZE, "channels": channels},
-        }
-
-    return config
-
-
 def cells(workspace: Workspace) -> None:
     """bccd: a crop about every cell."""
     from medssl.ingest.crops import cut_crops
 
-    from medssl.experiment.prepare import find_source
-
-    photographs = Source(name="bccd", source="bccd", obtain="Set MEDSSL_DATA to the folder that holds bccd.")
-    cut_crops(find_source(photographs, workspace), workspace.path / "sources" / "bccd_cells")
+    out = workspace.path / "sources" / load_experiment("bccd").cohort.source
+    if not (out / "labels.csv").exists():
+        cut_crops(find_source(PHOTOGRAPHS, workspace), out)
 
 
 def slices(workspace: Workspace) -> None:
-    """hippocampus: every volume's axial slices as pictures, with what its mask has in them."""
+    """hippocampus: axial slices as pictures, with what the volume's mask has in them."""
     from PIL import Image
 
     out = workspace.path / "sources" / "hippocampus_slices"
@@ -117,17 +106,24 @@ def slices(workspace: Workspace) -> None:
         return
     cohort = ensure_cohort(VOLUMES, workspace)
     samples = cohort.samples(View(size=SIZE, slices=SLICES))
+    found = slice_contents(cohort, samples).assign(slice=samples.table["slice"])
+    numbers = {patient: number for number, patient in enumerate(found["patient"].unique())}
     out.mkdir(parents=True, exist_ok=True)
     rows = ["file,patient,volume,content"]
-    numbers: dict[str, int] = {}
-    for row, (scan, patient, index) in enumerate(samples.table[["scan", "patient", "slice"]].itertuples(index=False)):
-        number = numbers.setdefault(patient, len(numbers))
-        mask = cohort.mask(scan)
-        shown = () if mask is None else np.unique(mask[index])
-        file = f"{number:03d}_{index:03d}.png"
-        Image.fromarray(np.asarray(samples.images[row, 0])).save(out / file)
-        rows.append(f"{file},v{number:03d},{patient},{CONTENT[(1 in shown) + 2 * (2 in shown)]}")
+    for image, row in zip(samples.images[:, 0], found.itertuples(), strict=True):
+        name = f"v{numbers[row.patient]:03d}"
+        Image.fromarray(np.asarray(image)).save(out / f"{name}_{row.slice:03d}.png")
+        rows.append(f"{name}_{row.slice:03d}.png,{name},{row.patient},{CONTENT[row.label]}")
     write_text(out / "labels.csv", "\n".join(rows) + "\n")
+
+
+def content(workspace: Workspace) -> dict[str, Any]:
+    labels = {"file": "labels.csv", "scan": "file", "patient": "patient", "targets": ["content", "volume"]}
+    return {
+        "cohort": {"name": "hippocampus_slices", "source": "hippocampus_slices", "labels": labels},
+        "target": {"name": "content"},
+        "view": {"size": SIZE},
+    }
 
 
 def held_out_volumes(labeled: Cohort, test: list[str]) -> frozenset[str]:
@@ -142,15 +138,11 @@ SETS: dict[str, Set] = {
     "busi": Set("breast ultrasound: benign, malignant, normal", shipped("busi")),
     "hippocampus_slices": Set(
         f"axial MR slices, {SLICES} a volume: which parts of the hippocampus they contain",
-        of_source("hippocampus_slices", "content", patient="patient", targets=["content", "volume"]),
+        content,
         slices,
         VOLUMES,
     ),
     "demo": Set("virtual patients: two kinds of brain lesion", shipped("demo"), virtual),
-    "bccd": Set(
-        "cells of blood smears, in colour",
-        of_source("bccd_cells", "label", 3, patient="photograph", targets=["label"]),
-        cells,
-    ),
+    "bccd": Set("cells of blood smears, in colour", shipped("bccd"), cells, settings={"preset": "microscopy"}),
     "demo_contrasts": Set("virtual patients in two contrasts", shipped("demo_contrasts"), virtual_contrasts),
 }

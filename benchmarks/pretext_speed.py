@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from pretext_sets import SETS, encoder_of, sets_of
+from pretext_sets import SETS, Set, encoder_of, sets_of
 from pretrain_bench import BATCH, Bench
 
 from medssl.cohort import Cohort
@@ -34,11 +34,15 @@ AT_LEAST = 0.70
 
 def vs_limit(bench: Bench, task: str, workspace: Workspace) -> dict:
     encoder = encoder_of(task_class(task))
-    cohort, view = scans(task, workspace)
+    place = SETS[sets_of(task)[0]]
+    cohort, view = scans(place, workspace)
     samples, about = of_cohort(cohort, task, view, frozenset())
     engine = {"encoder": encoder, "batch": BATCH}
-    request = Request(samples, task, {}, frozenset(), about["modality"], engine, make_fabric)
-    sides = {"limit": bench.held(request), "loop": bench.whole(samples, task, about["modality"], None, **engine)}
+    request = Request(samples, task, place.settings, frozenset(), about["modality"], engine, make_fabric)
+    sides = {
+        "limit": bench.held(request),
+        "loop": bench.whole(samples, task, about["modality"], place.settings, **engine),
+    }
     speeds = bench.turns(sides)
     return {
         "name": f"{task}_vs_limit",
@@ -48,9 +52,8 @@ def vs_limit(bench: Bench, task: str, workspace: Workspace) -> dict:
     }
 
 
-def scans(task: str, workspace: Workspace) -> tuple[Cohort, View]:
-    """What the table pretrains this task on first."""
-    place = SETS[sets_of(task)[0]]
+def scans(place: Set, workspace: Workspace) -> tuple[Cohort, View]:
+    """What the table pretrains on for this set."""
     place.make(workspace)
     raw = place.config(workspace)
     source = place.volumes or validate(Source, raw["cohort"], "cohort")

@@ -65,7 +65,7 @@ class Row:
         self.what = {
             "task": task,
             "set": place,
-            "settings": settings_for("task", task, {}).model_dump(mode="json"),
+            "settings": settings_for("task", task, SETS[place].settings).model_dump(mode="json"),
             "encoder": self.encoder,
             "minutes": minutes,
             "batch": BATCH,
@@ -103,7 +103,7 @@ class Row:
         if not (steps := self.stored.get("steps")):
             steps = self.steps(plan, workspace)
             write_json(self.file, {"what": self.what, "status": "running", "steps": steps})
-        spec = {"task": self.task, **encoder, "batch": BATCH, "steps": steps}
+        spec = {"task": self.task, **encoder, "batch": BATCH, "steps": steps, "settings": place.settings}
         if place.volumes is None:
             raw["pretraining"], own = {self.task: spec}, {"pretrain": self.task}
         else:
@@ -130,7 +130,7 @@ class Row:
         cohort, out = self.source(plan, workspace)
         samples, about = of_cohort(cohort, self.task, plan.config.view, out)
         engine = {"encoder": self.encoder, "batch": BATCH}
-        request = Request(samples, self.task, {}, out, about["modality"], engine, make_fabric)
+        request = Request(samples, self.task, SETS[self.place].settings, out, about["modality"], engine, make_fabric)
         return steps_for(self.minutes, request.loop(rules.DEFAULT_STEPS))
 
     def on_volumes(self, plan: Plan, spec: dict[str, Any], workspace: Workspace) -> Path:

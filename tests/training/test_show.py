@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from test_all_tasks import grouped
 from test_pretrain import run, samples
 
 from medssl.augment import RowGenerator
 from medssl.errors import UserError
 from medssl.figures import Section, save_sheet
-from medssl.pretext import tasks
+from medssl.pretext import task_class, tasks
 from medssl.pretext.pictures import Picture, beside, laid, middle, pictures, verdict
 from medssl.pretext.rotation import turned, undoing
 from medssl.training import show
@@ -23,8 +24,8 @@ CASES = [(name, dims) for name, task in tasks().items() for dims in task.dims]
 
 @pytest.mark.parametrize(("name", "dims"), CASES)
 def test_every_task_draws_what_it_sees(name, dims):
-    data = samples(n=16, size=36, dims=dims)
-    request = Request(data, name, {}, frozenset(), "", {"batch": 4, "encoder": "small"}, make_fabric)
+    engine = {"batch": 4, "encoder": "small_vit" if task_class(name).needs_tokens else "small"}
+    request = Request(grouped(name, dims), name, {}, frozenset(), "", engine, make_fabric)
     loop = request.loop(1)
     batch = loop.feed(0)
     with torch.no_grad():
