@@ -47,7 +47,7 @@ class Set:
     """
 
     about: str
-    config: Callable[[Workspace], dict[str, Any]]
+    config: Callable[[], dict[str, Any]]
     make: Callable[[Workspace], None] = lambda workspace: None
     volumes: Source | None = None
     settings: dict[str, Any] = field(default_factory=dict)
@@ -67,10 +67,10 @@ def encoder_of(kind: type[PretextTask]) -> str:
     return OWN_ENCODER.get(kind.name, "small_vit" if kind.needs_tokens else "small")
 
 
-def shipped(name: str) -> Callable[[Workspace], dict[str, Any]]:
+def shipped(name: str) -> Callable[[], dict[str, Any]]:
     """The scans of a shipped config, at the table's size."""
 
-    def config(workspace: Workspace) -> dict[str, Any]:
+    def config() -> dict[str, Any]:
         raw = load_experiment(name).model_dump(mode="json", include={"cohort", "target", "view", "split"})
         return raw | {"view": raw["view"] | {"size": SIZE}}
 
@@ -117,7 +117,7 @@ def slices(workspace: Workspace) -> None:
     write_text(out / "labels.csv", "\n".join(rows) + "\n")
 
 
-def content(workspace: Workspace) -> dict[str, Any]:
+def content() -> dict[str, Any]:
     labels = {"file": "labels.csv", "scan": "file", "patient": "patient", "targets": ["content", "volume"]}
     return {
         "cohort": {"name": "hippocampus_slices", "source": "hippocampus_slices", "labels": labels},

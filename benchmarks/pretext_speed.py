@@ -55,7 +55,7 @@ def vs_limit(bench: Bench, task: str, workspace: Workspace) -> dict:
 def scans(place: Set, workspace: Workspace) -> tuple[Cohort, View]:
     """What the table pretrains on for this set."""
     place.make(workspace)
-    raw = place.config(workspace)
+    raw = place.config()
     source = place.volumes or validate(Source, raw["cohort"], "cohort")
     return ensure_cohort(source, workspace), validate(View, raw["view"], "view")
 

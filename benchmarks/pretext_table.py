@@ -35,6 +35,7 @@ from medssl.experiment.prepare import ensure_cohort
 from medssl.pretext import task_class, tasks
 from medssl.progress import say
 from medssl.training import pretrain, rules
+from medssl.training.history import read_history
 from medssl.training.plan import Request
 from medssl.training.run import make_fabric, of_cohort, steps_for
 from medssl.workspace import Workspace, code_revision, digest, write_json, write_text
@@ -85,7 +86,7 @@ class Row:
         begun, place, how = time.monotonic(), SETS[self.place], self.how
         place.make(workspace)
         finetune, encoder = how["finetune"], {"encoder": self.encoder}
-        raw = place.config(workspace) | {
+        raw = place.config() | {
             "name": f"pretext_{self.place}",
             "budgets": [LABELS],
             "draws": how["draws"],
@@ -158,7 +159,7 @@ class Row:
     def cost(self, folder: Path) -> dict[str, Any]:
         """What pretraining reached against its floor, and images a second."""
         about = json.loads((folder / "run.json").read_text())
-        last = pd.read_json(folder / "history.jsonl", lines=True).iloc[-1].to_dict()
+        last = read_history(folder / "history.jsonl").iloc[-1].to_dict()
         name = "accuracy" if "accuracy" in about["floor"] else "loss"
         reached = {"measure": name, "value": round(last[name], 4), "floor": round(about["floor"][name], 4)}
         return {"pretext": reached, "images_per_second": round(about["images_per_second"])}
