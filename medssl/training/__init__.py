@@ -6,9 +6,9 @@ print(dry_run(cohort, "simclr", minutes=3))             # what it would do, and 
 show(cohort, checkpoint=run.checkpoint).rows             # pictures of what the network sees and answers
 """
 
+from medssl.config import Engine
 from medssl.training.plan import Plan
 from medssl.training.run import Pretrained, dry_run, fit, pretrain
-from medssl.training.settings import Engine
 from medssl.training.show import Shown, show
 
 __all__ = ["Engine", "Plan", "Pretrained", "Shown", "dry_run", "fit", "pretrain", "show"]
