@@ -1,12 +1,13 @@
 """Do the tasks that learn from the order of slices help to say what a slice contains?
 
-    python benchmarks/slice_contents.py [--tasks NAME[:KEY=VALUE...] ...] [--steps 300] [--validation] [--json] [--quick]
+    python benchmarks/slice_contents.py [--tasks NAME[:KEY=VALUE...] ...] [--steps 300] [--validation] [--out FOLDER]
+                                        [--json] [--quick]
 
-Axial slices of hippocampus at 64 px, labeled by their masks (neither, anterior, posterior, both), split by patient. Each
-task pretrains `small` on the slices of the pool; a frozen probe then learns from 10 slices a class, over 10 draws, and is
-scored on the test patients (with --validation on the validation patients: settings are tuned that way). Compared with
-random features of the same encoder, and with raw pixels; paired intervals are those of the protocol. A finished row is
-kept in --out and not computed again.
+Axial slices of hippocampus at 64 px, labeled by their masks (neither, anterior, posterior, both), split by patient.
+Each task pretrains `small` on the slices of the pool; a frozen probe then learns from 10 slices a class, over 10 draws,
+and is scored on the test patients (with --validation on the validation patients: settings are tuned that way). Compared
+with random features of the same encoder, and with raw pixels; paired intervals are those of the protocol. What is
+pretrained is kept in --out and not computed again.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Slices:
         self.samples = cohort.samples(View())
         self.units = slice_contents(cohort, self.samples)
         ties = tied_patients(cohort.scans(), cohort.near_duplicates())
-        labels = self.units[["patient"]].drop_duplicates().assign(label="masked")  # every patient has every kind of slice
+        labels = self.units[["patient"]].drop_duplicates().assign(label="masked")
         self.split = split_patients(ties.merge(labels, on="patient"), Fractions(test=0.4, validation=0.15))
         self.units["part"] = self.units["patient"].map(self.split.part_of())
         pool = self.units[self.units["part"] == "pool"]

@@ -25,9 +25,9 @@ def slice_contents(cohort: Cohort, samples: Samples) -> pd.DataFrame:
         samples: slices of this cohort, in any plane.
 
     Returns:
-        One row a sample, in their order: unit (a name of its own), scan, patient, group, and label: the mask's values in
-        this slice but 0, as in `1+2`, or `none`; None where the scan has no mask. A structure counts from its first
-        voxel on, in the whole slice, whatever the view cuts off.
+        One row a sample, in their order: unit (a name of its own), scan, patient, group, and label: the values other
+        than 0 that the mask has in this slice, as in `1+2`, or `none`; None where the scan has no mask. A structure
+        counts from its first voxel on, in the whole slice, whatever the view cuts off.
 
     Raises:
         UserError: samples that are no slices, or a cohort without any mask.

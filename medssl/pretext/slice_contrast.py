@@ -51,8 +51,8 @@ class Settings(StackSettings):
     Attributes:
         near: mm between two slices at most that belong together.
         far: mm between two slices at least that do not.
-        margin: by which squared distance the far slice shall be farther, of vectors of unit length. The paper takes 0.2.
-        projection: width of these vectors.
+        margin: of squared distance, by which the far slice shall be farther. The paper takes 0.2.
+        projection: width of the vectors, of unit length, whose distances count.
     """
 
     near: Millimetres = 6.0
@@ -110,8 +110,9 @@ class SliceContrast(PretextTask):
         """Anchor, near and far slice, and how far the network puts them from the anchor."""
         slices, found = self.puzzle(batch, generator)
         near, far = distances(self.projection(self.embed(slices.flatten(0, 1))).view(len(found), 3, -1))
-        words = [captions(found, [f"{name}: distance {d:.2f}" for d in x]) for name, x in (("near", near), ("far", far))]
-        return pictures(*zip(slices.unbind(1), ["anchor", *words], strict=True))
+        anchor, close, beyond = slices.unbind(1)
+        words = [captions(found, [f"distance {value:.2f}" for value in x.tolist()]) for x in (near, far)]
+        return pictures((anchor, "anchor"), (close, words[0]), (beyond, words[1]))
 
     def puzzle(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
         """An anchor, a near and a far slice, (N, 3, C, H, W), and where there are such slices, (N,) bool."""

@@ -90,9 +90,11 @@ class SliceSorting(PretextTask):
     def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
         """The four slices as they were laid, each with its place in the stack and the one that the network says."""
         slices, labels, found = self.puzzle(batch, generator)
-        said, true = self.orders[self.answers(slices).argmax(1)] + 1, self.orders[labels] + 1
-        words = [captions(found, [f"is {a}, said {b}" for a, b in zip(true[:, k], said[:, k], strict=True)])
-                 for k in range(SLICES)]  # fmt: skip
+        said, true = (self.orders[x].T + 1 for x in (self.answers(slices).argmax(1), labels))
+        words = [
+            captions(found, [f"is {a}, said {b}" for a, b in zip(*places, strict=True)])
+            for places in zip(true.tolist(), said.tolist(), strict=True)
+        ]
         return pictures(*zip(slices.unbind(1), words, strict=True))
 
     def answers(self, slices: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ Shortcuts and how they are closed:
 - Uneven spacing: slices are drawn evenly over the mm.
 - The direction, which nothing but the patient's position in the scanner decides: a triple read backwards is as right or
   as wrong as before.
-- What cannot be closed: a middle slice from the very end of a stack is a wrong one. To see that it is the end is to know
-  the anatomy, which is what the task is to teach.
+- What cannot be closed: a middle slice from the very end of a stack is a wrong one. To see that it is the end is to
+  know the anatomy, which is what the task is to teach.
 """
 
 from __future__ import annotations

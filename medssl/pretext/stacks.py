@@ -124,7 +124,8 @@ def looks(task: PretextTask, slices: Tensor, generator: RowGenerator) -> Tensor:
 
     Args:
         task: its `plan` says how views are made.
-        slices: (N, T, C, H, W). Colours are seen in one channel, drawn for each stack: they may drift as brightness does.
+        slices: (N, T, C, H, W). Colours are seen in one channel, drawn for each stack, since they may drift as
+            brightness does.
 
     Returns:
         (N, T, C, H, W).
@@ -142,8 +143,8 @@ def looks(task: PretextTask, slices: Tensor, generator: RowGenerator) -> Tensor:
 
 
 def mean_over(found: Tensor, values: Tensor, floor: float) -> Tensor:
-    """Mean of (N,), where a stack that had nothing to ask counts as if nothing were learned: so it is a mean over stacks
-    whatever part of a batch is looked at."""
+    """Mean of (N,), where a stack that had nothing to ask counts as if nothing were learned: so it is a mean over
+    stacks, whatever part of a batch is looked at."""
     return torch.where(found, values, floor).mean()
 
 
@@ -167,14 +168,14 @@ def refuse_unfit(task: PretextTask, found: Tensor, batch: Batch, needs: str) -> 
     raise UserError(
         f"'{name}' needs {needs}, and {batch.images.shape[1]} slices in a row reach {max(extent, 0.0):g} mm at most",
         "samples",
-        f"Set --task {name} with a larger window, or with distances that suit these stacks (see medssl tasks).",
+        "Set a larger window, or distances that suit these stacks.",
     )
 
 
 def _sorted(position: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Places by ascending mm (NaN where not known), where they stood, and their widths; float64, which no autocast
     rounds."""
-    place, order = position.double().masked_fill(~known, math.inf).sort(1, stable=True)
+    place, order = position.double().masked_fill(~known, math.inf).sort(dim=1, stable=True)
     there = place < math.inf
     return place.masked_fill(~there, math.nan), order, widths(place, there)
 

@@ -35,7 +35,7 @@ def stacks(images, position):
 
 
 def numbered(n=64, k=16, size=32, spacing=1.0):
-    """Slices whose mean brightness is their number, in hundredths, on a stack that is turned over in every other row."""
+    """Slices whose mean brightness is their number, in hundredths; every other stack is turned over."""
     number = torch.arange(float(k)).expand(n, k).clone()
     number[1::2] = number[1::2].flip(1)
     board = 0.02 * (1 - 2 * ((torch.arange(size)[:, None] + torch.arange(size)) % 2))
@@ -119,10 +119,13 @@ def test_near_and_far_are_chosen_as_by_trying_every_choice():
     near = {a: {b: width[b] for b in there if b != a and apart[a, b] <= 2} for a in there}
     far = {a: {b: width[b] for b in there if apart[a, b] >= 4} for a in there}
     anchors = {a: width[a] for a in there if sum(near[a].values()) and sum(far[a].values())}
+    part = lambda weights, k: weights[k] / sum(weights.values())  # noqa: E731
     expected = {
-        (a, p, f): anchors[a] / sum(anchors.values()) * near[a][p] / sum(near[a].values()) * far[a][f] / sum(far[a].values())
-        for a in anchors for p in near[a] for f in far[a]
-    }  # fmt: skip
+        (a, p, f): part(anchors, a) * part(near[a], p) * part(far[a], f)
+        for a in anchors
+        for p in near[a]
+        for f in far[a]
+    }
     seen = shares(places)
     assert seen.keys() <= {choice for choice, share in expected.items() if share}
     for choice, share in expected.items():
@@ -172,7 +175,7 @@ def test_verification_asks_whether_the_middle_lies_between():
     assert float(wrong.float().mean()) == pytest.approx(0.6, abs=0.08)
     assert float((first < last).float().mean()) == pytest.approx(0.5, abs=0.08), "either direction"
     outer = (first - last).abs().float()
-    assert 4 <= outer.min() and outer.max() <= 10
+    assert outer.min() >= 4 and outer.max() <= 10
     assert float(outer[wrong == 1].mean()) == pytest.approx(float(outer[wrong == 0].mean()), abs=0.4), "no leak"
 
 
@@ -186,7 +189,7 @@ def test_contrast_asks_which_slice_is_near():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_stack_without_an_answer_counts_as_unlearned(name):
-    """Rows whose slices have no place give no gradient, and the loss is the mean of rows, whatever part is looked at."""
+    """Rows whose slices have no place give no gradient; the loss is a mean of rows, whatever part is looked at."""
     task = make(name, STILL | {"gap": (3, 6)} if name != "slice_contrast" else STILL)
     batch = numbered(8)
     batch.position[5:] = NAN
@@ -205,9 +208,9 @@ def test_stacks_that_do_not_do_are_refused_before_the_first_step(name):
     task = make(name)
     batch = numbered(4)
     batch.position[:] = NAN
-    with pytest.raises(UserError, match="no slice has one(.|\n)*geometry"):
+    with pytest.raises(UserError, match=r"no slice has one(.|\n)*geometry"):
         task.floor(batch, rows(4))
-    with pytest.raises(UserError, match=f"'{name}' needs .*mm.* 16 slices in a row reach 3 mm(.|\n)*window"):
+    with pytest.raises(UserError, match=rf"'{name}' needs .*mm.* 16 slices in a row reach 3 mm(.|\n)*window"):
         task.floor(numbered(4, spacing=0.2), rows(4))
     blank = numbered(4)
     blank.images[:] = 0.25
@@ -252,7 +255,7 @@ def test_colours_that_drift_are_not_seen():
     batch.images = torch.cat([batch.images + shade for shade in (0.0, 0.2, 0.4)], 2)
     slices = task.puzzle(batch, rows(64))[0]
     assert torch.equal(slices[:, :, 0], slices[:, :, 1]) and torch.equal(slices[:, :, 0], slices[:, :, 2])
-    level = (slices.flatten(2).mean(2) - 0.3).div(0.2).floor().long()
+    level = (slices.flatten(2).mean(2) - 0.29).div(0.2).floor().long()
     assert (level == level[:, :1]).all() and len(level.unique()) == 3, "one channel a stack, drawn"
 
 
@@ -312,8 +315,15 @@ def test_micle_finds_the_other_image_of_an_exam():
     assert learn(task, exams, 32) > max(0.3, floor["accuracy"] + 0.1)
 
 
-@pytest.mark.parametrize(("name", "panels", "said"), [("slice_sorting", 4, "is 1, said"), ("slice_contrast", 3, "near:"),
-                                                      ("slice_verification", 3, "said:"), ("micle", 2, "view 1")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "panels", "said"),
+    [
+        ("slice_sorting", 4, "is 1, said"),
+        ("slice_contrast", 3, "distance"),
+        ("slice_verification", 3, "said:"),
+        ("micle", 2, "view 1"),
+    ],
+)
 def test_pictures_show_the_question_and_the_answer(name, panels, said):
     task, batch = make(name).eval(), numbered(6)
     batch.position[0] = NAN
