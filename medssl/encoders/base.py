@@ -69,11 +69,12 @@ class Encoder(nn.Module):
             UserError: the picture is too small, or a transformer's patches do not divide it.
         """
         if side % self.patch:
-            size = round(self.patch * max(2, math.ceil(side / self.patch)) * view / side)
+            fitting = self.patch * math.ceil(side / self.patch)
+            fix = f"Set --size (in a config view.size) to {fitting}, or take" if side == view else "Take"
             raise UserError(
                 f"{what} of {side} pixels is not divided by the patches of {self.patch} of '{self.name}'",
                 "view.size",
-                f"Set --size (in a config view.size) to {size}, or take another encoder.",
+                f"{fix} another encoder.",
             )
         least = self.strides[-1] // 2 + 1
         if side < least:
