@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from medssl.augment import RowGenerator
 from medssl.cohort import Cohort
 from medssl.config import View, validate
 from medssl.encoders import load_checkpoint
 from medssl.errors import UserError
+from medssl.pretext import PretextTask
 from medssl.pretext.pictures import Picture
 from medssl.training.feed import Feed
 from medssl.training.loop import FLOOR
@@ -73,10 +75,28 @@ def show(
     module = request.fresh_task()
     if weights is not None:
         module.encoder.load_state_dict(weights.encoder.state_dict())
-        for name, head in module.heads().items():
-            head.load_state_dict(weights.heads.get(name, {}))
+        load_heads(module, weights.heads, checkpoint)
     sampling, device = request.sampling(request.batch), request.fabric.device
     batch = Feed(samples.images, samples.table, request.keep, sampling, device, workers=0, hold=False)(0)
     with torch.no_grad():
         shown = module.to(device).eval().show(batch, RowGenerator(seed, FLOOR, batch.rows))
     return Shown(task, steps, shown[:rows])
+
+
+def load_heads(task: PretextTask, heads: dict[str, dict[str, Tensor]], checkpoint: Path | None) -> None:
+    """The heads of a checkpoint into a task. Queues and memory banks, which have the size of the pool that they were
+    filled from, may not fit and are then left empty.
+
+    Raises:
+        UserError: weights of a head are not there.
+    """
+    for name, head in task.heads().items():
+        held, own = heads.get(name, {}), head.state_dict()
+        fitting = {key: value for key, value in held.items() if key in own and own[key].shape == value.shape}
+        if missing := {key for key, _ in head.named_parameters()} - set(fitting):
+            raise UserError(
+                f"{len(missing)} weights of the head '{name}' of '{task.name}' are not in the checkpoint",
+                str(checkpoint),
+                "Pretrain it again with this version of medssl.",
+            )
+        head.load_state_dict(fitting, strict=False)

@@ -10,6 +10,7 @@ from test_all_tasks import grouped
 from test_pretrain import run, samples
 
 from medssl.augment import RowGenerator
+from medssl.encoders import load_checkpoint
 from medssl.errors import UserError
 from medssl.figures import Section, save_sheet
 from medssl.pretext import task_class, tasks
@@ -18,6 +19,7 @@ from medssl.pretext.rotation import turned, undoing
 from medssl.training import show
 from medssl.training.plan import Request
 from medssl.training.run import make_fabric
+from medssl.training.show import load_heads
 
 CASES = [(name, dims) for name, task in tasks().items() for dims in task.dims]
 
@@ -107,3 +109,19 @@ def test_captions_say_what_is_right():
     rows = pictures((torch.zeros(2, 1, 4, 4), "image"), (torch.full((2, 1, 4, 4), 2.0), ["a", "b"]))
     assert [row.captions for row in rows] == [["image", "a"], ["image", "b"]] and rows[0].panels[1].max() == 1
     assert verdict(torch.tensor([0, 1]), torch.tensor([0, 0]), ["up", "down"]) == ["up: right", "down: wrong"]
+
+
+def test_all_weights_of_a_task_come_back(tmp_path):
+    """Parameters that a task holds itself (mae's blank patch) are in the checkpoint, and what is missing is said."""
+    data = samples(n=16, size=32)
+    trained = run(tmp_path / "run", "mae", 2, data, encoder="small_vit")
+    loaded = load_checkpoint(trained.checkpoint)
+    request = Request(data, "mae", {}, frozenset(), "", {"batch": 4, "encoder": "small_vit", "seed": 1}, make_fabric)
+    task = request.fresh_task()
+    load_heads(task, loaded.heads, trained.checkpoint)
+    own = {key: value for key, value in task.state_dict().items() if not key.startswith("encoder.")}
+    held = {f"{n}.{k}".removeprefix("own."): v for n, head in loaded.heads.items() for k, v in head.items()}
+    assert own.keys() == held.keys() and all(torch.equal(own[key], held[key]) for key in own)
+    del loaded.heads["own"]
+    with pytest.raises(UserError, match="'own' of 'mae'"):
+        load_heads(task, loaded.heads, trained.checkpoint)
