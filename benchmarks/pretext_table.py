@@ -27,14 +27,14 @@ from pretext_page import page, table
 from pretext_sets import SETS, encoder_of, held_out_volumes, sets_of
 
 from medssl.cohort import Cohort
-from medssl.config import Experiment, settings_for, validate
+from medssl.config import DEFAULT_STEPS, Experiment, settings_for, validate
 from medssl.errors import MedsslError
 from medssl.experiment import Results, run
 from medssl.experiment.plan import Plan, make_plan
 from medssl.experiment.prepare import ensure_cohort
 from medssl.pretext import task_class, tasks
 from medssl.progress import say
-from medssl.training import pretrain, rules
+from medssl.training import pretrain
 from medssl.training.history import read_history
 from medssl.training.plan import Request
 from medssl.training.run import make_fabric, of_cohort, steps_for
@@ -132,7 +132,7 @@ class Row:
         samples, about = of_cohort(cohort, self.task, plan.config.view, out)
         engine = {"encoder": self.encoder, "batch": BATCH}
         request = Request(samples, self.task, SETS[self.place].settings, out, about["modality"], engine, make_fabric)
-        return steps_for(self.minutes, request.loop(rules.DEFAULT_STEPS))
+        return steps_for(self.minutes, request.loop(DEFAULT_STEPS))
 
     def on_volumes(self, plan: Plan, spec: dict[str, Any], workspace: Workspace) -> Path:
         """The folder of the run on the cohort of volumes, test patients left out."""

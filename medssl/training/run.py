@@ -106,6 +106,8 @@ def pretrain(
         MedsslError: the loss is no longer a number, or the memory does not suffice.
     """
     samples, about = of_cohort(cohort, task, view, exclude)
+    if count := len(about["labels"]):
+        say(f"on-line kNN in the history: '{cohort.targets()[0]}' of {count:,} scans of the pool; it chooses nothing")
     return fit(samples, task, out=out, settings=settings, exclude=exclude, **about, **engine)
 
 
@@ -235,7 +237,6 @@ def of_cohort(cohort: Cohort, task: str, view: View | None, exclude: Set[str]) -
         known = cohort.labels(targets[0]).merge(scans[["scan", "patient"]], on="scan")
         known = known[known["patient"].isin(pool)]
         labels = dict(zip(known["scan"], known["value"], strict=True))
-        say(f"on-line kNN in the history: '{targets[0]}' of {len(labels):,} scans of the pool; it chooses nothing")
     return cohort.samples(view), {
         "modality": str(modality.iloc[0]) if len(modality) else "",
         "labels": labels,
