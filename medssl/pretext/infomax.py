@@ -98,7 +98,8 @@ class InfoMax(PretextTask):
         fit = F.interpolate(torch.sigmoid(own)[:, None], views.shape[2:], mode="nearest")
         best = scores.flatten(2).mean(2).argmax(1).tolist()
         words = [f"fit, best of the batch: {'right' if at == row else 'wrong'}" for row, at in enumerate(best)]
-        return pictures((batch.images, "image"), (views[:rows], "view of the vector"), (views[rows:], "of the places"), (fit, words))
+        shown = (views[:rows], "view of the vector"), (views[rows:], "view of the places")
+        return pictures((batch.images, "image"), *shown, (fit, words))
 
     def optimizers(self, learning_rate: float, make: MakeOptimizer = torch.optim.AdamW) -> list[torch.optim.Optimizer]:
         critic = set(self.critic.parameters())
