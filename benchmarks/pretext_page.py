@@ -1,5 +1,7 @@
 """The rows of `pretext_table.py` as Markdown, and `docs/pretext_tasks.md` around them.
 
+    python benchmarks/pretext_page.py    # write the page anew from the rows that are there, and from the tasks
+
 The page holds text that people write and two parts between marks, `table` and `tasks`, which are made from the rows and
 from what every task says of itself in its file.
 """
@@ -7,20 +9,33 @@ from what every task says of itself in its file.
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 from pretext_sets import SETS
 
 from medssl.pretext import PretextTask, tasks
+from medssl.workspace import write_text
 
+HERE = Path(__file__).parent
+RESULTS, PAGE = HERE / "results", HERE.parent / "docs" / "pretext_tasks.md"
 WORDS = {
     "image": "single images",
     "stack": "stacks of slices with positions in mm",
     "exam": "several images of an exam",
 }
 BASELINES = {"autoencoder", "denoising"}  # kept for comparison; nobody expects them to help
+
+
+def write_page() -> Path:
+    """`docs/pretext_tasks.md` from all finished rows in `benchmarks/results`."""
+    kept = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("pretext_*.json"))]
+    rows = [row for row in kept if row.get("status") == "finished"]
+    write_text(PAGE, page(PAGE.read_text(), rows))
+    return PAGE
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -142,3 +157,7 @@ def _gap(numbers: list[float | None]) -> str:
 
 def _short(value: float) -> str:
     return f"{value:.3g}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    print(write_page())

@@ -6,7 +6,7 @@ A row is one task on one set: it pretrains for so many minutes (turned into step
 the arms pixels, random, scratch, the task's frozen probe and the finetuned task follows, 10 draws, paired intervals of
 the protocol. Interrupted, it goes on where it was. A finished row is kept in `--results` and taken from there until the
 task's own file, its settings, the encoder or what was asked changes; `code` in a row says which medssl measured it.
-With all tasks and the default folder `docs/pretext_tasks.md` is written anew from the rows.
+With the default folder `docs/pretext_tasks.md` is written anew from the rows.
 
 `benchmarks/pretext_speed.py` says how close each task comes to what the hardware can do.
 """
@@ -23,7 +23,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from pretext_page import page, table
+from pretext_page import RESULTS, table, write_page
 from pretext_sets import SETS, encoder_of, held_out_volumes, sets_of
 
 from medssl.cohort import Cohort
@@ -38,9 +38,8 @@ from medssl.training import pretrain
 from medssl.training.history import read_history
 from medssl.training.plan import Request
 from medssl.training.run import make_fabric, of_cohort, steps_for
-from medssl.workspace import Workspace, code_revision, digest, write_json, write_text
+from medssl.workspace import Workspace, code_revision, digest, write_json
 
-HERE = Path(__file__).parent
 BATCH, LABELS = 128, 10
 BESIDE = 1.5  # minutes that a row may take beside pretraining: some 25 rows an issue in 90 minutes
 QUICK = {"draws": 3, "replicates": 200, "finetune": {"name": "finetune", "min_steps": 5, "epochs": 1}}
@@ -188,7 +187,7 @@ def main() -> int:
     options = parser.parse_args()
     options.minutes = options.minutes or (0.05 if options.quick else 2)
     workspace = Workspace(options.workspace)
-    folder = options.results or (workspace.path / "pretext_table" if options.quick else HERE / "results")
+    folder = options.results or (workspace.path / "pretext_table" if options.quick else RESULTS)
     folder.mkdir(parents=True, exist_ok=True)
     rows = chosen(options, folder)
     todo = [row for row in rows if not row.finished]
@@ -215,10 +214,7 @@ def main() -> int:
     else:
         print(table(done))
     if not options.quick and options.results is None and done:
-        kept = [json.loads(file.read_text()) for file in sorted(folder.glob("pretext_*.json"))]
-        current = HERE.parent / "docs" / "pretext_tasks.md"
-        write_text(current, page(current.read_text(), [row for row in kept if row.get("status") == "finished"]))
-        say(f"written: {current.name}")
+        say(f"written: {write_page().name}")
     return 0 if all(check["value"] <= check["at_most"] for check in checks) else 1
 
 
