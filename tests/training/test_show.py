@@ -10,15 +10,18 @@ from test_all_tasks import grouped
 from test_pretrain import run, samples
 
 from medssl.augment import RowGenerator
-from medssl.encoders import load_checkpoint
+from medssl.config import settings_for
+from medssl.encoders import create_encoder, load_checkpoint
 from medssl.errors import UserError
 from medssl.figures import Section, save_sheet
 from medssl.pretext import task_class, tasks
 from medssl.pretext.pictures import Picture, beside, laid, middle, pictures, verdict
 from medssl.pretext.rotation import turned, undoing
 from medssl.training import show
+from medssl.training.feed import Feed
 from medssl.training.plan import Request
 from medssl.training.run import make_fabric
+from medssl.training.sampling import Sampling, codes
 from medssl.training.show import load_heads
 
 CASES = [(name, dims) for name, task in tasks().items() for dims in task.dims]
@@ -26,13 +29,14 @@ CASES = [(name, dims) for name, task in tasks().items() for dims in task.dims]
 
 @pytest.mark.parametrize(("name", "dims"), CASES)
 def test_every_task_draws_what_it_sees(name, dims):
-    engine = {"batch": 4, "encoder": "small_vit" if task_class(name).needs_tokens else "small"}
-    request = Request(grouped(name, dims), name, {}, frozenset(), "", engine, make_fabric)
-    loop = request.loop(1)
-    batch = loop.feed(0)
+    data, kind, settings = grouped(name, dims), task_class(name), settings_for("task", name, {})
+    keep, patients = np.arange(len(data.images)), codes(data.table["patient"].to_numpy())
+    task = kind(create_encoder("small_vit" if kind.needs_tokens else "small", dims), settings, data.view).eval()
+    task.meet(torch.from_numpy(keep), patients)
+    sampling = Sampling(data.table, keep, kind.sampling, kind.group_size(settings), 4, 0)
+    batch = Feed(data.images, data.table, keep, sampling, torch.device("cpu"), workers=0, hold=False)(0)
     with torch.no_grad():
-        rows = loop.task.eval().show(batch, RowGenerator(0, 0, batch.rows))
-        again = loop.task.eval().show(batch, RowGenerator(0, 0, batch.rows))
+        rows, again = (task.show(batch, RowGenerator(0, 0, batch.rows)) for _ in range(2))
     assert len(rows) == len(batch.rows)
     for row, other in zip(rows, again, strict=True):
         assert isinstance(row, Picture) and len(row.panels) == len(row.captions) > 1
