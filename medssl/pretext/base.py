@@ -18,6 +18,7 @@ from medssl.augment import RowGenerator, Views, make_view, preset, preset_for
 from medssl.config import Strict, View
 from medssl.encoders import Encoder
 from medssl.errors import UserError
+from medssl.pretext.pictures import Picture, pictures, taken_for_each_other
 
 MakeOptimizer = Callable[..., torch.optim.Optimizer]
 
@@ -90,6 +91,7 @@ class PretextTask(nn.Module):
     least_batch: ClassVar[int] = 2  # batch normalisation needs two
     learning_rate: ClassVar[float] = 1e-3  # at batch 128
     weight_decay: ClassVar[float] = 0.05
+    plan: Views  # how its views are made, where it makes some; see `views`
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -169,6 +171,19 @@ class PretextTask(nn.Module):
     def floor(self, batch: Batch, generator: RowGenerator) -> dict[str, float]:
         """What `loss` and its metrics would be if nothing were learned, so that "did it learn" is a number."""
         raise NotImplementedError
+
+    def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
+        """What the network sees of each row, and what it answers; called in eval mode and without gradients.
+
+        Here: two views of an image, and the one that the network takes for the second among those of the batch; of
+        `stack` and `exam` the images that come together.
+        """
+        if self.sampling != "image":
+            return pictures(*((x, f"image {k + 1}") for k, x in enumerate(batch.images.unbind(1))))
+        if not hasattr(self, "plan"):
+            return pictures((batch.images, "image"))
+        views = self.new_views(batch.images, self.plan, generator)
+        return pictures((batch.images, "image"), *taken_for_each_other(views, self.embed(views)))
 
     def after_step(self, step: int, steps: int) -> None:
         """Called after each optimizer step: momentum copies, queues, schedules."""
