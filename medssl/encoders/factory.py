@@ -8,6 +8,7 @@ from medssl.encoders.base import Encoder
 from medssl.encoders.build import build
 from medssl.encoders.checkpoint import load_weights
 from medssl.encoders.resnet import SMALL
+from medssl.encoders.split import SPLIT
 from medssl.errors import UserError
 
 
@@ -17,10 +18,10 @@ def create_encoder(
     """An encoder by name.
 
     Args:
-        name: `small` or `small_gn` (the house ResNet, 2-D and 3-D), any name of timm (2-D), or one of MONAI's
+        name: `small`, `small_gn` or `small_split` (the house ResNet, 2-D and 3-D), any name of timm (2-D), or one of MONAI's
             ResNets, `resnet10` to `resnet50` (3-D).
         spatial_dims: 2 or 3.
-        in_channels: 1 for gray, 3 for colour.
+        in_channels: 1 for gray, 3 for colour, one each for several contrasts or windows.
         weights: `random`, `imagenet`, a .safetensors file (a medssl checkpoint, or a plain state dict of
             the same network), or a tag of timm such as `a1_in1k`.
         seed: of the random initialisation; the caller's random state is left alone.
@@ -41,7 +42,7 @@ def _create(name: str, spatial_dims: int, in_channels: int, weights: str) -> Enc
     path = weights_file(weights)
     if path is not None:
         return load_weights(path, name, spatial_dims, in_channels)
-    if name in SMALL or spatial_dims == 3:
+    if name in (*SMALL, SPLIT) or spatial_dims == 3:
         raise UserError(
             f"'{name}' in {spatial_dims}-D has no weights '{weights}'",
             "weights",

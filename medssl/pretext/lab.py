@@ -6,6 +6,7 @@ import math
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # sRGB (IEC 61966-2-1) to XYZ and the white of D65 for the 2-degree observer, so that white is (100, 0, 0)
@@ -13,7 +14,6 @@ TO_XYZ = torch.tensor([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.07
 TO_RGB = torch.linalg.inv(TO_XYZ.double()).float()
 WHITE = torch.tensor([0.95047, 1.0, 1.08883])
 EPSILON, KAPPA = 6 / 29, 841 / 108  # CIE 15: below EPSILON the cube root goes on as a straight line
-LIGHTNESS = 100.0
 
 
 def rgb_to_lab(rgb: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
 def ab_bins(step: float) -> Tensor:
     """(Q, 2): centres, multiples of `step` in a and b, of the bins that some colour of a screen falls into.
 
-    With the paper's step of 10 there are {count} (the paper, which takes bins at the gamut's rim as well, has 313).
+    With the paper's step of 10 there are 261; the paper's own list has 313, since it counts the rim of the gamut in.
     """
     edge = torch.linspace(0, 1, 65)
     cube = torch.stack(torch.meshgrid(edge, edge, edge, indexing="ij")).view(1, 3, -1, 1)
@@ -113,3 +113,31 @@ def circular_mean(probabilities: Tensor) -> Tensor:
     angle = (torch.arange(bins, device=probabilities.device) + 0.5) / bins * 2 * math.pi
     x, y = (torch.einsum("nk...,k->n...", probabilities, part) for part in (angle.cos(), angle.sin()))
     return (torch.atan2(y, x) / (2 * math.pi)) % 1.0
+
+
+def hue_chroma_histograms(rgb: Tensor, count: int, cell: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What Larsson 2016 asks for (section 3.2), over cells of `cell` x `cell` pixels instead of 7 x 7 about a pixel.
+
+    A pixel counts for the hue as much as it has chroma, since gray has none.
+
+    Args:
+        rgb: (N, 3, H, W), sides divided by `cell`.
+        count: bins, K.
+        cell: pixels a side.
+
+    Returns:
+        Histograms (N, K, H / cell, W / cell) of hue and of chroma, each adding up to 1, and the mean chroma of each
+        cell (N, H / cell, W / cell). The hue of a cell without chroma is even.
+    """
+    hue, chroma = hue_chroma(rgb)
+    height, width = (side // cell for side in rgb.shape[2:])
+    place = torch.arange(len(rgb) * height * width, device=rgb.device).view(len(rgb), height, 1, width, 1)
+    place = place.expand(-1, -1, cell, -1, cell).reshape(hue.shape)
+    found = []
+    for value, weight in ((hue, chroma), (chroma, torch.ones_like(chroma))):
+        index = (place * count + (value * count).long().clamp(max=count - 1)).flatten()
+        sums = torch.bincount(index, weight.flatten(), len(rgb) * height * width * count)
+        sums = sums.view(len(rgb), height, width, count).permute(0, 3, 1, 2).to(rgb.dtype)
+        total = sums.sum(1, keepdim=True)
+        found.append(torch.where(total > 1e-4, sums / total.clamp_min(1e-4), 1 / count))
+    return found[0], found[1], F.avg_pool2d(chroma[:, None], cell)[:, 0]
