@@ -1,4 +1,4 @@
-"""What a View's channels are: gray or colour of one scan, several contrasts of one exam, or several windows of one CT."""
+"""What a View's channels are: gray or colour of a scan, several contrasts of an exam, or several windows of a CT."""
 
 from __future__ import annotations
 

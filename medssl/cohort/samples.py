@@ -35,8 +35,9 @@ class Samples:
     Attributes:
         images: (N, C, H, W), in 3-D (N, C, D, H, W), uint8, read-only memory map; 0 is black, 255 white.
         table: one row a sample: scan (of several contrasts the first one's), patient, group, exam, slice (index along
-            the View's plane in the array, or number of the patch; -1 for a whole image or volume), position_mm (world coordinate of a slice along its
-            axis, or of a patch's centre from foot to head; NaN without geometry).
+            the View's plane in the array, or number of the patch; -1 for a whole image or volume),
+            position_mm (world coordinate of a slice along its axis, or of a patch's centre from foot to head; NaN
+            without geometry).
         view: the View that made them.
         key: names them; equal for equal pixels, whatever the workspace.
     """

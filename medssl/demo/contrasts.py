@@ -27,8 +27,8 @@ USE = 3  # keeps their chance apart from that of the patients in one contrast
 README = """\
 VIRTUAL PATIENTS. No person was scanned for this.
 
-{patients} patients in two contrasts made by medssl (recipe {recipe}, seed {seed}) from one average brain, the ICBM 152 T1
-template in the nilearn package. All else is drawn by chance. In T1w a lesion is a "ring" (dark core, bright rim) or
+{patients} patients in two contrasts made by medssl (recipe {recipe}, seed {seed}) from one average brain, the ICBM 152
+T1 template in the nilearn package. All else is drawn by chance. In T1w a lesion is a "ring" (dark core, bright rim) or
 "solid" (bright core, dark rim); in T2w all have a bright core, so that only T1w tells them apart, and whoever tells T2w
 from T1w must know what a lesion is. labels.csv has patient and lesion.
 

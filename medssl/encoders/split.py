@@ -1,4 +1,4 @@
-"""The split-brain encoder (Zhang 2017, arXiv:1611.09842): two networks of half the width, each with its own channels."""
+"""The split-brain encoder (Zhang 2017, arXiv:1611.09842): two networks half as wide, each with its own channels."""
 
 from __future__ import annotations
 

@@ -114,7 +114,9 @@ class Colorization(PretextTask):
             UserError: the images have three channels and no colour.
         """
         if float(lab.rgb_to_lab(batch.images)[:, 1:].abs().amax()) < GRAY:
-            raise UserError("'colorization' needs colour images, and these are gray in three channels", "cohort", INSTEAD)
+            raise UserError(
+                "'colorization' needs colour images, and these are gray in three channels", "cohort", INSTEAD
+            )
         rgb = self.new_view(batch.images, self.plan, generator)
         if not self.whole:
             index, weight = self.truth(rgb)
