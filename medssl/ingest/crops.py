@@ -22,6 +22,7 @@ from medssl.errors import SourcePath, UserError
 from medssl.progress import bar
 from medssl.workspace import write_text
 
+LABELS, COLUMNS = "labels.csv", ("file", "photograph", "label")
 LEAST = 8  # pixels: what is flatter is no object but a slip of the mouse
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 FIX = "Name a folder with annotations in VOC XML and the pictures beside them or in JPEGImages."
@@ -43,17 +44,32 @@ def cut_crops(folder: Path, out: Path, size: int = 128) -> dict[str, Any]:
         UserError: no annotations, one that cannot be read or has no picture, a photograph smaller than a crop, or an
             `out` that holds something else.
     """
-    from PIL import Image
-
     folder, out = Path(folder), Path(out)
     notes = sorted(folder.rglob("*.xml"))
     if not notes:
         raise UserError("no annotations (VOC XML) in this folder", SourcePath(folder), FIX)
-    if out.exists() and any(out.iterdir()) and not (out / "labels.csv").is_file():
+    if out.exists() and not _is_ours(out):
         raise UserError("the folder for crops holds something else", SourcePath(out), "Name a new or empty one.")
     fresh = out.with_name(f"{out.name}.partial")  # becomes `out` when it is whole
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
+    try:
+        rows, left_out = _cut(folder, notes, fresh, size)
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
+        write_text(fresh / LABELS, text.getvalue())
+        shutil.rmtree(out, ignore_errors=True)
+        fresh.rename(out)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    counts = dict(sorted(Counter(label for *_, label in rows).items()))
+    return {"folder": str(out), "photographs": len(notes), "crops": len(rows), "left_out": left_out, "labels": counts}
+
+
+def _cut(folder: Path, notes: list[Path], out: Path, size: int) -> tuple[list[tuple[str, str, str]], int]:
+    """Rows of the label table, and how many boxes were left out."""
+    from PIL import Image
+
     known = {path.stem: path for path in sorted(folder.rglob("*")) if path.suffix.lower() in PICTURES}
     rows, left_out = [], 0
     with bar("photographs", len(notes)) as progress:
@@ -63,25 +79,29 @@ def cut_crops(folder: Path, out: Path, size: int = 128) -> dict[str, Any]:
             with Image.open(known[note.stem]) as picture:
                 photograph = picture.convert("RGB")
             if min(photograph.size) < size:
-                what = (
-                    f"a photograph of {photograph.width} x {photograph.height} pixels is smaller than a crop of {size}"
-                )
+                what = f"a photograph with a side of {min(photograph.size)} pixels is smaller than a crop of {size}"
                 raise UserError(what, SourcePath(note), f"Set --size {min(photograph.size)} or less.")
             for number, (label, box) in enumerate(boxes(note)):
                 if min(box[2] - box[0], box[3] - box[1]) < LEAST:
                     left_out += 1
                     continue
                 name = f"{note.stem}_{number:03d}.png"
-                photograph.crop(square(box, photograph.size, size)).save(fresh / name, "PNG")
+                photograph.crop(square(box, photograph.size, size)).save(out / name, "PNG")
                 rows.append((name, note.stem, label))
             progress.advance()
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([("file", "photograph", "label"), *rows])
-    write_text(fresh / "labels.csv", text.getvalue())
-    shutil.rmtree(out, ignore_errors=True)
-    fresh.rename(out)
-    counts = dict(sorted(Counter(label for *_, label in rows).items()))
-    return {"folder": str(out), "photographs": len(notes), "crops": len(rows), "left_out": left_out, "labels": counts}
+    return rows, left_out
+
+
+def _is_ours(out: Path) -> bool:
+    """Empty, or nothing but what an earlier call wrote: what is there will be replaced."""
+    names = {path.name for path in out.iterdir()}
+    if not names:
+        return True
+    if LABELS not in names:
+        return False
+    with (out / LABELS).open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    return rows[:1] == [list(COLUMNS)] and names <= {LABELS, *(row[0] for row in rows[1:])}
 
 
 def boxes(note: Path) -> list[tuple[str, tuple[int, int, int, int]]]:

@@ -107,6 +107,13 @@ def hue_chroma_to_rgb(hue: Tensor, chroma: Tensor, lightness: Tensor) -> Tensor:
     return (pure + low[:, None]).clamp(0, 1)
 
 
+def tally(index: Tensor, weight: Tensor, bins: int) -> Tensor:
+    """(bins,) float32: sum of the weights, (M,) in [0, 1], of each bin, (M,). Added up as whole numbers, so that a GPU
+    finds the same in any order."""
+    whole = torch.zeros(bins, dtype=torch.int64, device=index.device)
+    return (whole.index_add_(0, index, (weight.double() * 2**30).round().long()).double() / 2**30).float()
+
+
 def circular_mean(probabilities: Tensor) -> Tensor:
     """(N, *spatial) in [0, 1): the mean direction of a histogram over the hue circle, (N, K, *spatial)."""
     bins = probabilities.shape[1]
@@ -136,8 +143,8 @@ def hue_chroma_histograms(rgb: Tensor, count: int, cell: int) -> tuple[Tensor, T
     found = []
     for value, weight in ((hue, chroma), (chroma, torch.ones_like(chroma))):
         index = (place * count + (value * count).long().clamp(max=count - 1)).flatten()
-        sums = torch.bincount(index, weight.flatten(), len(rgb) * height * width * count)
-        sums = sums.view(len(rgb), height, width, count).permute(0, 3, 1, 2).to(rgb.dtype)
+        sums = tally(index, weight.flatten(), len(rgb) * height * width * count)
+        sums = sums.view(len(rgb), height, width, count).permute(0, 3, 1, 2)
         total = sums.sum(1, keepdim=True)
         found.append(torch.where(total > 1e-4, sums / total.clamp_min(1e-4), 1 / count))
     return found[0], found[1], F.avg_pool2d(chroma[:, None], cell)[:, 0]

@@ -7,6 +7,7 @@ import torch.distributed as distributed
 from torch import Tensor, nn
 
 from medssl.pretext.base import process_count
+from medssl.pretext.lab import tally
 
 
 class Frequencies(nn.Module):
@@ -27,8 +28,7 @@ class Frequencies(nn.Module):
     @torch.no_grad()
     def meet(self, index: Tensor, weight: Tensor) -> None:
         """Count the soft-encoded truth of a batch: mean shares, so that no sum outgrows float32."""
-        shares = torch.zeros_like(self.fresh).index_add_(0, index.flatten(), weight.flatten())
-        self.fresh += shares * (index.shape[-1] / index.numel())
+        self.fresh += tally(index.flatten(), weight.flatten(), len(self.fresh)) * (index.shape[-1] / index.numel())
 
     @torch.no_grad()
     def settle(self) -> None:

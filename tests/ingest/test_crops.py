@@ -65,10 +65,23 @@ def test_what_cannot_be_cut_is_said_and_leaves_nothing(source, tmp_path) -> None
         cut_crops(source, out, 16)
     with pytest.raises(UserError, match="no annotations"):
         cut_crops(source / "JPEGImages", out, 16)
-    assert not out.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["smears"]
     with pytest.raises(UserError, match="something else"):
         cut_crops(source, source, 16)
     assert (source / "JPEGImages" / "one.png").exists()
+
+
+def test_nothing_but_own_crops_is_replaced(source, tmp_path) -> None:
+    out = tmp_path / "out"
+    cut_crops(source, out, 16)
+    (out / "mine.png").write_bytes(b"")
+    with pytest.raises(UserError, match="something else"):
+        cut_crops(source, out, 16)
+    (out / "mine.png").unlink()
+    (out / "labels.csv").write_text("file,label\none_000.png,mine\n")
+    with pytest.raises(UserError, match="something else"):
+        cut_crops(source, out, 16)
+    assert len(list(out.iterdir())) == 4
 
 
 def test_the_command_fills_the_workspace_and_its_crops_are_ingested(source, tmp_path) -> None:

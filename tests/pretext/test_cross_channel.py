@@ -25,7 +25,7 @@ def make(settings=None, view=TWO, encoder="small") -> CrossChannel:
 def contrasts(n=32, size=32, dims=2):
     """Two contrasts of one thing: the second is dark where the disc is, and bright where the bar is."""
     first = faces(n, size)
-    second = 1 - first.flip(-1)
+    second = 1 - first
     images = torch.cat([first, second], 1)
     return images if dims == 2 else images[:, :, None].expand(-1, -1, size, -1, -1).contiguous()
 
@@ -39,7 +39,7 @@ def generator(n, step=9999):
 def test_it_learns_one_contrast_from_the_other(form, encoder):
     images = contrasts()
     task = make({"form": form, "levels": 8}, encoder=encoder)
-    floor = task.floor(batch_of(images), generator(32))
+    floor = task.train().floor(batch_of(images), generator(32))
     optimizers = task.optimizers(3e-3)
     for step in range(60):
         loss, metrics = task(batch_of(images), generator(32, step))
