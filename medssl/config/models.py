@@ -69,10 +69,11 @@ class View(Strict):
     def _channels_are_one_thing(self) -> View:
         if self.contrasts and self.windows:
             raise UserError("channels are either contrasts or windows", "view", "Leave one of them out.")
-        for name, value in (("contrasts", self.contrasts), ("windows", self.windows)):
+        named: dict[str, tuple[Any, ...] | None] = {"contrasts": self.contrasts, "windows": self.windows}
+        for name, value in named.items():
             if value is None:
                 continue
-            if any(value.count(one) > 1 for one in value):  # type: ignore[arg-type]
+            if any(value.count(one) > 1 for one in value):
                 raise UserError(f"two of the {name} are the same", f"view.{name}")
             if len(value) != self.channels:
                 fix = "Leave view.channels out."

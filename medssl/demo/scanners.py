@@ -125,14 +125,18 @@ def scan_contrasts(
 
 
 def _acquired(
-    image: np.ndarray, scanner: Scanner, signal: float, places: tuple[np.ndarray, ...], rng: np.random.Generator
+    image: np.ndarray,
+    scanner: Scanner,
+    signal: float,
+    places: tuple[np.ndarray, np.ndarray, np.ndarray],
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """(Z, Y, X) int16 of thin slices (SUBSLICES * Z, Y, X): thick ones, blurred, with the coil's shading and noise."""
     from scipy import ndimage
 
     image = image.reshape(len(places[0]), SUBSLICES, *image.shape[1:]).mean(1)
     image = ndimage.gaussian_filter(image, (0, scanner.blur_px, scanner.blur_px))
-    coil = head.smooth_field(places, 90.0, rng, 1)[0]  # type: ignore[arg-type]
+    coil = head.smooth_field(places, 90.0, rng, 1)[0]
     image *= np.exp(0.10 * coil)
     sigma = signal / (scanner.signal_to_noise * rng.uniform(0.8, 1.25))
     noise = rng.standard_normal((2, *image.shape), dtype=np.float32) * np.float32(sigma)

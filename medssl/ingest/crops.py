@@ -110,15 +110,14 @@ def boxes(note: Path) -> list[tuple[str, tuple[int, int, int, int]]]:
     Raises:
         UserError: it cannot be read as such.
     """
+    found = []
     try:
-        objects = ElementTree.parse(note).getroot().findall("object")
-        return [
-            (
-                one.findtext("name", "").strip(),
-                tuple(round(float(one.findtext(f"bndbox/{side}", ""))) for side in ("xmin", "ymin", "xmax", "ymax")),
+        for one in ElementTree.parse(note).getroot().findall("object"):
+            left, top, right, bottom = (
+                round(float(one.findtext(f"bndbox/{side}", ""))) for side in ("xmin", "ymin", "xmax", "ymax")
             )
-            for one in objects
-        ]  # type: ignore[misc]
+            found.append((one.findtext("name", "").strip(), (left, top, right, bottom)))
+        return found
     except (ElementTree.ParseError, ValueError):
         raise UserError("an annotation is no VOC XML", SourcePath(note), FIX) from None
 

@@ -92,7 +92,8 @@ class Colorization(PretextTask):
     @classmethod
     def check(cls, view: View) -> None:
         if not view.colour:
-            raise UserError("'colorization' needs colour images, and the View is gray", "view.channels", INSTEAD)
+            fix = f"For colour images set channels: 3. {INSTEAD}"
+            raise UserError("'colorization' needs colour images, and the View is gray", "view.channels", fix)
         super().check(view)
 
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
