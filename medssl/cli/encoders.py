@@ -41,8 +41,8 @@ def pretrain(
     percentiles .5 to 99.5 otherwise. With --slurm: slurm.partition=gpu slurm.nodes=2 slurm.gpus=4 slurm.hours=24.
     """
     from medssl.cohort import Cohort
-    from medssl.config import View, apply_overrides, validate
-    from medssl.training import Engine, dry_run
+    from medssl.config import Engine, View, apply_overrides, validate
+    from medssl.training import dry_run
     from medssl.training import pretrain as run_pretrain
 
     opened = Cohort.open(cohort)

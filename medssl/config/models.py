@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from medssl.config.base import Strict
+from medssl.config.pretraining import Pretraining
 from medssl.errors import UserError, unknown
 
 Budget = int | Literal["all"]
 LOWER_IS_BETTER = frozenset({"brier", "ece"})  # metrics that are losses
-
-
-class Strict(BaseModel):
-    """Base of all settings: unknown keys are errors, values are frozen once read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class View(Strict):
@@ -105,7 +101,7 @@ class LabelColumns(Strict):
     scan: str | None = None
     patient: str | None = None
     group: str | None = None
-    targets: list[str] = []
+    targets: list[str] = Field(default=[])
 
 
 class Source(Strict):
@@ -153,21 +149,6 @@ class Fractions(Strict):
         if self.hold_out is not None and self.column is None:
             raise UserError("a value to hold out needs the column that it stands in", "split.hold_out", "Add column.")
         return self
-
-
-class Pretraining(Strict):
-    """One pretraining run; `settings` are the task's own (see `medssl tasks`)."""
-
-    task: str
-    encoder: str = "small"
-    weights: str = "random"
-    size: int | None = None
-    steps: int = Field(1000, ge=1)
-    batch: int | Literal["auto"] = "auto"
-    precision: Literal["auto", "32", "bf16"] = "auto"
-    learning_rate: float | None = Field(None, gt=0)
-    seed: int = 0
-    settings: dict[str, Any] = {}
 
 
 class Arm(Strict):
@@ -229,19 +210,19 @@ class Experiment(Strict):
     title: str = ""
     note: str = ""
     cohort: Source
-    external: list[Source] = []
+    external: list[Source] = Field(default=[])
     target: Target
     view: View = View()
     split: Fractions = Fractions()
-    budgets: list[Budget] = [2, 5, 10, 25, 50, "all"]
+    budgets: list[Budget] = Field(default=[2, 5, 10, 25, 50, "all"])
     per: Literal["class", "total"] = "class"
     draws: int = Field(10, ge=1)
     seed: int = 0
-    metrics: list[str] = ["auc", "accuracy"]
+    metrics: list[str] = Field(default=["auc", "accuracy"])
     evaluate: Literal["test", "validation"] = "test"
-    pretraining: dict[str, Pretraining] = {}
+    pretraining: dict[str, Pretraining] = Field(default={})
     arms: dict[str, Arm]
-    baseline: Annotated[list[str], BeforeValidator(_one_or_more)] = ["scratch"]
+    baseline: Annotated[list[str], BeforeValidator(_one_or_more)] = Field(default=["scratch"])
     claim: Claim | None = None
     replicates: int = Field(2000, ge=100)
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from medssl.encoders.base import Encoder
+from medssl.encoders.small_maps import SmallMapConv2d
 
-CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+CONV = {2: SmallMapConv2d, 3: nn.Conv3d}
 NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 GROUPS = 8
 # In 3-D a quarter of ResNet-10's widths: a 48-voxel cube costs as much as a hundred 64-pixel images at these.

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from medssl.encoders.base import Encoder
 from medssl.encoders.resnet import SMALL
+from medssl.encoders.small_maps import speed_up_small_maps
 from medssl.errors import MedsslError, UserError, nearest, unknown
 
 EMBEDDED = "tf_efficientnet_lite0"
@@ -55,7 +56,7 @@ class TimmEncoder(Encoder):
             mean=mean,
             std=std,
         )
-        self.network, self.network_channels = network, network_channels
+        self.network, self.network_channels = speed_up_small_maps(network), network_channels
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return self.network.forward_intermediates(  # type: ignore[operator]

@@ -173,8 +173,8 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_key
 def arm_recipe(arm: Arm, config: Experiment) -> str:
     """Hash of all that was chosen for an arm; seeds are no choice."""
     chosen = arm.model_dump(exclude={"seed", "pretrain_seeds"})
-    spec = config.pretraining[arm.pretrain].model_dump(exclude={"seed"}) if arm.pretrain else None
-    return digest([chosen, spec, config.view.model_dump()])
+    run = config.pretraining[arm.pretrain].choices() | {"seed": None} if arm.pretrain else None
+    return digest([chosen, run, config.view.model_dump()])
 
 
 def job_seed(seed: int, draw: int, own: int = 0) -> int:

@@ -75,16 +75,10 @@ def pretrain_encoder(name: str, plan: Plan, workspace: Workspace, run: int = 0) 
         plan.cohort,
         spec.task,
         out=workspace.encoder(key),
-        encoder=spec.encoder,
-        weights=spec.weights,
         view=view,
-        steps=spec.steps,
-        batch=spec.batch,
-        precision=spec.precision,
-        learning_rate=spec.learning_rate,
-        seed=spec.seed,
         settings=spec.settings,
         exclude=frozenset(plan.split.test),
+        **spec.engine(),
     )
     return key, result.checkpoint
 
@@ -94,7 +88,7 @@ def encoder_key(name: str, spec: Pretraining, plan: Plan) -> str:
     import torch
 
     what = {
-        "run": spec.model_dump(),
+        "run": spec.choices(),
         "view": plan.config.view.model_dump(),
         "cohort": plan.cohort.hash,
         "excluded": digest(list(plan.split.test)),
@@ -123,6 +117,8 @@ def prepare_arm(
     features = None
     if strategy(arm.strategy_name, arm.strategy_settings).frozen:
         features = _features(source, key, samples, unit_of, len(plan.units), workspace, plan.config.seed)
+    elif source is not None:  # now, and not as the error of a hundred jobs that have opened the test split
+        source.make(arm.seed).check_field("an image", samples.view.size, samples.view.size, f"arm '{name}'")
     modality = str(plan.cohort.scans()["modality"].mode()[0])
     images = Path(str(samples.images.filename))  # type: ignore[attr-defined]  # a memory map knows its file
     return ArmInputs(arm, source, images, unit_of, features, modality), key

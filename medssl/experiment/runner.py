@@ -121,11 +121,11 @@ def _summary(plan: Plan) -> str:
     config, sizes = plan.config, _sizes(plan)
     encoders = sum(arm.pretrain_seeds for arm in config.arms.values())
     jobs = encoders * len(config.budgets) * config.draws
-    steps = sum(spec.steps for spec in config.pretraining.values())
+    runs = ", ".join(f"{name} of {spec.length}" for name, spec in config.pretraining.items()) or "none"
     return (
         f"{config.title or config.name}: {sum(sizes.values())} patients "
         f"(pool {sizes['pool']}, validation {sizes['validation']}, test {sizes['test']}), "
-        f"{len(config.pretraining)} pretraining runs of {steps} steps in all, then {jobs} jobs "
+        f"pretraining: {runs}; then {jobs} jobs "
         f"({len(config.arms)} arms x {len(config.budgets)} budgets x {config.draws} draws)"
     )
 

@@ -50,6 +50,7 @@ class DINO(PretextTask):
     paper = "Caron, Touvron, Misra et al. 2021, arXiv:2104.14294"
     line = "say of small crops what a slow copy says of large ones; no negatives"
     Settings = Settings
+    compares = True  # answers are centred by the mean of the batch
     dims = (2, 3)
     smallest = 32
 

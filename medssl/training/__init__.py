@@ -5,8 +5,8 @@ run.checkpoint, run.steps, run.images_per_second, run.history
 print(dry_run(cohort, "simclr", minutes=3))             # what it would do, and need
 """
 
+from medssl.config import Engine
 from medssl.training.plan import Plan
 from medssl.training.run import Pretrained, dry_run, fit, pretrain
-from medssl.training.settings import Engine
 
 __all__ = ["Engine", "Plan", "Pretrained", "dry_run", "fit", "pretrain"]

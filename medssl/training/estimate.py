@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from medssl.augment import RowGenerator
 from medssl.errors import MedsslError
 from medssl.pretext import Batch, PretextTask
+from medssl.pretext.base import process_count
+from medssl.training.gradients import parts_work
 
 ROWS = 8  # images that are tried
 PER_WEIGHT = 16  # bytes: float32 weight and gradient, and two moments of AdamW
@@ -85,15 +87,24 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
-def out_of_memory(guess: Estimate, batch: int, parts: int, least: int, free: int, compares: bool | None) -> MedsslError:
-    """The error that says what to lower, and by how much."""
-    at_once = batch // parts
+def out_of_memory(guess: Estimate, task: PretextTask, batch: int, parts: int, free: int) -> MedsslError:
+    """The error that says what to lower, and by how much.
+
+    Args:
+        batch: images of this process, in so many `parts`.
+        free: bytes that the device has.
+    """
+    at_once, least, processes = batch // parts, task.least_batch, process_count()
     fits = guess.fitting(0.8 * free, max(at_once // 2, least), least)
-    fix = f"Set batch={fits * parts} (about {gib(guess.memory(fits))})"
-    if compares is not None and parts * math.ceil(at_once / fits) <= batch // least:
-        fix += f", or keep the batch and set accumulate={parts * math.ceil(at_once / fits)}"
-    fix += ", or fewer pixels; name another --out, as this is another run."
+    ways = []
+    if fits < at_once:
+        ways.append(f"set batch={fits * parts * processes} (about {gib(guess.memory(fits))})")
+        more = parts * math.ceil(at_once / fits)
+        if parts_work(task, batch, more):
+            ways.append(f"keep the batch and set accumulate={more}")
+    ways.append("take fewer pixels or a smaller encoder")
     need = f"{at_once} images at once need about {gib(guess.memory(at_once))}, and {gib(free)} are there"
+    fix = f"To go on, {', or '.join(ways)}. That is another run: name another --out."
     return MedsslError(f"out of memory: {need}", "batch", fix)
 
 
