@@ -140,4 +140,4 @@ def test_no_other_constant_is_better_than_the_floor():
         return loss
 
     optimizer.step(closure)
-    assert float(closure()) == pytest.approx(floor["loss"], abs=1e-4)
+    assert closure().item() == pytest.approx(floor["loss"], abs=1e-4)
