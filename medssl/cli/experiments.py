@@ -43,6 +43,7 @@ def run(
 @command
 def demo(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer virtual patients and steps: at most a minute.")] = False,
+    contrasts: Annotated[bool, typer.Option("--contrasts", help="Two contrasts a patient, for cross_channel.")] = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -51,7 +52,7 @@ def demo(
     from medssl.report import publish
 
     place = Workspace(workspace)
-    results = run_demo(place, quick=quick)
+    results = run_demo(place, quick=quick, contrasts=contrasts)
     _show(results, publish(results), as_json)
     say(f"To look at it in the browser: medssl app --workspace {place.path}")
 

@@ -29,7 +29,10 @@ class View(Strict):
         window: (low, high) in the scan's unit, with `intensity: window`; for CT in HU.
         percentiles: (low, high) that become black and white, with `intensity: percentiles`.
         fit: `crop` cuts the centre square, `stretch` keeps all and changes the aspect, `pad` adds black bars.
-        channels: 1 for gray, 3 for colour.
+        channels: 1 for gray, 3 for colour; with `contrasts` or `windows` their number.
+        contrasts: scans of one exam as channels: for each, attributes of the catalog that name it, such as
+            `[{bids_suffix: T1w}, {bids_suffix: T2w}]`. All must lie on one grid. A sample has the first one's scan id.
+        windows: several (low, high) as channels of one scan, in its unit; for CT in HU.
     """
 
     size: int = Field(64, ge=8, le=1024)
@@ -42,7 +45,38 @@ class View(Strict):
     window: tuple[float, float] = (-160.0, 240.0)
     percentiles: tuple[float, float] = (0.5, 99.5)
     fit: Literal["crop", "stretch", "pad"] = "crop"
-    channels: Literal[1, 3] = 1
+    channels: int = Field(1, ge=1, le=8)
+    contrasts: tuple[dict[str, str | float], ...] | None = Field(None, min_length=2)
+    windows: tuple[tuple[float, float], ...] | None = Field(None, min_length=2)
+
+    @property
+    def colour(self) -> bool:
+        """Whether the channels are red, green and blue."""
+        return self.channels == 3 and self.contrasts is None and self.windows is None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_many_channels(cls, raw: Any) -> Any:
+        named = [raw.get(key) for key in ("contrasts", "windows")] if isinstance(raw, dict) else []
+        count = next((len(value) for value in named if isinstance(value, list | tuple)), None)
+        return raw if count is None else {"channels": count, **raw}
+
+    @model_validator(mode="after")
+    def _channels_are_one_thing(self) -> View:
+        if self.contrasts and self.windows:
+            raise UserError("channels are either contrasts or windows", "view", "Leave one of them out.")
+        named: dict[str, tuple[Any, ...] | None] = {"contrasts": self.contrasts, "windows": self.windows}
+        for name, value in named.items():
+            if value is None:
+                continue
+            if any(value.count(one) > 1 for one in value):
+                raise UserError(f"two of the {name} are the same", f"view.{name}")
+            if len(value) != self.channels:
+                fix = "Leave view.channels out."
+                raise UserError(f"{len(value)} {name} are not {self.channels} channels", "view.channels", fix)
+        if any(low >= high for low, high in self.windows or ()):
+            raise UserError("a window is (low, high), low below high", "view.windows")
+        return self
 
     @model_validator(mode="after")
     def _patches_need_voxels(self) -> View:

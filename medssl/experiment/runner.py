@@ -19,7 +19,7 @@ from medssl.experiment.job import ArmInputs, JobInputs, run_job
 from medssl.experiment.ledger import enter
 from medssl.experiment.plan import Job, Plan, list_jobs, make_plan
 from medssl.experiment.power import foresee, foresee_sentence
-from medssl.experiment.prepare import ensure_cohort, prepare_arm, pretrain_encoders
+from medssl.experiment.prepare import encoder_seeds, ensure_cohort, prepare_arm, pretrain_encoders
 from medssl.experiment.results import Results
 from medssl.progress import bar, say
 from medssl.workspace import Workspace, digest, lock, write_json, write_text
@@ -54,8 +54,8 @@ def preview(config: Experiment, workspace: Workspace | None = None) -> tuple[dic
     cohort = ensure_cohort(config.cohort, workspace)
     plan = make_plan(config, cohort, tuple(ensure_cohort(source, workspace) for source in config.external))
     found = foresee(plan)
-    lengths = {name: spec.length for name, spec in config.pretraining.items()}
-    about = {"name": config.name, "patients": _sizes(plan), "pretraining": lengths, "jobs": _job_count(config)}
+    runs = {name: {"length": config.pretraining[name].length, "seeds": n} for name, n in encoder_seeds(config).items()}
+    about = {"name": config.name, "patients": _sizes(plan), "pretraining": runs, "jobs": _job_count(config)}
     return {**about, "detectable": found}, f"{_summary(plan)}\n{foresee_sentence(found)}"
 
 
@@ -134,7 +134,10 @@ def _sizes(plan: Plan) -> dict[str, int]:
 
 def _summary(plan: Plan) -> str:
     config, sizes = plan.config, _sizes(plan)
-    runs = ", ".join(f"{name} of {spec.length}" for name, spec in config.pretraining.items()) or "none"
+    runs = [
+        f"{name} of {config.pretraining[name].length}" + (f" x {seeds} seeds" if seeds > 1 else "")
+        for name, seeds in encoder_seeds(config).items()
+    ]
     parts = f"pool {sizes['pool']}, validation {sizes['validation']}, test {sizes['test']}"
     draws = f"{config.draws} draws"
     if config.split.folds:
@@ -145,8 +148,9 @@ def _summary(plan: Plan) -> str:
         )
         draws = f"{config.split.folds} folds x {config.split.repeats} repeats"
     return (
-        f"{config.title or config.name}: {sum(sizes.values())} patients ({parts}), pretraining: {runs}; then "
-        f"{_job_count(config)} jobs ({len(config.arms)} arms x {len(config.budgets)} budgets x {draws})"
+        f"{config.title or config.name}: {sum(sizes.values())} patients ({parts}), "
+        f"pretraining: {', '.join(runs) or 'none'}; then {_job_count(config)} jobs "
+        f"({len(config.arms)} arms x {len(config.budgets)} budgets x {draws})"
     )
 
 
