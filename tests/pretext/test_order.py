@@ -271,8 +271,8 @@ def test_brightness_that_drifts_gives_the_order_away_where_it_is_let_in(name):
         task = make(name, STILL | {"window": 8, "normalise": normalise} | own, View(size=16))
         accuracy[normalise] = learn(task, batches.__getitem__, 60, 3e-3)
     chance = {"slice_sorting": 1 / 12, "slice_verification": 0.5, "slice_contrast": 0.5}[name]
-    assert accuracy[False] > chance + 0.25, f"opened: {accuracy}"
-    assert accuracy[True] < chance + 0.12, f"closed: {accuracy}"
+    assert accuracy[False] > chance + 0.1, f"opened: {accuracy}"
+    assert accuracy[True] < chance + 0.07, f"closed: {accuracy}"
 
 
 def test_micle_pairs_the_images_of_an_exam_and_spares_the_patient():
@@ -298,23 +298,24 @@ def test_micle_pairs_the_images_of_an_exam_and_spares_the_patient():
 
 
 def test_micle_finds_the_other_image_of_an_exam():
-    """Two images of an exam show the same object at other places, on other backgrounds."""
+    """Two images of an exam share the direction of their stripes, and neither phase nor noise."""
+    n, size = 12, 16
+    y, x = torch.meshgrid(torch.linspace(-1, 1, size), torch.linspace(-1, 1, size), indexing="ij")
+    angle = (math.pi / n * torch.arange(n))[:, None, None, None]
+    ids = torch.arange(n)
+    twice = ids[:, None].expand(n, 2)
 
-    def exams(step, n=32, size=32):
-        g = torch.Generator().manual_seed(step % 4)
-        y, x = torch.meshgrid(torch.linspace(-1, 1, size), torch.linspace(-1, 1, size), indexing="ij")
-        radius, ring = (torch.rand(n, 1, 1, 1, generator=g) for _ in range(2))
-        at = 0.5 * torch.rand(n, 2, 2, 1, 1, generator=g) - 0.25
-        distance = ((x - at[:, :, 0]) ** 2 + (y - at[:, :, 1]) ** 2).sqrt()
-        disc = (distance < 0.2 + 0.5 * radius).float() * (0.4 + 0.6 * ring)
-        images = (0.3 + 0.5 * disc + 0.02 * torch.randn(n, 2, size, size, generator=g))[:, :, None].clamp(0, 1)
-        ids = torch.arange(n)
-        twice = ids[:, None].expand(n, 2)
+    def exams(step):
+        g = torch.Generator().manual_seed(step)
+        phase = 6 * torch.rand(n, 2, 1, 1, generator=g)
+        stripes = torch.sin(9 * (x * angle.cos() + y * angle.sin()) + phase)
+        images = (0.5 + 0.3 * stripes + 0.02 * torch.randn(n, 2, size, size, generator=g))[:, :, None]
         return Batch(images, twice, twice, ids, ids, torch.full((n, 2), NAN), ids)
 
-    task = make("micle", {"views": {"crop": [0.8, 1], "blur": 0, "noise": 0}})
-    floor = task.floor(exams(0), rows(32))
-    assert learn(task, exams, 32) > max(0.3, floor["accuracy"] + 0.1)
+    task = make("micle", STILL, View(size=size))
+    floor = task.floor(exams(0), rows(n))
+    assert floor["loss"] == pytest.approx(math.log(2 * n - 1)) and floor["accuracy"] < 0.5
+    assert learn(task, exams, 40) > floor["accuracy"] + 0.2
 
 
 @pytest.mark.parametrize(
