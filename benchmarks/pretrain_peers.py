@@ -15,6 +15,7 @@ from medssl.training.rules import learning_rate_at
 
 WORKERS = 2
 WARM = 2  # batches before the clock starts
+READY = 4 * WORKERS  # steps after which no batch is left that was made before the clock started
 
 
 class Pictures(Dataset):
@@ -56,13 +57,17 @@ class Lightly:
         self.network = timm.create_model(encoder, in_chans=1, num_classes=0)
         self.precision, self.batch = precision, batch
 
-    def train(self, steps: int) -> float:
-        """Train for so many steps and return the seconds that they took, without the first ones."""
+    def train(self, steps: int, before: int = 0) -> float:
+        """Train for so many steps and return their seconds, with `before` more ahead of them that are not counted.
+
+        The clock starts with the first step. The workers have batches ready by then, for which a long run has to
+        wait: a speed is measured after these have been used up.
+        """
         import pytorch_lightning as pl
         from lightly.loss import NTXentLoss
         from lightly.models.modules import SimCLRProjectionHead
 
-        network, total = self.network, steps + WARM
+        network, total = self.network, steps + before
         times: list[float] = []
 
         class Model(pl.LightningModule):
@@ -99,7 +104,7 @@ class Lightly:
                 enable_model_summary=False,
             )
             trainer.fit(Model(), self.loader)
-        return times[-1] - times[WARM]
+        return times[-1] - times[before]
 
 
 def monai_views(images: np.ndarray, dims: int, batch: int):

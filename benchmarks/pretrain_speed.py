@@ -25,7 +25,7 @@ import numpy as np
 import psutil
 import torch
 from pretrain_bench import BATCH, MODALITY, SIZE, Bench
-from pretrain_peers import Lightly, monai_views
+from pretrain_peers import READY, Lightly, monai_views
 
 from medssl.augment import RowGenerator, make_view, preset
 from medssl.config import View
@@ -66,7 +66,7 @@ def vs_lightly(bench: Bench, encoder: str) -> list[dict]:
 
     def peer(precision: str) -> Callable[[], float]:
         lightly = Lightly(images, encoder, precision, batch)
-        return lambda: bench.steps * batch / lightly.train(bench.steps)
+        return lambda: bench.steps * batch / lightly.train(bench.steps, READY)
 
     sides = {"loop": bench.loop(encoder), "lightly": peer("32-true"), "lightly_bf16": peer("bf16-mixed")}
     speeds = bench.turns(sides)

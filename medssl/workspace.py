@@ -118,7 +118,7 @@ def lock(folder: Path, doing: str, fix: str) -> Iterator[None]:
                 fix,
             ) from None
         file.truncate(0)
-        file.write(str(os.getpid()))
+        file.write(f"{os.getpid()} on {os.uname().nodename}")  # several machines may share the folder
         file.flush()
         try:
             yield

@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from medssl.config import Experiment, find_config, load_experiment, settings_for, shipped_configs, validate
+from medssl.config import Engine, Experiment, find_config, load_experiment, settings_for, shipped_configs, validate
 from medssl.errors import UserError
 
 SMALL = {
@@ -78,3 +78,17 @@ def test_settings_of_an_unknown_strategy():
 
     with pytest.raises(UserError, match="unknown strategy 'prob'"):
         settings_for("strategy", "prob", {})
+
+
+def test_a_pretraining_run_may_say_all_that_the_command_may(write):
+    """One model serves both; what changes no weight changes no key."""
+    said = {"task": "simclr", "accumulate": 2, "optimizer": "lars", "log": "tensorboard", "precision": 32, "epochs": 3}
+    run = load_experiment(write(pretraining={"simclr": said})).pretraining["simclr"]
+    assert isinstance(run, Engine) and set(run.engine()) == set(Engine.model_fields)
+    assert (run.accumulate, run.optimizer, run.log, run.precision) == (2, "lars", ["tensorboard"], "32")
+    assert run.length == "3 epochs" and Engine().length == "1,000 steps"
+    plain = run.model_copy(update={"log": [], "checkpoint_every": 5})
+    assert plain.choices() == run.choices() != run.model_copy(update={"accumulate": 1}).choices()
+    for change, says in (({"steps": 5}, "Give one"), ({"log": "tensorbord"}, "tensorboard"), ({"epochs": 0}, "than 0")):
+        with pytest.raises(UserError, match=says):
+            load_experiment(write(pretraining={"simclr": said | change}))

@@ -71,7 +71,7 @@ def _runs(found: Results, logs: dict[str, pd.DataFrame]) -> None:
     for run, spec in found.settings.pretraining.items():
         log = logs.get(run)
         arms = ", ".join(a for a, arm in found.settings.arms.items() if arm.pretrain == run) or "none"
-        steps = f"{int(log['step'].max()):,} of {spec.steps:,}" if log is not None else f"0 of {spec.steps:,}"
+        steps = f"{int(log['step'].max()) if log is not None else 0:,} of {spec.length.removesuffix(' steps')}"
         losses = log["loss"].dropna() if log is not None and "loss" in log else pd.Series(dtype=float)
         loss = f"{losses.iloc[0]:.4g} → {losses.iloc[-1]:.4g}" if len(losses) else "–"
         rows.append([run, spec.task, spec.encoder, spec.weights, arms, steps, loss])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
@@ -43,6 +44,9 @@ TargetOption = Annotated[
 ]
 
 
+KEPT = "What was done is kept: run the same command again to go on."
+
+
 def command(function: Callable[..., Any]) -> Callable[..., Any]:
     """Register a command whose errors become one message and an exit code, never a traceback."""
     name = function.__name__.rstrip("_")
@@ -56,13 +60,19 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
             console.print(f"Error: {message}", markup=False, soft_wrap=True)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            say("Interrupted. What was done is kept: run the same command again to go on.")
+            say(f"Interrupted. {KEPT}")
             raise typer.Exit(130) from None
+        except SystemExit:  # a scheduler's signal, after which a run has saved its state
+            say(f"Stopped. {KEPT}")
+            raise
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except typer.Exit:
             raise
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                say(f"Error: the disk is full.\n  To do: Make room. {KEPT}")
+                raise typer.Exit(1) from None
             if sys.stderr.isatty():
                 raise
             console.print(_unexpected(error, kwargs.get("workspace")), markup=False, soft_wrap=True)

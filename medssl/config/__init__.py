@@ -4,6 +4,7 @@ Tasks, strategies and targets own their part of the schema: each registers its s
 `settings_for` looks it up by name.
 """
 
+from medssl.config.base import Strict
 from medssl.config.models import (
     LOWER_IS_BETTER,
     Arm,
@@ -12,20 +13,21 @@ from medssl.config.models import (
     Experiment,
     Fractions,
     LabelColumns,
-    Pretraining,
     Source,
-    Strict,
     Target,
     View,
 )
+from medssl.config.pretraining import DEFAULT_STEPS, Engine, Pretraining
 from medssl.config.reading import apply_overrides, find_config, load_experiment, shipped_configs, validate
 from medssl.config.registry import register, registered, settings_for
 
 __all__ = [
+    "DEFAULT_STEPS",
     "LOWER_IS_BETTER",
     "Arm",
     "Budget",
     "Claim",
+    "Engine",
     "Experiment",
     "Fractions",
     "LabelColumns",

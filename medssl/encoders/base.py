@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from medssl.errors import UserError
 
 
 class Encoder(nn.Module):
@@ -49,6 +52,39 @@ class Encoder(nn.Module):
     def embed(self, x: Tensor) -> Tensor:
         """The pooled feature before any classifier, (N, embed_dim), of x (N, C, *spatial) in [0, 1]."""
         raise NotImplementedError
+
+    def check_field(self, what: str, side: int, view: int, who: str) -> None:
+        """Refuse to train where the last stage is given a picture as a single place, or patches do not fit into it.
+
+        One place has no shape. And on a CPU in bf16 torch gives for it no gradient but what lay in the memory, as was
+        measured with a 3x3 convolution of stride 2 on a 1x1 map.
+
+        Args:
+            what: the picture, for the message ("an image").
+            side: its pixels.
+            view: pixels of the samples that it is cut from.
+            who: wants to train, for the message.
+
+        Raises:
+            UserError: the picture is too small, or a transformer's patches do not divide it.
+        """
+        if side % self.patch:
+            fitting = self.patch * math.ceil(side / self.patch)
+            fix = f"Set --size (in a config view.size) to {fitting}, or take" if side == view else "Take"
+            raise UserError(
+                f"{what} of {side} pixels is not divided by the patches of {self.patch} of '{self.name}'",
+                "view.size",
+                f"{fix} another encoder.",
+            )
+        least = self.strides[-1] // 2 + 1
+        if side < least:
+            raise UserError(
+                f"{what} of {side} pixels is a single point to the last stage of '{self.name}', "
+                f"and {who} needs {least} pixels",
+                "view.size",
+                f"Set --size (in a config view.size) to {math.ceil(least * view / side)} or more, "
+                "or take an encoder that shrinks less.",
+            )
 
     def architecture(self) -> dict[str, Any]:
         """What `create_encoder` needs to build this encoder again, as plain data for a checkpoint."""

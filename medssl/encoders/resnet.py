@@ -9,8 +9,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from medssl.encoders.base import Encoder
+from medssl.encoders.small_maps import SmallMapConv2d
 
-CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+CONV = {2: SmallMapConv2d, 3: nn.Conv3d}
 NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 GROUPS = 8
 # In 3-D a quarter of ResNet-10's widths: a 48-voxel cube costs as much as a hundred 64-pixel images at these.
@@ -48,8 +49,8 @@ class BasicBlock(nn.Module):
 class SmallResNet(Encoder):
     """Stem 3x3 with stride 2, then stages with strides 1, 2, 2, 2: 64 pixels end as 4 x 4 features."""
 
-    def __init__(self, name: str, spatial_dims: int, in_channels: int) -> None:
-        widths, norm = WIDTHS[spatial_dims], SMALL[name]
+    def __init__(self, name: str, spatial_dims: int, in_channels: int, share: int = 1) -> None:
+        widths, norm = [width // share for width in WIDTHS[spatial_dims]], SMALL[name]
         super().__init__(
             name,
             spatial_dims,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from medssl.encoders.base import Encoder
 from medssl.encoders.resnet import SMALL
+from medssl.encoders.small_maps import speed_up_small_maps
 from medssl.encoders.vit import NAMES as TRANSFORMERS
 from medssl.errors import MedsslError, UserError, nearest, unknown
 
@@ -56,7 +57,7 @@ class TimmEncoder(Encoder):
             mean=mean,
             std=std,
         )
-        self.network, self.network_channels = network, network_channels
+        self.network, self.network_channels = speed_up_small_maps(network), network_channels
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return self.network.forward_intermediates(  # type: ignore[operator]
@@ -163,6 +164,12 @@ def sum_first_convolution(network: nn.Module) -> None:
 
 
 def _for_images(name: str, in_channels: int, network: nn.Module) -> TimmEncoder:
+    if in_channels not in (1, 3):
+        raise UserError(
+            f"public weights are for 1 or 3 channels, and the View has {in_channels}",
+            "weights",
+            "Take weights: random, or a View with 1 or 3 channels.",
+        )
     config = network.pretrained_cfg
     mean, std = list(config["mean"]), list(config["std"])  # type: ignore[index]
     network.reset_classifier(0)  # type: ignore[operator]

@@ -49,12 +49,19 @@ def find_source(source: Source, workspace: Workspace) -> Path:
 
 def pretrain_encoders(plan: Plan, workspace: Workspace) -> dict[str, list[tuple[str, Path]]]:
     """(key, checkpoint) of every encoder that an arm uses, by pretraining run, in the order of their seeds."""
-    seeds: dict[str, int] = {}
-    for arm in plan.config.arms.values():
-        if arm.pretrain:
-            seeds[arm.pretrain] = max(seeds.get(arm.pretrain, 0), arm.pretrain_seeds)
-    used = [name for name in plan.config.pretraining if name in seeds]
-    return {name: [pretrain_encoder(name, plan, workspace, run) for run in range(seeds[name])] for name in used}
+    return {
+        name: [pretrain_encoder(name, plan, workspace, run) for run in range(count)]
+        for name, count in encoder_seeds(plan.config).items()
+    }
+
+
+def encoder_seeds(config: Experiment) -> dict[str, int]:
+    """How many encoders each pretraining run gives: what the greediest arm wants; unused runs are left out."""
+    wanted = {
+        name: [arm.pretrain_seeds for arm in config.arms.values() if arm.pretrain == name]
+        for name in config.pretraining
+    }
+    return {name: max(counts) for name, counts in wanted.items() if counts}
 
 
 def pretrain_encoder(name: str, plan: Plan, workspace: Workspace, run: int = 0) -> tuple[str, Path]:
@@ -75,16 +82,10 @@ def pretrain_encoder(name: str, plan: Plan, workspace: Workspace, run: int = 0) 
         plan.cohort,
         spec.task,
         out=workspace.encoder(key),
-        encoder=spec.encoder,
-        weights=spec.weights,
         view=view,
-        steps=spec.steps,
-        batch=spec.batch,
-        precision=spec.precision,
-        learning_rate=spec.learning_rate,
-        seed=spec.seed,
         settings=spec.settings,
         exclude=frozenset(plan.split.test),
+        **spec.engine(),
     )
     return key, result.checkpoint
 
@@ -94,7 +95,7 @@ def encoder_key(name: str, spec: Pretraining, plan: Plan) -> str:
     import torch
 
     what = {
-        "run": spec.model_dump(),
+        "run": spec.choices(),
         "view": plan.config.view.model_dump(),
         "cohort": plan.cohort.hash,
         "excluded": digest(list(plan.split.test)),
@@ -123,6 +124,8 @@ def prepare_arm(
     features = None
     if strategy(arm.strategy_name, arm.strategy_settings).frozen:
         features = _features(source, key, samples, unit_of, len(plan.units), workspace, plan.config.seed)
+    elif source is not None:  # now, and not as the error of a hundred jobs that have opened the test split
+        source.make(arm.seed).check_field("an image", samples.view.size, samples.view.size, f"arm '{name}'")
     modality = str(plan.cohort.scans()["modality"].mode()[0])
     images = Path(str(samples.images.filename))  # type: ignore[attr-defined]  # a memory map knows its file
     return ArmInputs(arm, source, images, unit_of, features, modality), key

@@ -42,7 +42,7 @@ from medssl.pretext.decoder import PixelShuffle, blank_error
 from medssl.pretext.pictures import Picture, pictures
 
 STRIDE = 8  # of the autoencoder's features
-NEIGHBOURHOOD = 5  # places a side whose mean fills a dropped one
+REACH = 2  # places on each side whose mean fills a dropped one
 POOL = {2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
@@ -67,7 +67,7 @@ class Artifacts(PretextTask):
     line = "tell images with damaged features from whole ones, and where the damage lies"
     Settings = Settings
     dims = (2, 3)
-    smallest = 2 * STRIDE
+    smallest = 3 * STRIDE
     compares = False
 
     def __init__(self, encoder: Encoder, settings: Any, view: View, modality: str = "") -> None:
@@ -98,7 +98,7 @@ class Artifacts(PretextTask):
         return told + self.settings.mask * found + error, metrics
 
     def floor(self, batch: Batch, generator: RowGenerator) -> dict[str, float]:
-        """A discriminator that cannot tell, the share of dropped places everywhere, and images painted with their mean."""
+        """A discriminator that cannot tell, an equal chance of damage everywhere, and images of their mean alone."""
         images = self.new_view(batch.images, self.plan, generator)
         blank, share = blank_error(images), self.settings.dropped / 2  # half of the images are whole
         mask = -share * math.log(share) - (1 - share) * math.log1p(-share)
@@ -133,7 +133,7 @@ class Artifacts(PretextTask):
         return images, self.decoder(code, images.shape[2:]), damaged, gone
 
     def judged(self, images: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
-        """The discriminator's answers: (M,), above 0 for whole images, and (M, 1, *size), above 0 for damaged places."""
+        """The discriminator's answers: (M,), above 0 for whole images; (M, 1, *size), above 0 for damaged places."""
         features = self.pyramid(images)[-1]
         places = self.where(features).float()
         places = places if places.shape[2:] == size else F.interpolate(places, size)
@@ -151,7 +151,8 @@ class Artifacts(PretextTask):
         The decoder's weights are taken as they are: its own lesson is to copy.
         """
         kept, pool = (~gone).to(code.dtype), POOL[code.ndim - 2]
-        near = [pool(x, NEIGHBOURHOOD, 1, NEIGHBOURHOOD // 2) for x in (code * kept, kept)]
+        reach = min(REACH, (min(code.shape[2:]) - 1) // 2)
+        near = [pool(x, 2 * reach + 1, 1, reach) for x in (code * kept, kept)]
         filled = torch.where(gone, near[0] / near[1].clamp_min(1e-3), code)
         fixed = {name: p.detach() for name, p in self.decoder.named_parameters()}
         return functional_call(self.decoder, fixed, (filled, size, self.repair(gone)))
@@ -187,9 +188,7 @@ class Decoder(nn.Module):
     def __init__(self, dims: int, width: int, channels: int) -> None:
         super().__init__()
         conv = CONV[dims]
-        self.layers = nn.ModuleList(
-            [conv(width, width, 3, padding=1), conv(width, width, 3, padding=1)]
-        )
+        self.layers = nn.ModuleList([conv(width, width, 3, padding=1), conv(width, width, 3, padding=1)])
         self.last = nn.Sequential(conv(width, channels * 2**dims, 3, padding=1), PixelShuffle(2))
 
     def forward(self, x: Tensor, size: torch.Size, repairs: Any = None) -> Tensor:

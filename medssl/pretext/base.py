@@ -156,28 +156,8 @@ class PretextTask(nn.Module):
             )
 
     def check_field(self, what: str, side: int) -> None:
-        """Whether the encoder's last stage is given more than one place of a picture of `side` pixels.
-
-        One place has no shape. And on a CPU in bf16 torch gives for it no gradient but what lay in the memory, as was
-        measured with a 3x3 convolution of stride 2 on a 1x1 map. A transformer's patches must fit into the side.
-        """
-        patch = self.encoder.patch
-        if side % patch:
-            size = round(patch * max(2, math.ceil(side / patch)) * self.view.size / side)
-            raise UserError(
-                f"{what} of {side} pixels is not divided by the patches of {patch} of '{self.encoder.name}'",
-                "view.size",
-                f"Set --size {size}, or take another encoder.",
-            )
-        least = self.encoder.strides[-1] // 2 + 1
-        if side < least:
-            size = math.ceil(least * self.view.size / side)
-            raise UserError(
-                f"{what} of {side} pixels is a single point to the last stage of '{self.encoder.name}', "
-                f"and '{self.name}' needs {least} pixels",
-                "view.size",
-                f"Set --size {size} or more, or take an encoder that shrinks less.",
-            )
+        """Refuse pictures of `side` pixels that the encoder's last stage sees as one point."""
+        self.encoder.check_field(what, side, self.view.size, f"'{self.name}'")
 
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss to be minimised, and metrics to be logged, of one batch; draws come from `generator` alone."""
@@ -222,8 +202,10 @@ class PretextTask(nn.Module):
         return [make(weight_decay_groups(self.parameters(), self.weight_decay), lr=learning_rate)]
 
     def heads(self) -> dict[str, nn.Module]:
-        """Everything of this task beside the encoder, by name."""
-        return {name: module for name, module in self.named_children() if name != "encoder"}
+        """Everything of this task beside the encoder, by name; its own parameters, if any, under `own`."""
+        parts = {name: module for name, module in self.named_children() if name != "encoder"}
+        own = dict(self.named_parameters(recurse=False))
+        return {**parts, "own": nn.ParameterDict(own)} if own else parts
 
     def forward(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
         """`loss`, under the name that wrappers for several processes know."""

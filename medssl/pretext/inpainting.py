@@ -22,6 +22,7 @@ Shortcuts and how they are closed:
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import torch
@@ -158,7 +159,7 @@ def discriminator(view: View) -> nn.Sequential:
     """
     conv, widths = CONV[view.spatial_dims], (view.channels, 32, 64, 128)
     body: list[nn.Module] = []
-    for inputs, width in zip(widths, widths[1:], strict=False):
+    for inputs, width in pairwise(widths):
         body += [conv(inputs, width, 4, 2, padding=1), norm_layer("group", view.spatial_dims, width), nn.LeakyReLU(0.2)]
     pool = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}[view.spatial_dims](1)
     return nn.Sequential(*body, pool, nn.Flatten(), nn.Linear(widths[-1], 1))

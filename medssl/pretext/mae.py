@@ -22,6 +22,7 @@ from medssl.encoders import Encoder
 from medssl.encoders.vit import block, positions
 from medssl.errors import UserError
 from medssl.pretext.base import Batch, PretextTask, TaskSettings
+from medssl.pretext.pictures import Picture, pictures
 
 EPSILON = 1e-4  # of the variance of a patch, in squares of the full range
 
@@ -78,6 +79,19 @@ class MAE(PretextTask):
             return {"loss": float(targets[hidden].square().mean())}
         visible = targets[~hidden].view(len(targets), -1).mean(1)[:, None, None]
         return {"loss": float((targets - visible)[hidden].square().mean())}
+
+    def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
+        """The image, what is seen of it, and what is painted; standardised patches get their own brightness back."""
+        images, hidden = self.puzzle(batch, generator)
+        patches, painted = patches_of(images, self.encoder.patch), self.painted(images, hidden).float()
+        if self.settings.standardise:
+            mean, variance = patches.mean(2, keepdim=True), patches.var(2, keepdim=True)
+            painted = painted * (variance + EPSILON).sqrt() + mean
+        columns = [
+            (images_of(torch.where(hidden[:, :, None], values, patches), self.grid, self.encoder.patch), words)
+            for values, words in ((patches, "image"), (torch.full_like(patches, 0.5), "seen"), (painted, "painted"))
+        ]
+        return pictures(*columns)
 
     def puzzle(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
         """The images, and which of their patches are hidden, (N, L) bool."""

@@ -1,7 +1,7 @@
 """Which images may be negatives of each other, and the memory of negatives that are not in the batch.
 
 Images of one patient look alike because they show one body: to drive them apart teaches the network to see scanner and
-position instead (Chuang 2020 calls such negatives false). Neighbouring slices of a scan are of one patient as well.
+position instead (false negatives: Huynh 2022, arXiv:2011.11765). Neighbouring slices of a scan are of one patient too.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ of pretext-invariant representations").
 Where jigsaw or rotation ask what was done to an image, this asks for a vector that does not change by it. Any transform
 serves: a function from images to pictures, in `TRANSFORMS`. The vectors of all images wait in a memory bank, each a
 running mean over the epochs; an image's own entry is what both its vectors are to be near, those of other patients are
-the negatives. The loss is the softmax over all of them, not the paper's binary form (equation 4), which needs its
+the negatives. The loss is the softmax over all of them, not the paper's binary form, which needs its
 normalising constants estimated.
 
 Shortcuts: those of the transform, closed as its own task closes them (tiles apart and standardised one by one); and
@@ -30,6 +30,7 @@ from medssl.pretext.base import Batch, PretextTask, gather, process_count
 from medssl.pretext.heads import found_untrained, retrieval
 from medssl.pretext.inpainting import holes
 from medssl.pretext.negatives import NOBODY, Memory, NegativeSettings, apart, info_nce, refuse_one_patient
+from medssl.pretext.pictures import Picture, beside, pictures
 from medssl.pretext.rotation import ANGLES, turn
 from medssl.pretext.tiles import cut, standardised, tile_size
 
@@ -112,6 +113,22 @@ class PIRL(PretextTask):
         """Loss: all similarities equal, the bank full. Accuracy: how often the untrained encoder finds another view."""
         scored = min(SCORED_AT_MOST, len(self.bank))
         return {"loss": math.log(1 + scored), "accuracy": found_untrained(self, batch, generator, self.plan)}
+
+    def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
+        """An image, its transformed self, and the image that the network takes that for."""
+        plain = self.new_view(batch.images, self.plan, generator)
+        transformed = self.transform(self.new_view(batch.images, self.plan, generator), generator)
+        whole = F.normalize(self.projection(self.embed(plain)).float(), dim=1)
+        parts = self.reduce(self.encoder.embed(transformed.flatten(0, 1)))
+        joined = F.normalize(self.join(parts.view(len(plain), -1)).float(), dim=1)
+        found = (joined @ whole.T).argmax(1)
+        words = ["right" if row == at else "wrong" for row, at in enumerate(found.tolist())]
+        across = round(transformed.shape[1] ** (1 / plain[0, 0].ndim))
+        return pictures(
+            (plain, "image"),
+            (beside(transformed, across), self.settings.transform),
+            (plain[found], [f"taken for this: {word}" for word in words]),
+        )
 
     def heads(self) -> dict[str, nn.Module]:
         """Without the bank, whose vectors are of single patients."""

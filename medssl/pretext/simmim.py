@@ -26,6 +26,7 @@ from medssl.errors import UserError
 from medssl.pretext.base import Batch, PretextTask, TaskSettings
 from medssl.pretext.decoder import PixelShuffle
 from medssl.pretext.mae import hidden_count
+from medssl.pretext.pictures import Picture, pictures
 
 
 class Settings(TaskSettings):
@@ -76,6 +77,13 @@ class SimMIM(PretextTask):
         images, hidden = self.puzzle(batch, generator)
         mean = (images * ~hidden).flatten(2).sum(2) / (~hidden).flatten(2).sum(2)
         return {"loss": float(absolute_error(mean.view(*mean.shape, *[1] * (images.ndim - 2)), images, hidden))}
+
+    def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
+        """The image, what is seen of it, and what is painted."""
+        images, hidden = self.puzzle(batch, generator)
+        seen = self.covered(images, hidden)
+        painted = self.paint(self.pyramid(seen)[-1]).float()
+        return pictures((images, "image"), (seen, "seen"), (torch.where(hidden, painted, images), "painted"))
 
     def puzzle(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
         """The images, and where they are covered, (N, 1, *spatial) bool."""

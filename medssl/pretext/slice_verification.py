@@ -75,7 +75,8 @@ class SliceVerification(PretextTask):
         )
         self.plan = self.views(crop=(0.5, 1.0))
         shares = settings.wrong, 1 - settings.wrong
-        self.chance: dict[str, float] = {"loss": -sum(share * math.log(share) for share in shares), "accuracy": max(shares)}
+        entropy = -sum(share * math.log(share) for share in shares)
+        self.chance: dict[str, float] = {"loss": entropy, "accuracy": max(shares)}
 
     @classmethod
     def group_size(cls, settings: Any) -> int:

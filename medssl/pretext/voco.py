@@ -25,6 +25,7 @@ from medssl.config import View
 from medssl.encoders import Encoder
 from medssl.pretext.base import Batch, PretextTask, TaskSettings
 from medssl.pretext.heads import mlp
+from medssl.pretext.pictures import Column, Picture, beside, pictures, verdict
 from medssl.pretext.tiles import standardised
 
 EPSILON = 1e-4  # keeps the logarithm of a wholly wrong share finite
@@ -65,7 +66,7 @@ class VoCo(PretextTask):
         )
 
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Equations 4 and 5: -log(1 - |similarity - share|), and the mean similarity of two bases."""
+        """Of crops -log(1 - |similarity - share|), and the mean similarity of two bases."""
         pictures, shares = self.puzzle(batch, generator)
         z = self.projection(self.embed(pictures.flatten(0, 1))).float()
         with torch.autocast(z.device.type, enabled=False):
@@ -89,6 +90,19 @@ class VoCo(PretextTask):
             "accuracy": 1 / shares.shape[2],
             "overlap_error": float(wrong.mean()),
         }
+
+    def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
+        """The bases, numbered row by row, and crops with the base that each is said to lie in most."""
+        cut, shares = self.puzzle(batch, generator)
+        count = shares.shape[2]
+        z = F.normalize(self.projection(self.embed(cut.flatten(0, 1))).float(), dim=1).view(len(cut), cut.shape[1], -1)
+        said = (z[:, count:] @ z[:, :count].transpose(1, 2)).argmax(2)
+        names = [f"base {number + 1}" for number in range(count)]
+        columns: list[Column] = [(beside(cut[:, :count], self.settings.grid), "bases")]
+        for number in range(shares.shape[1]):
+            truth = shares[:, number].argmax(1)
+            columns.append((cut[:, count + number], verdict(said[:, number], truth, names)))
+        return pictures(*columns)
 
     def puzzle(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
         """Bases and then crops, (N, B + R, C, *crop), and which share of each crop lies in each base, (N, R, B)."""

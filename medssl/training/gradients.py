@@ -35,10 +35,23 @@ def refuse_parts(task: PretextTask, batch: int, parts: int) -> None:
     if task.compares and type(task).inputs is PretextTask.inputs:
         fix = "Lower the batch, or give the task `inputs` and `loss_of` so that gradients can be cached."
         raise UserError(f"the loss of '{name}' compares the images of a batch, and a part has too few", where, fix)
-    where_it_counts = task.encoder if task.compares else task
-    if any(isinstance(module, _BatchNorm) for module in where_it_counts.modules()):
+    what = "batch normalisation would see a part where it should see the batch"
+    if _has_batch_norm(task.encoder):
         fix = "Take an encoder without it (small_gn, or one with LayerNorm), or a smaller batch."
-        raise UserError("batch normalisation would see a part where it should see the batch", where, fix)
+        raise UserError(what, where, fix)
+    if not task.compares and _has_batch_norm(task):  # heads that compare are given the whole batch
+        raise UserError(
+            f"{what}: '{name}' cannot be taken in parts, as its heads have batch norm", where, "Lower the batch."
+        )
+
+
+def parts_work(task: PretextTask, batch: int, parts: int) -> bool:
+    """Whether `refuse_parts` lets it pass."""
+    try:
+        refuse_parts(task, batch, parts)
+    except UserError:
+        return False
+    return True
 
 
 def gradients(
@@ -100,6 +113,10 @@ def _cached(
     task.last_embedding = embeddings.detach()
     average(fabric, task)
     return loss.detach(), metrics
+
+
+def _has_batch_norm(module: nn.Module) -> bool:
+    return any(isinstance(child, _BatchNorm) for child in module.modules())
 
 
 def average(fabric: Fabric, module: nn.Module) -> None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medssl.progress import say
-from medssl.workspace import read_lines
+from medssl.workspace import read_lines, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
-
-LOGGERS = ("tensorboard", "mlflow")
 
 
 class History:
@@ -20,12 +19,12 @@ class History:
 
     Args:
         path: the file; lines after `step` are dropped, because a resumed run writes them again.
-        loggers: names from LOGGERS that get every line as well.
+        loggers: names from `Engine.log` that get every line as well.
     """
 
-    def __init__(self, path: Path, step: int, loggers: list[str] | tuple[str, ...] = ()) -> None:
+    def __init__(self, path: Path, step: int, loggers: Sequence[str] = ()) -> None:
         kept = [line for line in read_lines(path) if line["step"] <= step]
-        path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))  # whole or not at all, as on a full disk
         self._file = path.open("a")
         self._loggers = [open_logger(name, path.parent, step) for name in loggers]
         self._full = False

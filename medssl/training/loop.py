@@ -204,8 +204,8 @@ class Loop:
             raise self.too_large() from None
 
     def too_large(self) -> MedsslError:
-        own, task, there = self.feed.batch // self.fabric.world_size, self.task, device_memory(self.fabric.device)
-        return out_of_memory(self.guess, own, self.recipe.accumulate, task.least_batch, there, task.compares)
+        own, there = self.feed.batch // self.fabric.world_size, device_memory(self.fabric.device)
+        return out_of_memory(self.guess, self.task, own, self.recipe.accumulate, there)
 
     def line(
         self, step: int, sums: dict[str, Tensor], count: int, speed: float, every: int, near: Neighbours | None

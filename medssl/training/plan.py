@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,19 +13,17 @@ import torch
 from lightning_fabric import Fabric
 
 from medssl import config
-from medssl.config import View
+from medssl.config import DEFAULT_STEPS, Engine, View
 from medssl.encoders import create_encoder
-from medssl.errors import UserError, unknown
+from medssl.errors import UserError
 from medssl.pretext import PretextTask, task_class
 from medssl.training import rules
 from medssl.training.estimate import ROWS, SHARE, Estimate, device_memory, estimate, gib
 from medssl.training.feed import Feed
 from medssl.training.gradients import refuse_parts
-from medssl.training.history import LOGGERS
 from medssl.training.identity import outside, weights_key
 from medssl.training.loop import Loop, Recipe
 from medssl.training.sampling import Sampling, codes
-from medssl.training.settings import Engine
 from medssl.workspace import digest
 
 if TYPE_CHECKING:
@@ -105,7 +103,6 @@ class Request:
         self.kind = task_class(task)
         self.settings = config.settings_for("task", task, settings, f"task {task}")
         self.kind.check(samples.view)
-        self.asked = _one_length(self.engine)
         _check_loggers(self.engine.log)
         self.keep = np.flatnonzero(~samples.table["patient"].isin(exclude).to_numpy())
         if not len(self.keep):
@@ -143,7 +140,7 @@ class Request:
         """Steps, where they are known before anything is timed; 0 where minutes were asked for."""
         if self.engine.minutes is not None:
             return 0
-        return self.engine.steps or (self.engine.epochs or 0) * (self.items // self.batch) or rules.DEFAULT_STEPS
+        return self.engine.steps or (self.engine.epochs or 0) * (self.items // self.batch) or DEFAULT_STEPS
 
     def sampling(self, batch: int) -> Sampling:
         group = self.kind.group_size(self.settings)
@@ -212,19 +209,7 @@ def minutes(seconds: float) -> str:
     return f"{max(1, seconds):.0f} seconds"
 
 
-def _one_length(engine: Engine) -> dict[str, float]:
-    asked = {"steps": engine.steps, "epochs": engine.epochs, "minutes": engine.minutes}
-    given = {name: value for name, value in asked.items() if value is not None}
-    if len(given) > 1:
-        raise UserError(f"{' and '.join(given)} each say how long to train", "pretrain", "Give one of them.")
-    if any(value <= 0 for value in given.values()):
-        raise UserError("steps, epochs and minutes must be above 0", "pretrain")
-    return given
-
-
-def _check_loggers(names: list[str]) -> None:
+def _check_loggers(names: Sequence[str]) -> None:
     for name in names:
-        if name not in LOGGERS:
-            raise unknown("logger", name, list(LOGGERS), "log")
         if importlib.util.find_spec(name) is None:
             raise UserError(f"{name} is not installed", "log", f"pip install medssl[{name}]")

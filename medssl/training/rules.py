@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,7 +15,6 @@ from medssl.training.lars import LARS
 
 CPU_BATCH, GPU_BATCH = 128, 256
 LARS_FROM = 2048
-DEFAULT_STEPS = 1000
 WARMUP_SHARE, WARMUP_AT_MOST = 0.1, 500
 REFERENCE_BATCH = 128  # tasks state their learning rate at this batch
 
@@ -26,8 +26,6 @@ def resolve_precision(asked: str, device: torch.device) -> str:
     """
     if asked in ("32", "bf16"):
         return asked
-    if asked != "auto":
-        raise UserError(f"precision '{asked}' is not known", "precision", "Use auto, 32 or bf16.")
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "32"
     return "bf16" if device.type == "cpu" and "amx_bf16" in _cpu_flags() else "32"
@@ -73,7 +71,7 @@ def resolve_batch(
 def resolve_optimizer(asked: str, batch: int) -> tuple[str, MakeOptimizer]:
     """`adamw` or `lars`. `auto` takes LARS for batches so large that AdamW needs its rate tuned (Chen 2020)."""
     name = ("lars" if batch >= LARS_FROM else "adamw") if asked == "auto" else asked
-    return name, LARS if name == "lars" else torch.optim.AdamW
+    return name, LARS if name == "lars" else partial(torch.optim.AdamW, fused=True)
 
 
 def resolve_learning_rate(asked: float | None, default: float, batch: int, optimizer: str = "adamw") -> float:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning_fabric import Fabric
 
-from medssl.config import View
+from medssl.config import DEFAULT_STEPS, View
 from medssl.encoders import save_checkpoint
 from medssl.errors import MedsslError
 from medssl.pretext import task_class
@@ -105,7 +105,9 @@ def pretrain(
         UserError: what was asked for cannot be done; another run lies in `out`.
         MedsslError: the loss is no longer a number, or the memory does not suffice.
     """
-    samples, about = _of_cohort(cohort, task, view, exclude)
+    samples, about = of_cohort(cohort, task, view, exclude)
+    if count := len(about["labels"]):
+        say(f"on-line kNN in the history: '{cohort.targets()[0]}' of {count:,} scans of the pool; it chooses nothing")
     return fit(samples, task, out=out, settings=settings, exclude=exclude, **about, **engine)
 
 
@@ -119,9 +121,9 @@ def dry_run(
     **engine: Any,
 ) -> Plan:
     """What `pretrain` would do, and the memory and time that it would take; nothing is trained or written."""
-    samples, about = _of_cohort(cohort, task, view, exclude)
+    samples, about = of_cohort(cohort, task, view, exclude)
     request = Request(samples, task, settings or {}, exclude, about["modality"], engine, make_fabric)
-    return request.plan(request.length() or steps_for(request.engine.minutes or 0, request.loop(rules.DEFAULT_STEPS)))
+    return request.plan(request.length() or steps_for(request.engine.minutes or 0, request.loop(DEFAULT_STEPS)))
 
 
 def fit(
@@ -154,10 +156,10 @@ def fit(
         refuse_other_run(out, before, identity)
         if engine_.minutes is None:
             total = request.length()
-        elif before.get("asked") == request.asked:
+        elif before.get("asked") == engine_.asked:
             total = before["identity"]["steps"]
         else:
-            total = fabric.broadcast(steps_for(engine_.minutes, request.loop(rules.DEFAULT_STEPS)))
+            total = fabric.broadcast(steps_for(engine_.minutes, request.loop(DEFAULT_STEPS)))
         identity["steps"] = total
         refuse_other_run(out, before, identity)
         checkpoint = out / "checkpoint.safetensors"
@@ -171,14 +173,14 @@ def fit(
         if lead and plan.memory > plan.memory_there:  # a CPU's kernel kills without a word
             say(f"This will probably not fit: {loop.too_large()}")
         floor = loop.floor()
-        run = {"identity": identity, "key": digest(identity), "asked": request.asked, "floor": floor, **(about or {})}
+        run = {"identity": identity, "key": digest(identity), "asked": engine_.asked, "floor": floor, **(about or {})}
         if lead:
             own = samples.table["patient"].iloc[request.keep]
             write_json(out / "patients.json", sorted(own.unique()))
             write_json(out / "run.json", {**run, "plan": plan.as_json(), "status": "running"})
         near = neighbours(samples, request.keep, labels) if lead else None
         saving = engine_.checkpoint_every, engine_.checkpoint_minutes
-        resumed, speed = loop.run(out, floor, *saving, engine_.log, near)
+        resumed, speed = loop.run(out, floor, *saving, list(engine_.log), near)
         if lead:
             _finish(checkpoint, loop, run)
             done = {"plan": plan.as_json(), "status": "finished", "images_per_second": speed}
@@ -217,7 +219,7 @@ def steps_for(minutes: float, loop: Loop) -> int:
     return steps
 
 
-def _of_cohort(cohort: Cohort, task: str, view: View | None, exclude: Set[str]) -> tuple[SamplesLike, dict[str, Any]]:
+def of_cohort(cohort: Cohort, task: str, view: View | None, exclude: Set[str]) -> tuple[SamplesLike, dict[str, Any]]:
     """Samples of a cohort, and what `fit` wants to know of it."""
     scans = cohort.scans()
     if view is None:
@@ -235,7 +237,6 @@ def _of_cohort(cohort: Cohort, task: str, view: View | None, exclude: Set[str]) 
         known = cohort.labels(targets[0]).merge(scans[["scan", "patient"]], on="scan")
         known = known[known["patient"].isin(pool)]
         labels = dict(zip(known["scan"], known["value"], strict=True))
-        say(f"on-line kNN in the history: '{targets[0]}' of {len(labels):,} scans of the pool; it chooses nothing")
     return cohort.samples(view), {
         "modality": str(modality.iloc[0]) if len(modality) else "",
         "labels": labels,

@@ -13,8 +13,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from medssl import config
-from medssl.config import Strict
+from medssl.config import Engine, Strict
 from medssl.errors import UserError
+from medssl.pretext import task_class
 
 
 class Slurm(Strict):
@@ -73,6 +74,10 @@ def submit(cohort: Path, task: str, out: Path, raw: dict[str, Any], options: dic
         UserError: no submitit, no SLURM, an unknown option.
     """
     asked = config.validate(Slurm, raw, "slurm")
+    own = {"view", "settings", "exclude"}  # a mistake is said now, and not after a night in the queue
+    config.validate(Engine, {key: value for key, value in options.items() if key not in own}, "pretrain")
+    task_class(task)
+    config.settings_for("task", task, options.get("settings", {}), f"task {task}")
     try:
         import submitit
     except ImportError:

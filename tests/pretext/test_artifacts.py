@@ -1,5 +1,7 @@
 """Spotting artifacts: three players who do not meet, damage that stays where it is, and the decoder's traces closed."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -33,7 +35,7 @@ def trained(settings, steps, images):
 @pytest.mark.parametrize("dims", [2, 3])
 def test_each_player_follows_its_own_loss_alone(dims):
     """Against one pass a player: the autoencoder copies, the discriminator tells, the repair network climbs."""
-    images = faces(6, 32) if dims == 2 else cubes(6)
+    images = faces(6, 32) if dims == 2 else cubes(6, 24)
     task = make("artifacts", STILL, View(size=images.shape[-1], spatial_dims=dims), dims=dims)
     loss, _ = task(batch_of(images), rows(6))
     loss.backward()
@@ -56,7 +58,7 @@ def test_each_player_follows_its_own_loss_alone(dims):
             if name.startswith(own):
                 assert torch.allclose(ours[name], sign * p.grad, atol=1e-6), name
     owned = [{p for group in player.param_groups for p in group["params"]} for player in task.optimizers(1e-3)]
-    assert [len(a & b) for a, b in zip(owned, owned[1:], strict=False)] == [0, 0]
+    assert [len(a & b) for a, b in pairwise(owned)] == [0, 0]
     assert set().union(*owned) == set(task.parameters())
 
 
@@ -99,20 +101,21 @@ def test_the_floor_is_what_constant_answers_cost():
 
 
 def test_it_learns_to_tell_and_to_find():
-    task, learned = trained(PLAIN, 60, faces())
-    floor = task.floor(batch_of(faces()), rows(32, 9999))
-    assert learned["accuracy"] > 0.7 and learned["mask_accuracy"] > floor["mask_accuracy"] + 0.1
-    assert learned["autoencoder"] < 0.5 * floor["autoencoder"]
+    images = faces(16)
+    task, learned = trained(PLAIN, 30, images)
+    floor = task.floor(batch_of(images), rows(16, 9999))
+    assert learned["accuracy"] > 0.8 and learned["mask_accuracy"] > floor["mask_accuracy"] + 0.15
+    assert learned["autoencoder"] < 0.8 * floor["autoencoder"]
 
 
 def test_the_decoders_traces_would_tell():
-    """Opened, an image that was never decoded is told from a damaged one at once, though little is damaged and so there
-    is little else to see; closed, it is not."""
+    """Opened, an image that was never decoded is told from a damaged one though next to nothing is damaged, so that
+    there is nothing to be learned; closed, it is not."""
     little = PLAIN | {"dropped": 0.02, "mask": 0.0}
-    opened, closed = (trained(little | {"decoded": decoded}, 25, faces())[1]["accuracy"] for decoded in (False, True))
-    assert opened > 0.9 and closed < opened - 0.25
+    opened, closed = (trained(little | {"decoded": on}, 20, faces(16))[1]["accuracy"] for on in (False, True))
+    assert opened > 0.7 and closed < opened - 0.2
 
 
 def test_too_small_images_are_refused():
-    with pytest.raises(UserError, match="16 pixels"):
-        make("artifacts", view=View(size=12))
+    with pytest.raises(UserError, match="24 pixels"):
+        make("artifacts", view=View(size=16))

@@ -102,7 +102,7 @@ def test_they_learn(name, encoder):
     task = make(name, PLAIN, encoder=encoder)
     floor = task.floor(batch_of(images), rows(32, 9999))["loss"]
     before = torch.get_rng_state()
-    assert train(task, 60, images)["loss"] < 0.9 * floor
+    assert train(task, 60, images)["loss"] < 0.95 * floor
     assert torch.equal(torch.get_rng_state(), before), "all draws come from the row generator"
 
 

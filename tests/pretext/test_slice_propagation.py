@@ -28,9 +28,9 @@ def stacks(images):
 
 def growing(n=16, size=32, slices=2, seed=0):
     """Faces whose parts grow and drift from slice to slice."""
-    whole = faces(n, size + 4 * slices, seed)
-    return torch.stack([F.interpolate(whole[..., k : size + 4 * slices - k, 2 * k : size + 4 * slices - k], (size, size),
-                                      mode="bilinear") for k in range(slices)], 1)  # fmt: skip
+    side = size + 4 * slices
+    cut = [faces(n, side, seed)[..., k : side - k, 2 * k : side - k] for k in range(slices)]
+    return torch.stack([F.interpolate(x, (size, size), mode="bilinear") for x in cut], 1)
 
 
 def test_copies_equal_a_loop_over_places():
@@ -47,7 +47,7 @@ def test_copies_equal_a_loop_over_places():
             keys = [references[n, r, :, i // 4, i % 4] for r in range(2) for i in range(12)]
             weights = torch.softmax(torch.stack([f @ k for k in keys]) / 0.3, 0)
             flat = [int(levels[n, r, i // 4, i % 4]) for r in range(2) for i in range(12)]
-            expected = torch.tensor([sum(float(w) for w, c in zip(weights, flat, strict=True) if c == c_) for c_ in range(5)])
+            expected = torch.tensor([sum(float(weights[i]) for i in range(24) if flat[i] == c) for c in range(5)])
             assert torch.allclose(painted[n, j], expected, atol=1e-5)
             losses.append(-torch.log(expected[truth[n, j // 4, j % 4]] + LEAST))
     loss, metrics = scored(painted, truth)
@@ -92,11 +92,13 @@ def test_carrying_equals_a_loop_over_windows():
 
 
 def test_a_stack_is_filled_from_its_masked_slice_in_both_directions():
-    features = F.normalize(torch.randn(1, 8, 4, 4, generator=torch.Generator().manual_seed(0)), dim=1).expand(5, -1, -1, -1)
+    features = torch.randn(1, 8, 4, 4, generator=torch.Generator().manual_seed(0)).expand(5, -1, -1, -1)
+    features = F.normalize(features, dim=1)
     mask = torch.zeros(30, 30, dtype=torch.int64)  # not a multiple of the places
     mask[8:20, 10:22] = 2
     filled = spread(features, mask, 2, 1, 0.001)
-    assert filled.shape == (5, 30, 30) and all((row == mask).float().mean() > 0.95 for row in filled)
+    assert filled.shape == (5, 30, 30)
+    assert all((row == mask).float().mean() > 0.93 for row in filled), "but for rounded borders"
 
 
 def test_the_slice_to_be_painted_gives_no_level_away():
@@ -121,7 +123,7 @@ def matched_by_gray(settings, batch):
 def test_brightness_would_find_the_level_without_anatomy():
     batch = stacks(growing(64))
     opened, closed = (matched_by_gray(STILL | {"curves": curves}, batch) for curves in (False, True))
-    assert opened > 0.5 and closed < opened / 2
+    assert opened > 0.25 and closed < opened / 3
 
 
 def test_the_same_place_would_have_the_same_level():
@@ -137,12 +139,12 @@ def test_the_same_place_would_have_the_same_level():
 
 
 def test_it_learns_more_than_its_floor():
-    batch, task = stacks(growing(32)), make("slice_propagation", {})
+    batch, task = stacks(growing(16)), make("slice_propagation", {})
     optimizer = task.optimizers(3e-3)[0]
-    floor = task.floor(batch, rows(32, 9999))
+    floor = task.floor(batch, rows(16, 9999))
     seen = []
-    for step in range(60):
-        loss, metrics = task(batch, rows(32, step))
+    for step in range(45):
+        loss, metrics = task(batch, rows(16, step))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

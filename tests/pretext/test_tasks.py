@@ -103,7 +103,7 @@ def test_heads_are_named_and_settings_are_checked(name):
 
 
 def test_every_task_takes_colour():
-    for name in tasks():
+    for name in tasks().keys() - {"cross_channel"}:  # which names `colorization` instead
         size = 32 if name in BLOCKS else 36
         images = faces(8, size).expand(-1, 3, -1, -1)
         task = make(name, view=View(size=size, channels=3), in_channels=3)

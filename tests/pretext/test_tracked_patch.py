@@ -27,8 +27,8 @@ def test_tracks_equal_a_search_over_all_windows():
             pattern, best = images[n, k - 1, :, y : y + 5, x : x + 5].flatten(), (-2.0, (y, x))
             for v in range(max(0, y - 2), min(9, y + 2) + 1):
                 for u in range(max(0, x - 2), min(9, x + 2) + 1):
-                    r = float(torch.corrcoef(torch.stack([pattern, images[n, k, :, v : v + 5, u : u + 5].flatten()]))[0, 1])
-                    best = max(best, (r, (v, u)))
+                    here = images[n, k, :, v : v + 5, u : u + 5].flatten()
+                    best = max(best, (float(torch.corrcoef(torch.stack([pattern, here]))[0, 1]), (v, u)))
             place, worst = list(best[1]), min(worst, best[0])
             assert places[n, k].tolist() == place
         assert float(least[n]) == pytest.approx(worst, abs=1e-4)
@@ -63,22 +63,56 @@ def test_the_loss_equals_a_loop_over_triplets(within, hard):
     for i in range(7):
         if not followed[i]:
             continue
-        distance = lambda z: 1 - float(parts[0][i] @ z)  # noqa: E731
+        distance = lambda z, i=i: 1 - float(parts[0][i] @ z)  # noqa: E731
         others = [j for j in range(7) if patient[j] != patient[i] and followed[j]]
-        ranking = sorted(others, key=lambda j: distance(parts[1][j]) if hard else float(drawn[i, j]))
+        ranking = sorted(others, key=lambda j, i=i, d=distance: d(parts[1][j]) if hard else float(drawn[i, j]))
         negatives = [distance(parts[1][j]) for j in ranking[:2]] + ([distance(parts[2][i])] if within else [])
         own = distance(parts[1][i])
         total += sum(max(0.0, own - n + 0.5) for n in negatives) / len(negatives)
         all_of_them = [distance(parts[1][j]) for j in others] + ([distance(parts[2][i])] if within else [])
         right.append(own < min(all_of_them))
     assert float(loss) == pytest.approx(total / 7, rel=1e-5)
-    assert float(metrics["accuracy"]) == pytest.approx(sum(right) / 6) and float(metrics["followed"]) == pytest.approx(6 / 7)
+    assert float(metrics["accuracy"]) == pytest.approx(sum(right) / 6)
+    assert float(metrics["followed"]) == pytest.approx(6 / 7)
+
+
+def whole():
+    """Begin, end and elsewhere of six stacks, whose patients they are, and which tracks were not lost."""
+    g = torch.Generator().manual_seed(3)
+    parts = [torch.randn(6, 4, generator=g) for _ in range(3)]
+    return parts, torch.tensor([0, 1, 0, 2, 1, 3]), torch.tensor([1, 1, 0, 1, 1, 1]).bool()
+
+
+def loss_of(parts, patient, followed, generator):
+    leaves = [x.clone().requires_grad_() for x in parts]
+    units = [F.normalize(x, dim=1) for x in leaves]
+    loss, metrics = ranked(units, patient, followed, torch.tensor(True), Settings(negatives=2), generator)
+    loss.backward()
+    return loss.detach(), metrics["accuracy"], torch.stack([x.grad for x in leaves])
+
+
+def _one_process(rank, folder):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    own = slice(3 * rank, 3 * rank + 3)
+    parts, patient, followed = whole()
+    torch.save(loss_of([x[own] for x in parts], patient[own], followed[own], rows(6).part(own)), f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_equal_one_with_the_whole_batch(tmp_path):
+    """Negatives are those of both, of other patients, and no lost ones."""
+    torch.multiprocessing.spawn(_one_process, (str(tmp_path),), nprocs=2)
+    found = [torch.load(tmp_path / f"{r}.pt", weights_only=True) for r in (0, 1)]
+    loss, _, gradient = loss_of(*whole(), rows(6))
+    assert sum(float(f[0]) for f in found) / 2 == pytest.approx(float(loss), abs=1e-6)
+    assert torch.allclose(torch.cat([f[2] for f in found], 1) / 2, gradient, atol=1e-6)
 
 
 def test_a_batch_of_one_patient_has_no_negatives_but_its_own_slice():
     parts = [F.normalize(torch.randn(4, 5), dim=1).requires_grad_() for _ in range(2)]
     everyone = torch.ones(4).bool()
-    loss, _ = ranked(parts, torch.zeros(4, dtype=torch.int64), everyone, torch.tensor(True), Settings(within=False), rows(4))
+    one, s = torch.zeros(4, dtype=torch.int64), Settings(within=False)
+    loss, _ = ranked(parts, one, everyone, torch.tensor(True), s, rows(4))
     assert float(loss.detach()) == 0
     loss.backward()
     assert torch.isfinite(parts[0].grad).all()
@@ -123,11 +157,11 @@ def test_negatives_are_random_first_and_hard_later():
 
 def test_it_learns_to_find_the_end():
     torch.manual_seed(0)
-    batch, task = stacks(growing(32, 48, 4)), make("tracked_patch", {}, View(size=48))
-    optimizer, floor = task.optimizers(2e-3)[0], task.floor(batch, rows(32, 9999))
+    batch, task = stacks(growing(16, 48, 4)), make("tracked_patch", {}, View(size=48))
+    optimizer, floor = task.optimizers(2e-3)[0], task.floor(batch, rows(16, 9999))
     seen = []
     for step in range(40):
-        loss, metrics = task(batch, rows(32, step))
+        loss, metrics = task(batch, rows(16, step))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -17,7 +17,7 @@ def grouped(name, dims):
     """Samples of 16 images, or of 16 stacks, or exams, of as many images as the task takes together."""
     kind = task_class(name)
     group = 1 if kind.sampling == "image" else kind.group_size(kind.Settings())
-    data = samples(n=16 * group, size=32 if name in BLOCKS else 36, dims=dims)
+    data = samples(n=16 * group, size=32 if name in BLOCKS else 36, channels=kind.channels[0], dims=dims)
     owner = data.table.index // group
     data.table = data.table.assign(scan=[f"s{i}" for i in owner], exam=[f"e{i}" for i in owner])
     data.table["patient"] = [f"p{i // 2}" for i in owner]

@@ -12,34 +12,36 @@ from medssl.augment import RowGenerator
 from medssl.config import View
 from medssl.encoders import create_encoder
 from medssl.errors import UserError
-from medssl.pretext import Batch, task_class
+from medssl.pretext import Batch, PretextTask, task_class, tasks
+from medssl.training.estimate import Estimate, out_of_memory
 from medssl.training.gradients import gradients, refuse_parts
 from medssl.training.norms import SharedBatchNorm, share_norms
 
 ROWS, SIZE = 8, 16
 
 
-def make(name, encoder="small_gn"):
+def make(name, encoder="small_gn", size=SIZE):
     kind = task_class(name)
-    settings = config.settings_for("task", name, {"cells": 4} if name == "inpainting" else {})
+    encoder = "small_vit" if kind.needs_tokens else encoder
+    settings = config.settings_for("task", name, {"cells": 4} if name == "inpainting" and size == SIZE else {})
     torch.manual_seed(0)
-    return kind(create_encoder(encoder), settings, View(size=SIZE)).train()
+    return kind(create_encoder(encoder), settings, View(size=size)).train()
 
 
-def whole_batch():
-    images = torch.rand(ROWS, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+def whole_batch(size=SIZE):
+    images = torch.rand(ROWS, 1, size, size, generator=torch.Generator().manual_seed(1))
     ids = torch.arange(ROWS)
     return Batch(images, ids, ids, ids, ids, torch.zeros(ROWS), ids)
 
 
 def grads(task):
-    return torch.cat([p.grad.flatten() for p in task.parameters()])
+    return torch.cat([p.grad.flatten() for p in task.parameters() if p.grad is not None])
 
 
-def one_step(name, parts, encoder="small_gn"):
-    task, fabric = make(name, encoder), Fabric(accelerator="cpu", devices=1)
+def one_step(name, parts, encoder="small_gn", size=SIZE):
+    task, fabric = make(name, encoder, size), Fabric(accelerator="cpu", devices=1)
     module = fabric.setup(task)
-    loss, metrics = gradients(fabric, module, task, whole_batch(), RowGenerator(0, 3, torch.arange(ROWS)), parts)
+    loss, metrics = gradients(fabric, module, task, whole_batch(size), RowGenerator(0, 3, torch.arange(ROWS)), parts)
     return float(loss), {k: float(v) for k, v in metrics.items()}, grads(task)
 
 
@@ -50,6 +52,30 @@ def test_a_batch_in_parts_has_the_gradients_of_the_whole(name, parts):
     assert again == pytest.approx(loss, rel=1e-5) and again_metrics == pytest.approx(metrics, rel=1e-4)
     assert torch.allclose(whole, in_parts, atol=1e-5 * float(whole.abs().max()) + 1e-7)
     assert whole.abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("name", sorted(tasks()))
+def test_every_task_in_parts_is_the_whole_or_is_refused(name):
+    """Also what an out-of-memory error advises: parts only where they are the same mathematics."""
+    task = make(name, size=64)
+    guess = Estimate(fixed=0, per_image=2**30, seconds_per_image=1)
+    advice = str(out_of_memory(guess, task, ROWS, 1, free=8 * 2**30))
+    assert "set batch=4 " in advice
+    kind, two_steps = type(task), type(task).inputs is not PretextTask.inputs
+    if (task.compares and two_steps) or (task.compares is False and not batch_norms(task)):
+        (loss, metrics, whole), (again, again_metrics, parts) = (one_step(name, n, size=64) for n in (1, 2))
+        assert again == pytest.approx(loss, rel=1e-4) and again_metrics == pytest.approx(metrics, rel=1e-3, abs=1e-6)
+        assert torch.allclose(whole, parts, atol=1e-4 * float(whole.abs().max()) + 1e-7)
+        assert "accumulate=2" in advice
+    else:
+        assert kind.compares is not None, f"{name} must say whether its loss compares the images of a batch"
+        with pytest.raises(UserError, match="a part has too few" if task.compares else "its heads have batch norm"):
+            refuse_parts(task, ROWS, 2)
+        assert "accumulate" not in advice
+
+
+def batch_norms(module):
+    return any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in module.modules())
 
 
 def test_what_is_not_the_same_mathematics_is_refused():

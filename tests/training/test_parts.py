@@ -218,6 +218,21 @@ def test_optimizer_state_comes_back_in_the_layout_that_it_had(tmp_path):
     assert load_state(tmp_path / "nowhere", other[0], [other[1]]) is None
 
 
+def test_a_history_that_cannot_be_written_anew_stays_as_it_was(tmp_path):
+    import resource
+
+    path, before = tmp_path / "history.jsonl", '{"step": 1}\n{"step": 2}\n{"step": 3}\n'
+    path.write_text(before)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4, limits[1]))  # no file may grow beyond four bytes
+    try:
+        with pytest.raises(OSError, match="too large"):
+            History(path, 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_text() == before
+
+
 def test_history_drops_what_a_resumed_run_writes_again(tmp_path):
     path = tmp_path / "history.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"ste')

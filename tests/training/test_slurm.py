@@ -46,6 +46,15 @@ def test_a_job_is_requeued_before_its_time_limit_and_resumes(cohort, tmp_path):
 def test_slurm_options_are_checked(cohort, tmp_path):
     with pytest.raises(UserError, match="partition"):
         submit(cohort.path, "rotation", tmp_path, {"partitions": "gpu"}, {})
+    local = {"cluster": "local", "gpus": 0}
+    for task, options, says in (
+        ("rotation", {"steps": 3, "epochs": 2}, "Give one"),
+        ("rotatoin", {}, "rotation"),
+        ("simclr", {"settings": {"temprature": 1}}, "temperature"),
+    ):
+        with pytest.raises(UserError, match=says):
+            submit(cohort.path, task, tmp_path / "job", local, options)
+    assert not (tmp_path / "job").exists(), "nothing was submitted"
 
 
 def test_a_handler_that_was_there_gets_the_signal_after_saving():

@@ -37,8 +37,8 @@ def test_a_plan_says_memory_and_time_and_trains_nothing():
 
 
 def test_memory_grows_with_the_batch_and_what_an_image_needs_is_right():
-    one, other = (request_of(samples(size=s), batch=16).guess for s in (16, 32))
-    assert 3 < other.per_image / one.per_image < 5 and one.fixed == other.fixed - (32**2 - 16**2) * 48
+    one, other = (request_of(samples(size=s), batch=16).guess for s in (64, 128))
+    assert 3 < other.per_image / one.per_image < 5 and one.fixed == other.fixed - (128**2 - 64**2) * 48
     # bytes between two sizes of a batch are counted anew, by hand
     task, kept = request_of().fresh_task().train(), {}
     batch = loop_module.Feed(
@@ -57,8 +57,13 @@ def test_memory_grows_with_the_batch_and_what_an_image_needs_is_right():
 
 def test_out_of_memory_says_what_to_lower_and_by_how_much(tmp_path, monkeypatch):
     guess = Estimate(fixed=2**30, per_image=2**26, seconds_per_image=1)
-    error = out_of_memory(guess, batch=128, parts=1, least=2, free=8 * 2**30, compares=True)
+    task = request_of(encoder="small_gn").task
+    error = out_of_memory(guess, task, batch=128, parts=1, free=8 * 2**30)
     assert "batch=64" in str(error) and "accumulate=2" in str(error) and "GiB" in str(error)
+    error = out_of_memory(guess, request_of(encoder="small").task, batch=128, parts=1, free=8 * 2**30)
+    assert "batch=64" in str(error) and "accumulate" not in str(error), "batch normalisation cannot take parts"
+    error = out_of_memory(guess, task, batch=2, parts=1, free=2**29)
+    assert "set batch" not in str(error) and "fewer pixels" in str(error)
     assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"))
     assert not is_out_of_memory(RuntimeError("shapes differ"))
 

@@ -43,6 +43,11 @@ class Finetune:
         self.settings = settings
 
     def predict(self, problem: Problem) -> np.ndarray:
+        """See `Strategy.predict`.
+
+        Raises:
+            UserError: the encoder shrinks these images to a single point.
+        """
         import torch
 
         samples = np.flatnonzero(np.isin(problem.unit_of, problem.train))
@@ -52,6 +57,7 @@ class Finetune:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(problem.seed)
             encoder = problem.encoder(problem.seed)
+            encoder.check_field("an image", images.shape[-1], images.shape[-1], "finetuning")
             head = torch.nn.Linear(encoder.embed_dim, problem.target.outputs)
             train(encoder, head, images, truth, problem, self.settings)
         return predict(encoder, head, problem)
@@ -74,7 +80,7 @@ def train(encoder, head, images, truth, problem: Problem, settings: Settings) ->
     views = preset(preset_for(problem.modality, images.shape[1])).views
     views = views.model_copy(update={"crop": (settings.crop, 1.0)})
     parameters = [*encoder.parameters(), *head.parameters()]
-    optimizer = torch.optim.AdamW(parameters, settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(parameters, settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     batch = min(settings.batch, len(images))
     steps = max(settings.min_steps, math.ceil(settings.epochs * len(images) / batch))
     order = torch.Generator().manual_seed(problem.seed)

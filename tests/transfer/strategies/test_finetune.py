@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from medssl.errors import UserError
 from medssl.transfer import strategy
 from medssl.transfer.strategies.finetune import schedule
 
@@ -39,3 +40,14 @@ def test_schedule_warms_up_and_ends_near_zero():
     rates = [schedule(s, 50) for s in range(50)]
     assert rates[0] == pytest.approx(0.2) and max(rates) == 1 and rates[-1] < 0.01
     assert rates[5:] == sorted(rates[5:], reverse=True)
+
+
+def test_images_that_shrink_to_a_single_point_are_refused(problem):
+    """There torch's convolutions of stride 2 have no gradient in bf16 on a CPU."""
+    small = problem()
+    with pytest.raises(
+        UserError, match=r"single point to the last stage of 'small'.*finetuning needs 9(.|\n)*9 or more"
+    ):
+        strategy("finetune", SHORT).predict(problem(images=small.images[:, :, :8, :8]))
+    few = {"min_steps": 2, "batch": 16}
+    assert np.isfinite(strategy("finetune", few).predict(problem(images=small.images[:, :, :9, :9]))).all()

@@ -1,0 +1,71 @@
+"""The quicker way through small maps is the same convolution."""
+
+import pytest
+import torch
+from torch import nn
+
+from medssl.encoders import create_encoder
+from medssl.encoders.small_maps import SmallMapConv2d, speed_up_small_maps
+
+
+def both(conv: nn.Conv2d) -> tuple[nn.Conv2d, nn.Conv2d]:
+    other = speed_up_small_maps(nn.Sequential(conv))[0]
+    assert type(other) is SmallMapConv2d and other.weight is conv.weight
+    return conv, other
+
+
+SHAPES = [
+    (1, 1, 3, 1), (1, 2, 3, 1), (2, 1, 3, 1), (3, 2, 3, 1), (4, 2, 3, 1), (4, 2, 7, 3), (5, 2, 3, 0), (9, 1, 3, 1),
+    (2, 1, (3, 1), (1, 0)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("side, stride, kernel, padding", SHAPES)
+@pytest.mark.parametrize("bias", [True, False])
+def test_it_is_the_convolution_and_its_gradients(side, stride, kernel, padding, bias):
+    plain, quick = both(nn.Conv2d(3, 5, kernel, stride, padding, bias=bias).double())
+    found = []
+    for conv in (plain, quick):
+        x = torch.randn(4, 3, side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        y = conv(x.requires_grad_())
+        weights = torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view(y.shape)
+        found.append([y, *torch.autograd.grad((y * weights).sum(), [x, *conv.parameters()])])
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_bf16_on_a_single_place_has_a_gradient():
+    """torch's own convolution leaves there what lay in the memory (2.14, CPU, stride 2)."""
+    conv = both(nn.Conv2d(8, 16, 3, 2, 1, bias=False))[1]
+    x = torch.randn(4, 8, 1, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = conv(x)
+    y.float().sum().backward()
+    centre = x.bfloat16().float().sum((0, 2, 3)).expand(16, -1)
+    torch.testing.assert_close(conv.weight.grad[:, :, 1, 1], centre, rtol=0.02, atol=0.02)
+    assert conv.weight.grad.abs().sum() == conv.weight.grad[:, :, 1, 1].abs().sum()
+
+
+def test_only_plain_convolutions_change():
+    kept = nn.Sequential(
+        nn.Conv2d(4, 4, 1),
+        nn.Conv2d(4, 4, 3, groups=2),
+        nn.Conv2d(4, 4, 3, dilation=2),
+        nn.Conv2d(4, 4, 3, padding="same"),
+    )
+    assert all(type(m) is nn.Conv2d for m in speed_up_small_maps(kept))
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "small"])
+def test_encoders_have_it_under_the_same_names(name):
+    import timm
+
+    encoder = create_encoder(name, seed=1)
+    assert any(type(m) is SmallMapConv2d for m in encoder.modules())
+    if name != "small":
+        plain = timm.create_model(name, in_chans=1, num_classes=0).eval()
+        plain.load_state_dict(
+            {k.removeprefix("network."): v for k, v in encoder.state_dict().items() if k.startswith("network.")}
+        )
+        x = torch.rand(2, 1, 64, 64)
+        torch.testing.assert_close(encoder.embed(x), plain(encoder.normalise(x)), rtol=1e-4, atol=1e-5)
