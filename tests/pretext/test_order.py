@@ -66,7 +66,6 @@ def learn(task, batches, steps, rate=2e-3):
         loss.backward()
         optimizer.step()
         found.append(float(metrics["accuracy"]))
-    print(task.name, [round(value, 2) for value in found])
     return sum(found[-(steps // 4) :]) / (steps // 4)
 
 
@@ -265,11 +264,11 @@ def test_colours_that_drift_are_not_seen():
 def test_brightness_that_drifts_gives_the_order_away_where_it_is_let_in(name):
     """Opened, a stack of noise is put in order; closed, it is not. There is nothing in it to learn a feature from."""
     own = {"near": 4, "far": 16} if name == "slice_contrast" else {"gap": (4, 12)}
-    batches = {step: drifting(64, step) for step in range(60)}
+    batches = {step: drifting(64, step) for step in range(40)}
     accuracy = {}
     for normalise in (False, True):
         task = make(name, STILL | {"window": 8, "normalise": normalise} | own, View(size=16))
-        accuracy[normalise] = learn(task, batches.__getitem__, 60, 3e-3)
+        accuracy[normalise] = learn(task, batches.__getitem__, 40, 3e-3)
     chance = {"slice_sorting": 1 / 12, "slice_verification": 0.5, "slice_contrast": 0.5}[name]
     assert accuracy[False] > chance + 0.1, f"opened: {accuracy}"
     assert accuracy[True] < chance + 0.07, f"closed: {accuracy}"
@@ -295,27 +294,6 @@ def test_micle_pairs_the_images_of_an_exam_and_spares_the_patient():
     assert float(metrics["accuracy"]) == pytest.approx(hits / 12)
     with pytest.raises(UserError, match="one patient"):
         task.meet(ids, torch.zeros(6, dtype=torch.int64))
-
-
-def test_micle_finds_the_other_image_of_an_exam():
-    """Two images of an exam share the direction of their stripes, and neither phase nor noise."""
-    n, size = 12, 16
-    y, x = torch.meshgrid(torch.linspace(-1, 1, size), torch.linspace(-1, 1, size), indexing="ij")
-    angle = (math.pi / n * torch.arange(n))[:, None, None, None]
-    ids = torch.arange(n)
-    twice = ids[:, None].expand(n, 2)
-
-    def exams(step):
-        g = torch.Generator().manual_seed(step)
-        phase = 6 * torch.rand(n, 2, 1, 1, generator=g)
-        stripes = torch.sin(9 * (x * angle.cos() + y * angle.sin()) + phase)
-        images = (0.5 + 0.3 * stripes + 0.02 * torch.randn(n, 2, size, size, generator=g))[:, :, None]
-        return Batch(images, twice, twice, ids, ids, torch.full((n, 2), NAN), ids)
-
-    task = make("micle", STILL, View(size=size))
-    floor = task.floor(exams(0), rows(n))
-    assert floor["loss"] == pytest.approx(math.log(2 * n - 1)) and floor["accuracy"] < 0.5
-    assert learn(task, exams, 40) > floor["accuracy"] + 0.2
 
 
 @pytest.mark.parametrize(
