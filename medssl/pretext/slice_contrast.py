@@ -56,7 +56,7 @@ class Settings(StackSettings):
     """
 
     near: Millimetres = 6.0
-    far: Millimetres = 12.0
+    far: Millimetres = 9.0
     margin: Annotated[float, Field(gt=0, le=4)] = 0.2
     projection: Annotated[int, Field(ge=2)] = 128
 

@@ -50,7 +50,7 @@ class Settings(StackSettings):
         width: features of a pair.
     """
 
-    gap: Gap = (3.0, 12.0)
+    gap: Gap = (2.0, 12.0)
     width: Annotated[int, Field(ge=8)] = 128
 
 

@@ -53,7 +53,7 @@ class Settings(StackSettings):
         width: of the layer that compares the three slices.
     """
 
-    gap: Gap = (3.0, 12.0)
+    gap: Gap = (2.0, 12.0)
     wrong: Annotated[float, Field(gt=0, lt=1)] = 0.5
     width: Annotated[int, Field(ge=8)] = 256
 

@@ -42,7 +42,7 @@ class StackSettings(TaskSettings):
         normalise: each slice is given a brightness and a contrast of its own.
     """
 
-    window: Annotated[int, Field(ge=3)] = 16
+    window: Annotated[int, Field(ge=3)] = 12
     normalise: bool = True
 
 
