@@ -20,11 +20,13 @@ class Encoder(nn.Module):
         in_channels: channels that `forward` takes.
         channels, strides: one entry a level of the pyramid, finest first.
         embed_dim: D of `embed`.
+        patch: pixels a side of a transformer's patches, which must divide the image; 1 where there are none.
         mean, std: (C,) buffers that the input is normalised with; inside a checkpoint like any weight.
     """
 
     mean: Tensor
     std: Tensor
+    patch: int = 1
 
     def __init__(
         self,
@@ -52,7 +54,7 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def check_field(self, what: str, side: int, view: int, who: str) -> None:
-        """Refuse to train where the last stage is given a picture as a single place.
+        """Refuse to train where the last stage is given a picture as a single place, or patches do not fit into it.
 
         One place has no shape. And on a CPU in bf16 torch gives for it no gradient but what lay in the memory, as was
         measured with a 3x3 convolution of stride 2 on a 1x1 map.
@@ -64,8 +66,16 @@ class Encoder(nn.Module):
             who: wants to train, for the message.
 
         Raises:
-            UserError: the picture is too small.
+            UserError: the picture is too small, or a transformer's patches do not divide it.
         """
+        if side % self.patch:
+            fitting = self.patch * math.ceil(side / self.patch)
+            fix = f"Set --size (in a config view.size) to {fitting}, or take" if side == view else "Take"
+            raise UserError(
+                f"{what} of {side} pixels is not divided by the patches of {self.patch} of '{self.name}'",
+                "view.size",
+                f"{fix} another encoder.",
+            )
         least = self.strides[-1] // 2 + 1
         if side < least:
             raise UserError(

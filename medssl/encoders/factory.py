@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 
 from medssl.encoders.base import Encoder
-from medssl.encoders.build import build
+from medssl.encoders.build import HOUSE, build
 from medssl.encoders.checkpoint import load_weights
-from medssl.encoders.resnet import SMALL
 from medssl.errors import UserError
 
 
@@ -17,10 +16,10 @@ def create_encoder(
     """An encoder by name.
 
     Args:
-        name: `small` or `small_gn` (the house ResNet, 2-D and 3-D), any name of timm (2-D), or one of MONAI's
-            ResNets, `resnet10` to `resnet50` (3-D).
+        name: `small`, `small_gn` or `small_split` (house ResNet, 2-D and 3-D), `small_vit` (a transformer, 2-D and
+            3-D), any name of timm (2-D), or one of MONAI's ResNets, `resnet10` to `resnet50` (3-D).
         spatial_dims: 2 or 3.
-        in_channels: 1 for gray, 3 for colour.
+        in_channels: 1 for gray, 3 for colour, one each for several contrasts or windows.
         weights: `random`, `imagenet`, a .safetensors file (a medssl checkpoint, or a plain state dict of
             the same network), or a tag of timm such as `a1_in1k`.
         seed: of the random initialisation; the caller's random state is left alone.
@@ -41,7 +40,7 @@ def _create(name: str, spatial_dims: int, in_channels: int, weights: str) -> Enc
     path = weights_file(weights)
     if path is not None:
         return load_weights(path, name, spatial_dims, in_channels)
-    if name in SMALL or spatial_dims == 3:
+    if name in HOUSE or spatial_dims == 3:
         raise UserError(
             f"'{name}' in {spatial_dims}-D has no weights '{weights}'",
             "weights",

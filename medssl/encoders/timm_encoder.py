@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from medssl.encoders.base import Encoder
 from medssl.encoders.resnet import SMALL
 from medssl.encoders.small_maps import speed_up_small_maps
+from medssl.encoders.vit import NAMES as TRANSFORMERS
 from medssl.errors import MedsslError, UserError, nearest, unknown
 
 EMBEDDED = "tf_efficientnet_lite0"
@@ -71,11 +72,29 @@ class TimmEncoder(Encoder):
         return super().architecture() | {"network_channels": self.network_channels}
 
 
+class TimmViT(TimmEncoder):
+    """A plain vision transformer of timm, at any size that its patches divide: positions are interpolated."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.patch = self.strides[-1]
+
+    def tokens(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(N, L, D): the tokens of the patches in C-order; `mask` as for `SmallViT.tokens`."""
+        net: Any = self.network
+        found = net._pos_embed(net.patch_embed(self.normalise(x)))
+        first, patches = found[:, : net.num_prefix_tokens], found[:, net.num_prefix_tokens :]
+        if mask is not None:
+            patches = patches[~mask].view(len(x), -1, patches.shape[2])
+        found = net.norm(net.blocks(net.norm_pre(torch.cat([first, patches], 1))))
+        return found[:, net.num_prefix_tokens :]
+
+
 def random_network(name: str, in_channels: int, network_channels: int | None = None) -> TimmEncoder:
     """A freshly initialised network; its first convolution has `in_channels`, unless said otherwise."""
     channels = network_channels or in_channels
     network = _create(name, in_chans=channels, num_classes=0)
-    return TimmEncoder(name, in_channels, network, channels, [0.5] * channels, [0.25] * channels)
+    return _encoder(name, in_channels, network, channels, [0.5] * channels, [0.25] * channels)
 
 
 def imagenet_network(name: str, in_channels: int) -> TimmEncoder:
@@ -145,13 +164,29 @@ def sum_first_convolution(network: nn.Module) -> None:
 
 
 def _for_images(name: str, in_channels: int, network: nn.Module) -> TimmEncoder:
+    if in_channels not in (1, 3):
+        raise UserError(
+            f"public weights are for 1 or 3 channels, and the View has {in_channels}",
+            "weights",
+            "Take weights: random, or a View with 1 or 3 channels.",
+        )
     config = network.pretrained_cfg
     mean, std = list(config["mean"]), list(config["std"])  # type: ignore[index]
     network.reset_classifier(0)  # type: ignore[operator]
     if in_channels == 1 and len(set(mean)) == len(set(std)) == 1 and isinstance(_first_convolution(network), str):
         sum_first_convolution(network)
-        return TimmEncoder(name, 1, network, 1, mean[:1], std[:1])
-    return TimmEncoder(name, in_channels, network, 3, mean, std)
+        return _encoder(name, 1, network, 1, mean[:1], std[:1])
+    return _encoder(name, in_channels, network, 3, mean, std)
+
+
+def _encoder(name: str, *arguments: Any) -> TimmEncoder:
+    return (TimmViT if _is_plain_vit(name) else TimmEncoder)(name, *arguments)
+
+
+def _is_plain_vit(name: str) -> bool:
+    from timm.models import is_model_in_modules
+
+    return is_model_in_modules(name.split(".")[0], ("vision_transformer", "deit"))
 
 
 def _first_convolution(network: nn.Module) -> str:
@@ -162,9 +197,11 @@ def _create(name: str, **options: Any) -> nn.Module:
     import timm
 
     if not timm.is_model(name):
-        near = nearest(name, [*SMALL, *timm.list_models()])
+        near = nearest(name, [*SMALL, *TRANSFORMERS, *timm.list_models()])
         hint = f"Did you mean '{near}'? " if near else ""
         raise UserError(f"unknown encoder '{name}'", "encoder", f"{hint}Known: small, and the names of timm.")
+    if _is_plain_vit(name):
+        options["dynamic_img_size"] = True
     try:
         return timm.create_model(name, **options)
     except RuntimeError as error:

@@ -88,6 +88,7 @@ class PretextTask(nn.Module):
     dims: ClassVar[tuple[int, ...]] = (2,)
     channels: ClassVar[tuple[int, ...]] = (1, 3)
     smallest: ClassVar[int] = 16  # pixels a side
+    needs_tokens: ClassVar[bool] = False  # a transformer, which takes a mask and gives tokens
     least_batch: ClassVar[int] = 2  # batch normalisation needs two
     learning_rate: ClassVar[float] = 1e-3  # at batch 128
     weight_decay: ClassVar[float] = 0.05
@@ -112,9 +113,24 @@ class PretextTask(nn.Module):
         self.check(view)
         self.encoder, self.settings, self.view, self.modality = encoder, settings, view, modality
         self.last_embedding: Tensor | None = None
+        self.note = ""  # what the plan shall say of queues and memory banks
         self.view_seconds = 0.0  # spent on views since the engine last asked
         self.clock: Callable[[], float] = time.perf_counter
+        if self.needs_tokens and not hasattr(encoder, "tokens"):
+            fix = "Take small_vit, or in 2-D a vision transformer of timm."
+            raise UserError(f"'{self.name}' needs a transformer, and '{encoder.name}' is none", "encoder", fix)
         self.check_field("an image", view.size)
+
+    def meet(self, index: Tensor, patient: Tensor) -> None:
+        """Called once, before the first step, with what the task learns from: for queues, memory banks and checks.
+
+        Args:
+            index: (M,) int64, places among the samples, ascending.
+            patient: (M,) int64, equal where the patient is the same.
+
+        Raises:
+            UserError: there is too little for what was asked.
+        """
 
     @classmethod
     def group_size(cls, settings: Any) -> int:
@@ -186,8 +202,10 @@ class PretextTask(nn.Module):
         return [make(weight_decay_groups(self.parameters(), self.weight_decay), lr=learning_rate)]
 
     def heads(self) -> dict[str, nn.Module]:
-        """Everything of this task beside the encoder, by name."""
-        return {name: module for name, module in self.named_children() if name != "encoder"}
+        """Everything of this task beside the encoder, by name; its own parameters, if any, under `own`."""
+        parts = {name: module for name, module in self.named_children() if name != "encoder"}
+        own = dict(self.named_parameters(recurse=False))
+        return {**parts, "own": nn.ParameterDict(own)} if own else parts
 
     def forward(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
         """`loss`, under the name that wrappers for several processes know."""

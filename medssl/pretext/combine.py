@@ -21,6 +21,7 @@ from medssl.config import Strict, View
 from medssl.encoders import Encoder
 from medssl.errors import UserError
 from medssl.pretext.base import Batch, PretextTask, TaskSettings
+from medssl.pretext.pictures import Picture
 
 TRIOS = {"swin_trio": ("rotation", "inpainting", "simclr")}
 
@@ -72,6 +73,14 @@ class Combine(PretextTask):
             task.__dict__["encoder"] = encoder
             self.parts[name], self.weights[name] = task, part.weight
 
+    def meet(self, index: Tensor, patient: Tensor) -> None:
+        for _, task in self._tasks():
+            task.meet(index, patient)
+        self.note = "\n".join(task.note for _, task in self._tasks() if task.note)
+
+    def heads(self) -> dict[str, nn.Module]:
+        return {f"{name}_{head}": module for name, task in self._tasks() for head, module in task.heads().items()}
+
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
         total = torch.zeros((), device=batch.images.device)
         metrics: dict[str, Tensor] = {}
@@ -92,6 +101,17 @@ class Combine(PretextTask):
             total += self.weights[name] * own["loss"]
             out |= {f"{name}_{key}": value for key, value in own.items()}
         return {"loss": total} | out
+
+    def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
+        """The pictures of all parts, side by side."""
+        parts = [(name, task.show(batch, generator.beside())) for name, task in self._tasks()]
+        return [
+            Picture(
+                [panel for _, shown in parts for panel in shown[row].panels],
+                [f"{name}: {caption}" for name, shown in parts for caption in shown[row].captions],
+            )
+            for row in range(len(batch.rows))
+        ]
 
     def after_step(self, step: int, steps: int) -> None:
         for _, task in self._tasks():

@@ -3,7 +3,7 @@
 (Zhai 2019, "S4L: self-supervised semi-supervised learning", section 4.2), which needs no class for every image.
 
 The loss is the batch-hard triplet loss with soft margin (Hermans 2017): the farthest view of the same image should be
-nearer than the nearest view of any other.
+nearer than the nearest view of any other image, those of the same patient left out (`negatives: all` counts them).
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from torch import Tensor
 from medssl.augment import RowGenerator
 from medssl.config import View
 from medssl.encoders import Encoder
-from medssl.pretext.base import Batch, PretextTask, TaskSettings, gather
+from medssl.pretext.base import Batch, PretextTask, gather
 from medssl.pretext.heads import mlp
+from medssl.pretext.negatives import NegativeSettings, apart, refuse_one_patient
 
 
-class Settings(TaskSettings):
+class Settings(NegativeSettings):
     """
     Attributes:
         copies: views of each image in a batch. The paper takes 8.
@@ -47,24 +48,29 @@ class Exemplar(PretextTask):
         self.projection = mlp(encoder.embed_dim, encoder.embed_dim, settings.projection, 2, last_norm=True)
         self.plan = self.views()
 
+    def meet(self, index: Tensor, patient: Tensor) -> None:
+        refuse_one_patient(self.name, self.settings, patient)
+
     def inputs(self, batch: Batch, generator: RowGenerator) -> Tensor:
         return self.new_views(batch.images, self.plan, generator, self.settings.copies)
 
     def loss_of(self, embeddings: Tensor, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
         z = self.projection(embeddings).float()
         with torch.autocast(z.device.type, enabled=False):
-            return batch_hard(z, self.settings.copies)
+            near = apart(self.settings, batch.patient, gather(batch.patient)[0])
+            return batch_hard(z, self.settings.copies, near)
 
     def floor(self, batch: Batch, generator: RowGenerator) -> dict[str, float]:
         """Loss: all distances equal. Accuracy: one of the other images is nearer half the time, were there but one."""
         return {"loss": math.log(2), "accuracy": 1 / len(batch.rows)}
 
 
-def batch_hard(z: Tensor, copies: int) -> tuple[Tensor, dict[str, Tensor]]:
+def batch_hard(z: Tensor, copies: int, apart: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
     """Hermans 2017, equation 5 with softplus, over all processes' views.
 
     Args:
         z: (copies * N, D), all first views first; distances are between unit vectors.
+        apart: (N, M) bool, whose views may be whose nearest others; default: all.
 
     Returns:
         The mean loss, and the share of views whose nearest view is one of the same image.
@@ -81,6 +87,7 @@ def batch_hard(z: Tensor, copies: int) -> tuple[Tensor, dict[str, Tensor]]:
     distance = (2 - 2 * z @ keys.T).clamp_min(1e-8).sqrt()
     same = own[:, None] == theirs
     farthest = distance.masked_fill(~same, 0).amax(1)
-    nearest_other = distance.masked_fill(same, math.inf).amin(1)
+    left_out = same if apart is None else same | ~apart.repeat(copies, copies)
+    nearest_other = distance.masked_fill(left_out, math.inf).amin(1)
     nearest = distance.detach().scatter(1, myself[:, None], math.inf).argmin(1)
     return F.softplus(farthest - nearest_other).mean(), {"accuracy": (theirs[nearest] == own).float().mean()}

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medssl.pretext.base import gather
+from medssl.augment import RowGenerator, Views
+from medssl.pretext.base import Batch, PretextTask, gather
 
 
 def mlp(inputs: int, hidden: int, outputs: int, layers: int, last_norm: bool) -> nn.Sequential:
@@ -35,3 +36,13 @@ def retrieval(first: Tensor, second: Tensor) -> Tensor:
 def cosine(first: Tensor, second: Tensor) -> Tensor:
     """Mean cosine between the rows of two (N, D)."""
     return F.cosine_similarity(first.float(), second.float(), dim=1).mean()
+
+
+@torch.no_grad()
+def found_untrained(task: PretextTask, batch: Batch, generator: RowGenerator, plan: Views) -> float:
+    """How often the encoder, as it is, finds the other view among those of the batch."""
+    training = task.training
+    task.eval()
+    first, second = task.embed(task.new_views(batch.images, plan, generator)).chunk(2)
+    task.train(training)
+    return float(retrieval(first, second))

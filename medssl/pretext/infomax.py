@@ -4,7 +4,8 @@
 Local form with the Jensen-Shannon estimate (equation 4) and the prior term (equation 7): a critic tells vectors from
 uniform noise, and the encoder is to fool it.
 
-Shortcut: noise and brightness of one picture tie its vector to its places. They come from two different views.
+Shortcut: noise and brightness of one picture tie its vector to its places. They come from two different views. Places
+of other images of the same patient are left out (`negatives: all` counts them).
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from medssl.augment import RowGenerator
 from medssl.config import View
 from medssl.encoders import Encoder
 from medssl.encoders.resnet import CONV
-from medssl.pretext.base import Batch, MakeOptimizer, PretextTask, TaskSettings, weight_decay_groups
+from medssl.pretext.base import Batch, MakeOptimizer, PretextTask, weight_decay_groups
 from medssl.pretext.heads import mlp
+from medssl.pretext.negatives import NegativeSettings, apart, refuse_one_patient
+from medssl.pretext.pictures import Picture, pictures
 
 
-class Settings(TaskSettings):
+class Settings(NegativeSettings):
     """
     Attributes:
         width: of the space in which vectors and places are compared.
@@ -56,6 +59,9 @@ class InfoMax(PretextTask):
         self.critic = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, 1))
         self.plan = self.views()
 
+    def meet(self, index: Tensor, patient: Tensor) -> None:
+        refuse_one_patient(self.name, self.settings, patient)
+
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
         views = self.new_views(batch.images, self.plan, generator)
         features = self.pyramid(views)
@@ -64,7 +70,7 @@ class InfoMax(PretextTask):
         whole = self.whole(vector).float()
         places = self.local(features[-2][rows:]).flatten(2).float()
         with torch.autocast(views.device.type, enabled=False):
-            loss, metrics = jensen_shannon(whole, places)
+            loss, metrics = jensen_shannon(whole, places, apart(self.settings, batch.patient, batch.patient))
             if self.settings.prior:
                 noise = generator.uniform(self.settings.width)
                 code = torch.sigmoid(self.squash(vector.float()))
@@ -80,23 +86,40 @@ class InfoMax(PretextTask):
         prior = self.settings.prior
         return {"loss": math.log(2) * (2 + (prior + 2 if prior else 0)), "accuracy": 1 / len(batch.rows)}
 
+    def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
+        """The view that gave the vector, the one that gave the places, and how well each place fits the vector."""
+        rows = len(batch.rows)
+        views = self.new_views(batch.images, self.plan, generator)
+        features = self.pyramid(views)
+        whole = self.whole(features[-1].flatten(2).mean(2)[:rows]).float()
+        places = self.local(features[-2][rows:]).float()
+        scores = torch.einsum("nd,md...->nm...", whole, places) / math.sqrt(whole.shape[1])
+        own = scores.diagonal().movedim(-1, 0)
+        fit = F.interpolate(torch.sigmoid(own)[:, None], views.shape[2:], mode="nearest")
+        best = scores.flatten(2).mean(2).argmax(1).tolist()
+        words = [f"fit, best of the batch: {'right' if at == row else 'wrong'}" for row, at in enumerate(best)]
+        shown = (views[:rows], "view of the vector"), (views[rows:], "view of the places")
+        return pictures((batch.images, "image"), *shown, (fit, words))
+
     def optimizers(self, learning_rate: float, make: MakeOptimizer = torch.optim.AdamW) -> list[torch.optim.Optimizer]:
         critic = set(self.critic.parameters())
         players = [p for p in self.parameters() if p not in critic], [*self.critic.parameters()]  # in a fixed order
         return [make(weight_decay_groups(part, self.weight_decay), lr=learning_rate) for part in players]
 
 
-def jensen_shannon(whole: Tensor, places: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def jensen_shannon(whole: Tensor, places: Tensor, apart: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
     """Equation 4, negated: every vector against every place of every image.
 
     Args:
         whole: (N, D). places: (N, D, P).
+        apart: (N, N) bool, whose places may be whose negatives; default: those of all others.
 
     Returns:
         The loss, and the share of vectors whose own image has the highest mean score.
     """
     scores = torch.einsum("nd,mdp->nmp", whole, places) / math.sqrt(whole.shape[1])
     own = torch.eye(len(whole), dtype=torch.bool, device=whole.device)
-    loss = F.softplus(-scores[own]).mean() + F.softplus(scores[~own]).mean()
+    negative = scores[~own if apart is None else apart]
+    loss = F.softplus(-scores[own]).mean() + F.softplus(negative).sum() / max(1, negative.numel())
     found = scores.detach().mean(2).argmax(1) == torch.arange(len(whole), device=whole.device)
     return loss, {"accuracy": found.float().mean()}

@@ -3,7 +3,9 @@ learning of visual representations"), with the three-layer projection head of Si
 self-supervised models are strong semi-supervised learners").
 
 Shortcuts and how they are closed: two crops of one image share its gray histogram, so brightness, contrast and gamma
-change in each view; crops are blurred so that fine noise of the detector does not tie them.
+change in each view; crops are blurred so that fine noise of the detector does not tie them. Images of one patient are
+no negatives of each other (`negatives: all` makes them so), or the network would learn what differs between two images
+of one body.
 """
 
 from __future__ import annotations
@@ -19,10 +21,11 @@ from torch import Tensor, nn
 from medssl.augment import RowGenerator
 from medssl.config import View
 from medssl.encoders import Encoder
-from medssl.pretext.base import Batch, PretextTask, TaskSettings, gather, process_count
+from medssl.pretext.base import Batch, PretextTask, gather, process_count
+from medssl.pretext.negatives import NegativeSettings, apart, refuse_one_patient
 
 
-class Settings(TaskSettings):
+class Settings(NegativeSettings):
     """
     Attributes:
         temperature: of the softmax over similarities.
@@ -48,6 +51,9 @@ class SimCLR(PretextTask):
         self.projection = projection_head(encoder.embed_dim, settings.hidden, settings.projection)
         self.plan = self.views()
 
+    def meet(self, index: Tensor, patient: Tensor) -> None:
+        refuse_one_patient(self.name, self.settings, patient)
+
     def inputs(self, batch: Batch, generator: RowGenerator) -> Tensor:
         return self.new_views(batch.images, self.plan, generator)
 
@@ -55,7 +61,7 @@ class SimCLR(PretextTask):
         z = self.projection(embeddings)
         first, second = z.float().chunk(2)
         with torch.autocast(z.device.type, enabled=False):
-            return nt_xent(first, second, self.settings.temperature)
+            return nt_xent(first, second, self.settings.temperature, self.apart(batch))
 
     def floor(self, batch: Batch, generator: RowGenerator) -> dict[str, float]:
         """Loss: all similarities equal. Accuracy: how often the untrained encoder already finds the other view."""
@@ -63,10 +69,14 @@ class SimCLR(PretextTask):
         self.eval()
         with torch.no_grad():
             first, second = self.embed(self.inputs(batch, generator)).float().chunk(2)
-            metrics = nt_xent(first, second, self.settings.temperature)[1]
+            metrics = nt_xent(first, second, self.settings.temperature, self.apart(batch))[1]
         self.train(training)
         others = 2 * len(batch.rows) * process_count() - 1
         return {"loss": math.log(others), "accuracy": float(metrics["accuracy"])}
+
+    def apart(self, batch: Batch) -> Tensor | None:
+        """Of this process's images against those of all, as `nt_xent` takes it."""
+        return apart(self.settings, batch.patient, gather(batch.patient)[0])
 
 
 def projection_head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

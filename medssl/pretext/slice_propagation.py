@@ -160,7 +160,7 @@ class Places(nn.Module):
 def shrunk(slices: Tensor, size: torch.Size | tuple[int, ...]) -> Tensor:
     """(N, K, C, H, W) -> (N, K, h, w): mean gray of each place."""
     gray = slices.mean(2).flatten(0, 1)[:, None]
-    return F.adaptive_avg_pool2d(gray, tuple(size)).view(*slices.shape[:2], *size)
+    return F.adaptive_avg_pool2d(gray, (size[0], size[1])).view(*slices.shape[:2], *size)
 
 
 def quantiles(gray: Tensor, levels: int) -> Tensor:

@@ -1,16 +1,21 @@
-"""What a run will need, before it begins: memory from what a few images leave for the backward pass, and time."""
+"""What a run will need, before it begins: memory and time, from a forward and backward pass of a few images."""
 
 from __future__ import annotations
 
 import copy
 import math
 import time
+import weakref
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from medssl.augment import RowGenerator
 from medssl.errors import MedsslError
@@ -19,7 +24,7 @@ from medssl.pretext.base import process_count
 from medssl.training.gradients import parts_work
 
 ROWS = 8  # images that are tried
-PER_WEIGHT = 16  # bytes: float32 weight and gradient, and two moments of AdamW
+PER_WEIGHT = 16  # bytes: float32 weight and gradient, and two moments of AdamW; a momentum copy has the weight alone
 SPARE = 1.25  # for buffers of the libraries
 SHARE = 0.6  # of the device's whole memory, for `batch: auto`
 
@@ -29,7 +34,7 @@ class Estimate:
     """
     Attributes:
         fixed: bytes that no batch changes: weights, gradients, moments, resident samples.
-        per_image: bytes an image adds: what the backward pass needs, views included.
+        per_image: bytes an image adds where most is held: views, what the backward pass needs, what a layer works on.
         seconds_per_image: forward and backward, with views, of a small batch after a first one.
     """
 
@@ -60,12 +65,15 @@ def estimate(fabric: Fabric, task: PretextTask, batch: Batch, resident: int) -> 
     trial.to(memory_format=layout(trial.encoder.spatial_dims))
     trial.train()
     few = max(trial.least_batch, min(ROWS, len(batch.rows) // 2))
-    less, _ = _try(fabric, trial, batch, few)
-    more, seconds = _try(fabric, trial, batch, min(2 * few, len(batch.rows)))
     rows = min(2 * few, len(batch.rows))
-    weights = sum(p.numel() for p in trial.parameters())
-    kept = max(0, more - less) // max(1, rows - few) if rows > few else more // rows
-    return Estimate(PER_WEIGHT * weights + resident, kept, seconds / rows)
+    for parameter in trial.parameters():  # are there in every step but the first
+        parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+    less, more = (_most(fabric, trial, batch, count) for count in (few, rows))
+    seconds = _seconds(fabric, trial, batch, rows)
+    fixed = sum(PER_WEIGHT * p.numel() if p.requires_grad else p.nbytes for p in trial.parameters())
+    fixed += sum(buffer.nbytes for buffer in trial.buffers()) + resident
+    each = max(0, more - less) // max(1, rows - few) if rows > few else more // rows
+    return Estimate(fixed, each, seconds / rows)
 
 
 def layout(dims: int) -> torch.memory_format:
@@ -112,20 +120,51 @@ def gib(size: float) -> str:
     return f"{size / 2**30:.2g} GiB" if size < 10 * 2**30 else f"{size / 2**30:.0f} GiB"
 
 
-def _try(fabric: Fabric, task: PretextTask, batch: Batch, rows: int) -> tuple[int, float]:
-    """Bytes that are kept for the backward pass, and seconds, of so many images."""
-    kept: dict[int, int] = {}
+class Held(TorchDispatchMode):
+    """The most bytes that were held at once by tensors made while this is on, in forward and backward passes."""
 
-    def note(x: Tensor) -> Tensor:
-        storage = x.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return x
+    def __init__(self, known: Iterable[Tensor]) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self.known = {x.untyped_storage()._cdata for x in known}
 
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
+        result = function(*arguments, **(named or {}))
+        for x in tree_leaves(result):
+            if isinstance(x, Tensor):
+                self._count(x.untyped_storage())
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        if storage._cdata not in self.known:  # views share the storage of what they view
+            self.known.add(storage._cdata)
+            self.now += storage.nbytes()
+            self.most = max(self.most, self.now)
+            weakref.finalize(storage, self._gone, storage._cdata, storage.nbytes()).atexit = False
+
+    def _gone(self, place: int, size: int) -> None:
+        self.known.discard(place)
+        self.now -= size
+
+
+def _most(fabric: Fabric, task: PretextTask, batch: Batch, rows: int) -> int:
+    """Bytes that so many images take where they take most."""
     few = batch.part(slice(0, rows))
+    known = [*task.parameters(), *(p.grad for p in task.parameters() if p.grad is not None), *task.buffers()]
+    with Held([*known, *vars(few).values()]) as held:
+        _pass(fabric, task, few)
+    return held.most
+
+
+def _seconds(fabric: Fabric, task: PretextTask, batch: Batch, rows: int) -> float:
     begun = time.perf_counter()
-    with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
+    _pass(fabric, task, batch.part(slice(0, rows)))
+    return time.perf_counter() - begun
+
+
+def _pass(fabric: Fabric, task: PretextTask, batch: Batch) -> None:
+    with torch.random.fork_rng(devices=[]):
         with fabric.autocast():
-            loss, _ = nn.Module.__call__(task, few, RowGenerator(0, 0, few.rows))
+            loss, _ = nn.Module.__call__(task, batch, RowGenerator(0, 0, batch.rows))
         loss.backward()
         float(loss.detach())  # waits for the device
-    return sum(kept.values()), time.perf_counter() - begun

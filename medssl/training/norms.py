@@ -19,6 +19,7 @@ def share_norms(module: nn.Module, device: torch.device) -> nn.Module:
         if isinstance(child, _BatchNorm):
             shared = SharedBatchNorm(child.num_features, child.eps, child.momentum, child.affine)
             shared.load_state_dict(child.state_dict())
+            shared.requires_grad_(child.weight is None or child.weight.requires_grad)  # not in a momentum copy
             setattr(module, name, shared.train(child.training))
         else:
             share_norms(child, device)

@@ -23,7 +23,7 @@ from medssl.training.feed import Feed
 from medssl.training.gradients import refuse_parts
 from medssl.training.identity import outside, weights_key
 from medssl.training.loop import Loop, Recipe
-from medssl.training.sampling import Sampling
+from medssl.training.sampling import Sampling, codes
 from medssl.workspace import digest
 
 if TYPE_CHECKING:
@@ -58,16 +58,19 @@ class Plan:
     memory: int
     memory_there: int
     seconds: float
+    note: str = ""
 
     def __str__(self) -> str:
         parts = f" in {self.accumulate} parts" if self.accumulate > 1 else ""
         shared = f" over {self.processes} processes" if self.processes > 1 else ""
-        return (
+        lines = [
             f"{self.task}, encoder {self.encoder}: {self.steps:,} steps of {self.batch} images{parts}{shared}, "
-            f"{self.precision} on {self.device}, {self.optimizer} at {self.learning_rate:.2g}\n"
-            f"{self.feed}\n"
-            f"about {gib(self.memory)} of {gib(self.memory_there)} of memory, about {minutes(self.seconds)}"
-        )
+            f"{self.precision} on {self.device}, {self.optimizer} at {self.learning_rate:.2g}",
+            self.feed,
+            self.note,
+            f"about {gib(self.memory)} of {gib(self.memory_there)} of memory, about {minutes(self.seconds)}",
+        ]
+        return "\n".join(line for line in lines if line)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -171,6 +174,7 @@ class Request:
             self.guess.memory(own // self.engine.accumulate),
             device_memory(self.fabric.device),
             round(steps * own * self.guess.seconds_per_image, 1),
+            self.task.note,
         )
 
     def fresh_task(self) -> PretextTask:
@@ -178,7 +182,9 @@ class Request:
         with torch.random.fork_rng(devices=[]):
             network = create_encoder(engine.encoder, view.spatial_dims, view.channels, engine.weights, engine.seed)
             torch.manual_seed(engine.seed)
-            return self.kind(network, self.settings, view, self.modality)
+            task = self.kind(network, self.settings, view, self.modality)
+            task.meet(torch.from_numpy(self.keep), codes(self.samples.table["patient"].to_numpy()[self.keep]))
+            return task
 
     @cached_property
     def task(self) -> PretextTask:

@@ -88,8 +88,8 @@ def test_the_adversary_is_shown_whole_paintings_and_no_mixture(monkeypatch):
 
 
 def test_a_mixture_would_give_itself_away_at_the_seam():
-    """Opened: paintings that are as good as images, but for their brightness, are found out by the step at the border of
-    the hole. Closed: the same paintings, whole, are images like any other."""
+    """Opened: paintings that are as good as images, but for their brightness, are found out by the step at the hole's
+    border. Closed: the same paintings, whole, are images like any other."""
     low, high = 8, 24
     inside = middle(0.25, torch.Size((32, 32)))
     assert inside[low:high, low:high].all() and inside.sum() == (high - low) ** 2

@@ -14,13 +14,15 @@ from medssl.pretext.decoder import PixelShuffle
 from medssl.pretext.inpainting import holes, masked_error
 from medssl.pretext.rotation import circle, turn, turned
 
+BLOCKS = ("mae", "simmim")  # need sides that their patches divide
 PLAIN = {"views": {"crop": [0.7, 1.0], "blur": 0, "noise": 0, "brightness": 0, "contrast": 0, "gamma": 0}}
 
 
-def make(name, settings=None, view=None, dims=2, **encoder):
+def make(name, settings=None, view=None, dims=2, encoder=None, **options):
     chosen = config.settings_for("task", name, settings or {}) if name in tasks() else None
     torch.manual_seed(0)
-    return task_class(name)(create_encoder("small", dims, **encoder), chosen, view or View(size=32))
+    encoder = encoder or ("small_vit" if task_class(name).needs_tokens else "small")
+    return task_class(name)(create_encoder(encoder, dims, **options), chosen, view or View(size=32))
 
 
 def cubes(n=16, size=16, seed=0):
@@ -101,9 +103,10 @@ def test_heads_are_named_and_settings_are_checked(name):
 
 
 def test_every_task_takes_colour():
-    images = faces(8, 36).expand(-1, 3, -1, -1)
-    for name in tasks():
-        task = make(name, view=View(size=36, channels=3), in_channels=3)
+    for name in tasks().keys() - {"cross_channel"}:  # which names `colorization` instead
+        size = 32 if name in BLOCKS else 36
+        images = faces(8, size).expand(-1, 3, -1, -1)
+        task = make(name, view=View(size=size, channels=3), in_channels=3)
         loss, _ = task(batch_of(images, task), RowGenerator(0, 0, torch.arange(8)))
         loss.backward()
         assert all(p.grad is not None for p in task.parameters() if p.requires_grad), name

@@ -22,6 +22,7 @@ ROWS, SIZE = 8, 16
 
 def make(name, encoder="small_gn", size=SIZE):
     kind = task_class(name)
+    encoder = "small_vit" if kind.needs_tokens else encoder
     settings = config.settings_for("task", name, {"cells": 4} if name == "inpainting" and size == SIZE else {})
     torch.manual_seed(0)
     return kind(create_encoder(encoder), settings, View(size=size)).train()

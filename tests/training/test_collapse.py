@@ -1,0 +1,42 @@
+"""The collapse monitor speaks where the door to a collapse was opened, and is quiet where it is shut."""
+
+import pytest
+from test_pretrain import run, samples, weights
+from test_watch import faces, samples_of
+
+from medssl.errors import UserError
+from medssl.training import fit
+
+PLANTED = {"simsiam": {"stop_gradient": False}, "dino": {"centring": False}, "vicreg": {"variance": 0.0}}
+HEALTHY = [*PLANTED, "barlow_twins", "byol", "mae", "moco", "pirl", "simmim", "voco"]
+
+
+def history(out, name, settings, steps):
+    encoder = "small_vit" if name == "mae" else "small"
+    samples = samples_of(faces(96, 32))
+    return fit(samples, name, out=out, steps=steps, batch=32, encoder=encoder, settings=settings).history
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_collapse_is_said(tmp_path, name):
+    found = history(tmp_path, name, PLANTED[name], 120)
+    assert "warning" in found and "collapse" in found["warning"].dropna().iloc[0]
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_a_healthy_run_is_left_alone(tmp_path, name):
+    assert "warning" not in history(tmp_path, name, {}, 60)
+
+
+def test_what_a_pool_is_too_small_for_is_refused_before_the_first_step(tmp_path):
+    for settings, batch, says in (({"queue": 48}, 16, "48 images"), ({}, 1, "batch of at least 2")):
+        with pytest.raises(UserError, match=says):
+            fit(samples(size=32), "moco", out=tmp_path / "a", steps=2, batch=batch, settings=settings)
+    assert not (tmp_path / "a" / "run.json").exists()
+    result = run(tmp_path / "b", "moco", 2, samples(size=32), settings={"queue": 47})
+    assert not [key for key in weights(result) if "queue" in key], "vectors of single patients leave with no checkpoint"
+
+
+def test_the_plan_says_how_long_the_queue_is(tmp_path, capsys):
+    run(tmp_path, "moco", 1, samples(size=32))
+    assert "a queue of 24 keys, of 48 images" in capsys.readouterr().err
