@@ -102,7 +102,7 @@ def test_the_floor_is_what_constant_answers_cost():
 
 def test_it_learns_to_tell_and_to_find():
     images = faces(16)
-    task, learned = trained(PLAIN, 30, images)
+    task, learned = trained(PLAIN, 40, images)
     floor = task.floor(batch_of(images), rows(16, 9999))
     assert learned["accuracy"] > 0.8 and learned["mask_accuracy"] > floor["mask_accuracy"] + 0.15
     assert learned["autoencoder"] < 0.8 * floor["autoencoder"]

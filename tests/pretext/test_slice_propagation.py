@@ -139,12 +139,12 @@ def test_the_same_place_would_have_the_same_level():
 
 
 def test_it_learns_more_than_its_floor():
-    batch, task = stacks(growing(16)), make("slice_propagation", {})
+    batch, task = stacks(growing(32)), make("slice_propagation", {})
     optimizer = task.optimizers(3e-3)[0]
-    floor = task.floor(batch, rows(16, 9999))
+    floor = task.floor(batch, rows(32, 9999))
     seen = []
-    for step in range(45):
-        loss, metrics = task(batch, rows(16, step))
+    for step in range(60):
+        loss, metrics = task(batch, rows(32, step))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -157,11 +157,11 @@ def test_negatives_are_random_first_and_hard_later():
 
 def test_it_learns_to_find_the_end():
     torch.manual_seed(0)
-    batch, task = stacks(growing(16, 48, 4)), make("tracked_patch", {}, View(size=48))
-    optimizer, floor = task.optimizers(2e-3)[0], task.floor(batch, rows(16, 9999))
+    batch, task = stacks(growing(32, 48, 4)), make("tracked_patch", {}, View(size=48))
+    optimizer, floor = task.optimizers(2e-3)[0], task.floor(batch, rows(32, 9999))
     seen = []
     for step in range(40):
-        loss, metrics = task(batch, rows(16, step))
+        loss, metrics = task(batch, rows(32, step))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
