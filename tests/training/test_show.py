@@ -31,7 +31,8 @@ CASES = [(name, dims) for name, task in tasks().items() for dims in task.dims]
 def test_every_task_draws_what_it_sees(name, dims):
     data, kind, settings = grouped(name, dims), task_class(name), settings_for("task", name, {})
     keep, patients = np.arange(len(data.images)), codes(data.table["patient"].to_numpy())
-    task = kind(create_encoder("small_vit" if kind.needs_tokens else "small", dims), settings, data.view).eval()
+    network = create_encoder("small_vit" if kind.needs_tokens else "small", dims, data.view.channels)
+    task = kind(network, settings, data.view).eval()
     task.meet(torch.from_numpy(keep), patients)
     sampling = Sampling(data.table, keep, kind.sampling, kind.group_size(settings), 4, 0)
     batch = Feed(data.images, data.table, keep, sampling, torch.device("cpu"), workers=0, hold=False)(0)
