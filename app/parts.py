@@ -97,7 +97,7 @@ def no_experiments() -> None:
 def heading(found: Results) -> None:
     """Title, what the experiment is about, and how far it is."""
     config = found.settings
-    draws = f"{config.draws} draw{'' if config.draws == 1 else 's'}"
+    draws = found.cross_fitted or f"{config.draws} draw{'' if config.draws == 1 else 's'}"
     facts = [f"cohort {config.cohort.name}", f"predicts {config.target.name}", draws, progress(found)]
     looks = len(found.looks())
     facts.append(f"test patients looked at {looks} time{'' if looks == 1 else 's'}")

@@ -1,13 +1,17 @@
 """Whether 95 % intervals hold the truth in 95 % of experiments, and how often an A/A experiment shows a verdict.
 
-    python benchmarks/coverage.py [--json] [--quick]
+    python benchmarks/coverage.py [--json] [--quick] [--only fixed|cross_fitted]
 
 Experiments are simulated with known truth. The score of a unit is separation of the draw, plus an effect of the
 patient (shared by the patient's images and by all draws and arms), plus one of patient and draw, plus noise, so that
 the AUC of an arm over all draws and patients is known in closed form. Eight shapes, from 5 to 20 draws and from 30 to
 600 test patients with one to five images each, are run with the draws dominating and with the patients dominating.
-Intervals and verdicts are those of `medssl.statistics.tables`, as an experiment shows them. The full run takes about
-20 minutes on 2 cores. --quick runs fewer experiments, and its bounds give way by three standard errors of that number.
+Intervals and verdicts are those of `medssl.statistics.tables`, as an experiment shows them.
+
+Cross-fitted experiments are those of `coverage_folds.py`, with real models.
+
+The full run takes about 25 minutes on 2 cores. --quick runs fewer experiments, and its bounds give way by three
+standard errors of that number.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ import time
 from typing import NamedTuple
 
 import numpy as np
+from coverage_folds import cross_fitted
 from joblib import Parallel, delayed
 from scipy import stats
 
@@ -64,22 +69,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--quick", action="store_true", help="150 experiments a cell instead of 1,000")
+    parser.add_argument("--only", choices=["fixed", "cross_fitted"], help="one test part, or folds")
     options = parser.parse_args()
     started = time.perf_counter()
     experiments, replicates = (150, 500) if options.quick else (1000, 1000)
-    workers = Parallel(n_jobs=os.cpu_count())
-    rows = []
-    for cell in CELLS:
-        hits = np.array(workers(delayed(one)(cell, seed, replicates) for seed in range(experiments)))
-        rows.append({**cell._asdict(), "score": float(hits[:, 0].mean()), "difference": float(hits[:, 1].mean())})
-    aa = np.array(workers(delayed(aa_experiment)(seed, replicates) for seed in range(experiments)))
     slack = 3 * (0.95 * 0.05 / experiments) ** 0.5 if options.quick else 0.0
-    checks = [
-        *coverage_checks("score", rows, slack),
-        *coverage_checks("difference", rows, slack),
-        {"name": "aa_false_helps", "value": float(aa[:, 0].mean()), "at_most": AA_AT_MOST + slack},
-    ]
-    rows.append({"kind": "A/A with a claim", "false_claims": float(aa[:, 1].mean()), "any": float(aa[:, 2].mean())})
+    workers = Parallel(n_jobs=os.cpu_count())
+    rows, checks, tables = [], [], []
+    for family in (fixed, cross_fitted):
+        if options.only in (None, family.__name__):
+            found = family(workers, experiments, replicates, slack)
+            rows, checks, tables = rows + found[0], checks + found[1], [*tables, found[2]]
     machine = {
         "processor": platform.machine(),
         "cores": os.cpu_count(),
@@ -88,8 +88,24 @@ def main() -> int:
     if options.json:
         print(json.dumps({"checks": checks, "rows": rows, "machine": {**machine, "experiments": experiments}}))
     else:
-        print(table(rows), "", *(sentence(check) for check in checks), f"{machine['seconds']} s", sep="\n")
+        print("\n\n".join(tables), "", *(sentence(check) for check in checks), f"{machine['seconds']} s", sep="\n")
     return 0 if all(map(holds, checks)) else 1
+
+
+def fixed(workers: Parallel, experiments: int, replicates: int, slack: float) -> tuple[list[dict], list[dict], str]:
+    """Rows, checks and table of experiments with one test part."""
+    rows = []
+    for cell in CELLS:
+        hits = np.array(workers(delayed(one)(cell, seed, replicates) for seed in range(experiments)))
+        rows.append({**cell._asdict(), "score": float(hits[:, 0].mean()), "difference": float(hits[:, 1].mean())})
+    aa = np.array(workers(delayed(aa_experiment)(seed, replicates) for seed in range(experiments)))
+    checks = [
+        *coverage_checks("score", rows, slack),
+        *coverage_checks("difference", rows, slack),
+        {"name": "aa_false_helps", "value": float(aa[:, 0].mean()), "at_most": AA_AT_MOST + slack},
+    ]
+    rows.append({"kind": "A/A with a claim", "false_claims": float(aa[:, 1].mean()), "any": float(aa[:, 2].mean())})
+    return rows, checks, table(rows)
 
 
 def one(cell: Cell, seed: int, replicates: int) -> tuple[bool, bool]:

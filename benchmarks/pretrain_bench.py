@@ -1,4 +1,5 @@
-"""What the checks of `pretrain_speed.py` share: real samples, the engine as a user runs it, and the limit."""
+"""What the checks of `pretrain_speed.py` and `pretext_speed.py` share: real samples, the engine as a user runs
+it, and the limit."""
 
 from __future__ import annotations
 
@@ -11,7 +12,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
-import torch
 
 from medssl.augment import RowGenerator
 from medssl.cohort import Cohort
@@ -19,6 +19,7 @@ from medssl.config import View, load_experiment
 from medssl.experiment.plan import make_plan
 from medssl.experiment.prepare import ensure_cohort
 from medssl.ingest import ingest
+from medssl.pretext import PretextTask
 from medssl.training import fit
 from medssl.training.plan import Request
 from medssl.training.run import make_fabric
@@ -54,15 +55,7 @@ class Bench:
 
     def loop(self, encoder: str, dims: int = 2, settings: dict | None = None) -> Callable[[], float]:
         """Images a second of the whole engine."""
-
-        def side() -> float:
-            self.runs += 1
-            return fit(
-                self.samples(dims), "simclr", out=self.folder / f"run{self.runs}", encoder=encoder, steps=self.steps,
-                batch=BATCH, modality=MODALITY, settings=settings,
-            ).images_per_second  # fmt: skip
-
-        return side
+        return self.whole(self.samples(dims), "simclr", MODALITY, settings, encoder=encoder)
 
     def request(self, encoder: str, dims: int = 2, settings: dict | None = None, **options) -> Request:
         engine = {"encoder": encoder, "batch": BATCH} | options
@@ -70,23 +63,68 @@ class Bench:
 
     def limit(self, encoder: str, dims: int = 2, settings: dict | None = None) -> Callable[[], float]:
         """Images a second of forward, loss, backward and optimizer on one fixed batch of views."""
-        loop = self.request(encoder, dims, settings).loop(1)
-        batch = loop.feed(0)
-        views = loop.task.inputs(batch, RowGenerator(0, 0, batch.rows))
-        views = views.contiguous(memory_format=torch.channels_last if dims == 2 else torch.channels_last_3d)
+        return self.held(self.request(encoder, dims, settings))
+
+    def whole(self, samples, task: str, modality: str, settings: dict | None, **engine) -> Callable[[], float]:
+        """Images a second of the whole engine on any task."""
+
+        def side() -> float:
+            self.runs += 1
+            return fit(
+                samples, task, out=self.folder / f"run{self.runs}", steps=self.steps, modality=modality,
+                settings=settings, **({"batch": BATCH} | engine),
+            ).images_per_second  # fmt: skip
+
+        return side
+
+    def held(self, request: Request) -> Callable[[], float]:
+        """Images a second of forward, loss, backward and optimizers of any task, on one batch and its first views."""
+        loop = request.loop(1)
+        batch, views = loop.feed(0), HeldViews(loop.task)
 
         def side() -> float:
             begun = time.perf_counter()
             for _ in range(self.steps):
+                views.rewind()
                 with loop.fabric.autocast():
-                    loss, _ = loop.task.loss_of(loop.task.embed(views), batch, RowGenerator(0, 0, batch.rows))
-                loop.optimizers[0].zero_grad()
+                    loss, _ = loop.task.loss(batch, RowGenerator(0, 0, batch.rows))
+                for optimizer in loop.optimizers:
+                    optimizer.zero_grad()
                 loss.backward()
-                loop.optimizers[0].step()
+                for optimizer in loop.optimizers:
+                    optimizer.step()
             float(loss.detach())  # waits for the device
-            return self.steps * BATCH / (time.perf_counter() - begun)
+            return self.steps * request.batch / (time.perf_counter() - begun)
 
         return side
+
+
+class HeldViews:
+    """From its second step on a task is given what it made in its first: views, tiles, holes. What stays is its limit.
+
+    `inputs`, `puzzle` and `new_view` are where tasks make what the network sees.
+    """
+
+    def __init__(self, task: PretextTask) -> None:
+        self.kept: dict[str, list] = {}
+        self.place: dict[str, int] = {}
+        for name in ("inputs", "puzzle", "new_view"):
+            if hasattr(task, name):
+                setattr(task, name, self.first(name, getattr(task, name)))
+
+    def rewind(self) -> None:
+        """A new step."""
+        self.place.clear()
+
+    def first(self, name: str, make: Callable) -> Callable:
+        def held(*inputs, **named):
+            place = self.place[name] = self.place.get(name, -1) + 1
+            kept = self.kept.setdefault(name, [])
+            if place == len(kept):
+                kept.append(make(*inputs, **named))
+            return kept[place]
+
+        return held
 
 
 def load_samples(folder: Path, name: str, view: View):

@@ -60,6 +60,8 @@ def test_ingest_label_and_pretrain_speak_json(medssl, scans, tmp_path):
     first = json.loads(done.stdout)
     assert {"checkpoint", "steps", "images_per_second", "resumed_from"} <= set(first) and first["steps"] == 3
     assert Path(first["checkpoint"]).exists()
+    mistyped = medssl(*arguments, "bacth=8")
+    assert mistyped.exit_code == 2 and "Did you mean 'batch'" in mistyped.output
     again = json.loads(medssl(*arguments, "--json").stdout)
     assert again["checkpoint"] == first["checkpoint"]
 

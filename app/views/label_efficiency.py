@@ -13,6 +13,7 @@ from medssl.errors import UserError
 from medssl.experiment import Results
 from medssl.figures import differences, label_efficiency, metric_name, to_png, to_svg
 from medssl.report import content, render_report
+from medssl.report.protocol import subtitle
 
 
 def show() -> None:
@@ -84,6 +85,7 @@ def _curve(found: Results, metric: str, arms: list[str], width: Any, theme: Any)
         per=config.per,
         unit=config.target.unit,
         title=title,
+        subtitle=subtitle(found),
         width=width,
         height=360,
         theme=theme,

@@ -86,6 +86,25 @@ def export(
     answer(report, as_json, text)
 
 
+@command
+def crops(
+    source: Annotated[Path, typer.Argument(help="Folder of photographs with boxes in VOC XML.")],
+    out: Annotated[Path | None, typer.Option(help="Default: WORKSPACE/sources/SOURCE_crops.")] = None,
+    size: Annotated[int, typer.Option(min=16, help="Pixels a side of a crop.")] = 128,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Cut every box out of photographs: pictures of single cells, say, with labels.csv, to be ingested."""
+    from medssl.ingest.crops import cut_crops
+
+    done = cut_crops(source, out or Workspace(workspace).path / "sources" / f"{source.resolve().name}_crops", size)
+    each = ", ".join(f"{count} {name}" for name, count in done["labels"].items())
+    text = f"{done['crops']} crops of {done['photographs']} photographs in {done['folder']}: {each}"
+    if done["left_out"]:
+        text += f"; {done['left_out']} boxes without an area left out"
+    answer(done, as_json, text)
+
+
 def label_columns(file: Path, scan: str | None, patient: str | None, group: str | None, target: list[str] | None):
     from medssl.config import LabelColumns
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,6 +44,8 @@ def pretrain(
     """
     from medssl.cohort import Cohort
     from medssl.config import Engine, View, apply_overrides, validate
+    from medssl.errors import unknown
+    from medssl.pretext import task_class
     from medssl.training import dry_run
     from medssl.training import pretrain as run_pretrain
 
@@ -52,6 +55,9 @@ def pretrain(
     nodes = raw.pop("slurm", {})
     view = {"size": size} | {key: raw.pop(key) for key in list(raw) if key in View.model_fields}
     options = {key: raw.pop(key) for key in list(raw) if key in Engine.model_fields}
+    own = task_class(task).Settings.model_fields
+    if strange := next((key for key in raw if key not in own), None):
+        raise unknown("setting", strange, [*own, *View.model_fields, *Engine.model_fields], f"pretrain --task {task}")
     options |= {"encoder": encoder, "steps": steps, "epochs": epochs, "minutes": minutes, "seed": seed}
     options |= {"view": validate(View, view, "view"), "settings": raw}
     if dry:
@@ -66,9 +72,54 @@ def pretrain(
         answer({"job": job.job_id, "out": str(place)}, as_json, f"job {job.job_id}, logs in {place / 'slurm'}")
         return
     result = run_pretrain(opened, task, out=place, **options)
+    if int(os.environ.get("RANK", 0)):
+        return  # of several processes one answers
     done = result.as_json()
     speed = f"{done['images_per_second']:.0f} images/s" if done["images_per_second"] else "finished before"
     answer(done, as_json, f"{done['checkpoint']}\n{done['steps']} steps, {speed}")
+
+
+@command
+def show(
+    cohort: Annotated[Path, typer.Argument(help="Folder of a cohort.")],
+    settings: Settings = None,
+    task: Annotated[
+        list[str] | None, typer.Option(help="Pretext task, with an untrained network (repeat for several).")
+    ] = None,
+    encoder: Annotated[
+        list[Path] | None, typer.Option(help="Checkpoint of `medssl pretrain`, with its task (repeat for several).")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="PNG file.")] = Path("picture.png"),
+    size: Annotated[int, typer.Option(help="Pixels a side, with --task.")] = 64,
+    rows: Annotated[int, typer.Option(min=1, max=16, help="Images a task.")] = 4,
+    seed: Annotated[int, typer.Option(help="Of images and views.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw what pretext tasks see of a cohort's scans, and what their networks answer.
+
+    Settings, with --task: of the task and of the View, as for `medssl pretrain`. Nothing in the picture names a patient
+    but what the scans themselves show.
+    """
+    from medssl.cohort import Cohort
+    from medssl.config import View, apply_overrides, validate
+    from medssl.figures import Section, save_sheet
+    from medssl.pretext import task_class
+    from medssl.training import show as draw
+
+    opened = Cohort.open(cohort)
+    raw: dict[str, Any] = {}
+    apply_overrides(raw, settings or [])
+    view = {"size": size} | {key: raw.pop(key) for key in list(raw) if key in View.model_fields}
+    chosen = validate(View, view, "view")
+    names = task or ([] if encoder else ["simclr"])
+    shown = [draw(opened, name, view=chosen, settings=raw, rows=rows, seed=seed) for name in names]
+    shown += [draw(opened, checkpoint=file, rows=rows, seed=seed) for file in encoder or []]
+    sections = []
+    for found in shown:
+        how = f"after {found.steps:,} steps" if found.steps else "an untrained network: its answers mean nothing"
+        sections.append(Section(f"{found.task} ({how})", task_class(found.task).line, found.rows))
+    save_sheet(sections, out)
+    answer({"picture": str(out), "tasks": [found.task for found in shown]}, as_json, str(out))
 
 
 @command

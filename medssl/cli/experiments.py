@@ -20,14 +20,22 @@ def run(
         str, typer.Argument(help="YAML file, or the name of a shipped config (demo, kermany_cxr, busi).")
     ],
     overrides: Settings = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be run, and which difference can be detected at all.")
+    ] = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run an experiment to its label-efficiency curve: ingest, split, pretrain, all arms, statistics, report."""
     from medssl.config import load_experiment
     from medssl.experiment import run as run_experiment
+    from medssl.experiment.runner import preview
     from medssl.report import publish
 
+    if dry_run:
+        about, words = preview(load_experiment(config, overrides or []), Workspace(workspace))
+        answer(about, as_json, words)
+        return
     results = run_experiment(load_experiment(config, overrides or []), Workspace(workspace))
     _show(results, publish(results), as_json)
 
@@ -35,6 +43,7 @@ def run(
 @command
 def demo(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer virtual patients and steps: at most a minute.")] = False,
+    contrasts: Annotated[bool, typer.Option("--contrasts", help="Two contrasts a patient, for cross_channel.")] = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -43,7 +52,7 @@ def demo(
     from medssl.report import publish
 
     place = Workspace(workspace)
-    results = run_demo(place, quick=quick)
+    results = run_demo(place, quick=quick, contrasts=contrasts)
     _show(results, publish(results), as_json)
     say(f"To look at it in the browser: medssl app --workspace {place.path}")
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medssl.cohort import rendering
+from medssl.cohort import channels, rendering
 from medssl.cohort.arrays import read_array
 from medssl.config import View
 from medssl.errors import MedsslError, UserError
@@ -34,9 +34,10 @@ class Samples:
 
     Attributes:
         images: (N, C, H, W), in 3-D (N, C, D, H, W), uint8, read-only memory map; 0 is black, 255 white.
-        table: one row a sample: scan, patient, group, exam, slice (index along the View's plane in the array, or
-            number of the patch; -1 for a whole image or volume), position_mm (world coordinate of a slice along its
-            axis, or of a patch's centre from foot to head; NaN without geometry).
+        table: one row a sample: scan (of several contrasts the first one's), patient, group, exam, slice (index along
+            the View's plane in the array, or number of the patch; -1 for a whole image or volume),
+            position_mm (world coordinate of a slice along its axis, or of a patch's centre from foot to head; NaN
+            without geometry).
         view: the View that made them.
         key: names them; equal for equal pixels, whatever the workspace.
     """
@@ -63,14 +64,15 @@ def make_samples(cohort: Path, scans: pd.DataFrame, view: View) -> Samples:
     """
     if scans.empty:
         raise UserError("the cohort has no scans", cohort.name, "See its findings for why no file was accepted.")
-    rows = scans.to_dict("records")
+    drawn = channels.drawn(scans.to_dict("records"), view, cohort.name)
+    rows = [row for own in drawn for row in {row["scan"]: row for row, _ in own}.values()]
     _check(rows, view, cohort.name)
-    table = _table(rows, view)
+    table = _table([own[0][0] for own in drawn], view)
     grids = [[r["content_hash"], r["affine"], r["spacing"], r["unit"], r["percentiles"]] for r in rows]
     key = digest({"view": view.model_dump(mode="json"), "scans": grids, "renderer": RENDERER})
     folder = cohort / "samples" / key
     if not (folder / "images.npy").is_file():
-        _make(cohort, rows, table, view, folder)
+        _make(cohort, drawn, table, view, folder)
     return Samples(np.load(folder / "images.npy", mmap_mode="r"), table, view, key)
 
 
@@ -105,7 +107,7 @@ def _table(rows: list[dict], view: View) -> pd.DataFrame:
     return pd.DataFrame(owners | {"slice": np.concatenate(indices), "position_mm": np.concatenate(positions)})
 
 
-def _make(cohort: Path, rows: list[dict], table: pd.DataFrame, view: View, folder: Path) -> None:
+def _make(cohort: Path, drawn: list[channels.Drawn], table: pd.DataFrame, view: View, folder: Path) -> None:
     """Render into a folder of its own and rename it at the end; of two processes that do so, the first one wins."""
     shape = (len(table), view.channels, *[view.size] * view.spatial_dims)
     fresh = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
@@ -117,13 +119,15 @@ def _make(cohort: Path, rows: list[dict], table: pd.DataFrame, view: View, folde
             raise MedsslError(f"no room for samples of {np.prod(shape) / 1e6:.0f} MB ({error.strerror})") from None
         indices = table["slice"].to_numpy()
         starts = np.searchsorted(
-            np.cumsum(table["scan"].ne(table["scan"].shift()).to_numpy()), np.arange(len(rows)) + 1
+            np.cumsum(table["scan"].ne(table["scan"].shift()).to_numpy()), np.arange(len(drawn)) + 1
         )
-        spans = list(zip(rows, starts, [*starts[1:], len(table)], strict=True))
+        spans = list(zip(drawn, starts, [*starts[1:], len(table)], strict=True))
 
         def work(part: list) -> int:
-            for row, start, stop in part:
-                _render(cohort, row, view, indices[start:stop], images[start:stop])
+            for own, start, stop in part:
+                for channel, (row, shown) in enumerate(own):
+                    out = images[start:stop, channel : channel + shown.channels]
+                    _render(cohort, row, shown, indices[start:stop], out)
             return len(part)
 
         step = max(1, min(64, len(spans) // 64))

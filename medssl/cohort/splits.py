@@ -20,6 +20,7 @@ from medssl.progress import say
 from medssl.workspace import digest, write_json
 
 PARTS = ("pool", "validation", "test")
+OF_FOLDS = {"folds", "repeats", "labels"}  # no part of a split's name, which is older than they are
 OFFICIAL = {
     **dict.fromkeys(("train", "training", "pool"), "pool"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
@@ -227,7 +228,8 @@ def cohort_split(
     Raises:
         UserError: other fractions than those of the stored split; a second split would let test patients into training.
     """
-    path = folder / ("split.json" if fractions.hold_out is None else f"split-{digest(fractions.model_dump(), 8)}.json")
+    own = digest(fractions.model_dump(exclude=OF_FOLDS), 8)
+    path = folder / ("split.json" if fractions.hold_out is None else f"split-{own}.json")
     if not path.exists():
         split = (
             split_patients(patients, fractions) if official is None else official_split(patients, official, fractions)

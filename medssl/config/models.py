@@ -29,7 +29,10 @@ class View(Strict):
         window: (low, high) in the scan's unit, with `intensity: window`; for CT in HU.
         percentiles: (low, high) that become black and white, with `intensity: percentiles`.
         fit: `crop` cuts the centre square, `stretch` keeps all and changes the aspect, `pad` adds black bars.
-        channels: 1 for gray, 3 for colour.
+        channels: 1 for gray, 3 for colour; with `contrasts` or `windows` their number.
+        contrasts: scans of one exam as channels: for each, attributes of the catalog that name it, such as
+            `[{bids_suffix: T1w}, {bids_suffix: T2w}]`. All must lie on one grid. A sample has the first one's scan id.
+        windows: several (low, high) as channels of one scan, in its unit; for CT in HU.
     """
 
     size: int = Field(64, ge=8, le=1024)
@@ -42,7 +45,38 @@ class View(Strict):
     window: tuple[float, float] = (-160.0, 240.0)
     percentiles: tuple[float, float] = (0.5, 99.5)
     fit: Literal["crop", "stretch", "pad"] = "crop"
-    channels: Literal[1, 3] = 1
+    channels: int = Field(1, ge=1, le=8)
+    contrasts: tuple[dict[str, str | float], ...] | None = Field(None, min_length=2)
+    windows: tuple[tuple[float, float], ...] | None = Field(None, min_length=2)
+
+    @property
+    def colour(self) -> bool:
+        """Whether the channels are red, green and blue."""
+        return self.channels == 3 and self.contrasts is None and self.windows is None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_many_channels(cls, raw: Any) -> Any:
+        named = [raw.get(key) for key in ("contrasts", "windows")] if isinstance(raw, dict) else []
+        count = next((len(value) for value in named if isinstance(value, list | tuple)), None)
+        return raw if count is None else {"channels": count, **raw}
+
+    @model_validator(mode="after")
+    def _channels_are_one_thing(self) -> View:
+        if self.contrasts and self.windows:
+            raise UserError("channels are either contrasts or windows", "view", "Leave one of them out.")
+        named: dict[str, tuple[Any, ...] | None] = {"contrasts": self.contrasts, "windows": self.windows}
+        for name, value in named.items():
+            if value is None:
+                continue
+            if any(value.count(one) > 1 for one in value):
+                raise UserError(f"two of the {name} are the same", f"view.{name}")
+            if len(value) != self.channels:
+                fix = "Leave view.channels out."
+                raise UserError(f"{len(value)} {name} are not {self.channels} channels", "view.channels", fix)
+        if any(low >= high for low, high in self.windows or ()):
+            raise UserError("a window is (low, high), low below high", "view.windows")
+        return self
 
     @model_validator(mode="after")
     def _patches_need_voxels(self) -> View:
@@ -95,9 +129,14 @@ class Target(Strict):
 
 
 class Fractions(Strict):
-    """Shares of the patients in each part of the split; the pool takes the rest.
+    """Shares of the patients in each part of the split; the pool takes the rest. Or, with `folds`, cross-fitting.
 
     Attributes:
+        folds: instead of a test part: every labeled patient is tested once a repeat, by a model that learnt from the
+            labels of the other folds. The pool are the unlabeled patients, and nothing is held for validation.
+        repeats: of the partition into folds.
+        labels: so many labeled units (a class or in total, as `per` says) take part, and all others count as unlabeled:
+            what few labels would have given, on a cohort that has many.
         column: a label (one of the cohort's targets) that names the official part of each scan, `train`, `val` or
             `test`; the shares are then not used.
         hold_out: a value of `column`, which may then be any label or attribute of the catalog (`vendor`, a site): the
@@ -109,12 +148,25 @@ class Fractions(Strict):
     seed: int = 0
     column: str | None = None
     hold_out: str | None = None
+    folds: int | None = Field(None, ge=2)
+    repeats: int = Field(5, ge=1)
+    labels: int | None = Field(None, ge=2)
 
     @model_validator(mode="after")
-    def _hold_out_of_something(self) -> Fractions:
+    def _one_kind_of_split(self) -> Fractions:
         if self.hold_out is not None and self.column is None:
             raise UserError("a value to hold out needs the column that it stands in", "split.hold_out", "Add column.")
+        of_folds, of_a_test_part = {"repeats", "labels"}, {"test", "validation", "column", "hold_out"}
+        strange = sorted(self._changed() & (of_a_test_part if self.folds else of_folds))
+        if strange:
+            why = "has no meaning beside folds" if self.folds else "needs folds"
+            fix = "A cohort is cross-fitted (folds, repeats, labels) or has one test part, not both."
+            raise UserError(f"'{strange[0]}' {why}", f"split.{strange[0]}", fix)
         return self
+
+    def _changed(self) -> set[str]:
+        """Names of what is not as by default; a config that was stored names everything."""
+        return {name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default}
 
 
 class Arm(Strict):
@@ -170,6 +222,8 @@ class Experiment(Strict):
 
     `evaluate: validation` scores on the validation patients: recipes are tuned that way, and the test split stays shut.
     `external` cohorts (another site) are scored by the same models, in tables of their own, and used for nothing else.
+    With `split.folds` a draw is the training set that leaves one fold of one repeat out, and `all` is the only budget
+    unless others are named: n labels of the other folds.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
@@ -191,6 +245,30 @@ class Experiment(Strict):
     baseline: Annotated[list[str], BeforeValidator(_one_or_more)] = Field(default=["scratch"])
     claim: Claim | None = None
     replicates: int = Field(2000, ge=100)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _folds_are_draws(cls, raw: Any) -> Any:
+        split = raw.get("split") if isinstance(raw, dict) else None
+        split = split.model_dump() if isinstance(split, Fractions) else split
+        if not isinstance(split, dict) or not isinstance(split.get("folds"), int):
+            return raw
+        repeats = split.get("repeats", Fractions.model_fields["repeats"].default)
+        draws = split["folds"] * repeats if isinstance(repeats, int) else None
+        if raw.get("draws", draws) != draws:
+            fix = "Leave draws out and set split.repeats."
+            raise UserError(f"with folds there are folds x repeats = {draws} draws, not {raw['draws']}", "draws", fix)
+        return {"budgets": ["all"], **raw, **({"draws": draws} if draws else {})}
+
+    @model_validator(mode="after")
+    def _cross_fitting_stands_alone(self) -> Experiment:
+        if self.split.folds and self.external:
+            fix = "Leave external out, or give this cohort a test part (split.test)."
+            raise UserError("cross-fitting leaves no one model that could be tested elsewhere", "external", fix)
+        if self.split.folds and self.evaluate != "test":
+            fix = "Choose recipes on another cohort."
+            raise UserError("a cross-fitted experiment has no validation patients", "evaluate", fix)
+        return self
 
     @model_validator(mode="after")
     def _names_exist(self) -> Experiment:

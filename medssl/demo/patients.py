@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,11 +82,11 @@ def make_virtual_patients(folder: Path, patients: int = 240, seed: int = 0, jobs
         raise UserError(f"{patients} virtual patients are too few", "patients", "Ask for at least 2.")
     folder = Path(folder)
     readme = README.format(patients=patients, recipe=RECIPE, seed=seed)
-    _claim(folder, readme)
+    claim(folder, readme, ("masks", "nifti", "dicom"))
     everyone = plan(patients, seed)
     todo = [p for p in everyone if not (p.scan_path(folder).exists() and p.mask_path(folder).exists())]
     with bar("making virtual patients", patients, done=patients - len(todo)) as progress:
-        for _ in _each(todo, folder, seed, jobs or os.cpu_count() or 1):
+        for _ in each(make_patient, todo, folder, seed, jobs or os.cpu_count() or 1):
             progress.advance()
     shutil.rmtree(folder / PARTIAL, ignore_errors=True)
     write_text(folder / "labels.csv", "patient,lesion\n" + "".join(f"{p.name},{p.kind}\n" for p in everyone))
@@ -122,26 +122,29 @@ def make_patient(patient: Patient, folder: Path, seed: int) -> None:
     (fresh / "scan").replace(patient.scan_path(folder))
 
 
-def _claim(folder: Path, readme: str) -> None:
+def claim(folder: Path, readme: str, parts: tuple[str, ...] = ()) -> None:
     """Make the folder ours, or say why it cannot be."""
     note = folder / "README.txt"
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not note.is_file())):
         raise UserError("the folder for virtual patients holds something else", str(folder), "Name a new or empty one.")
     if note.is_file() and note.read_text(encoding="utf-8") != readme:
         raise UserError("the folder holds other virtual patients", str(folder), "Delete it, or name a new one.")
-    for part in ("masks", "nifti", "dicom"):
+    for part in ("", *parts):
         (folder / part).mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder / PARTIAL, ignore_errors=True)  # of a run that was cut off
     write_text(note, readme)
 
 
-def _each(todo: list[Patient], folder: Path, seed: int, jobs: int) -> Iterator[None]:
+def each(
+    make: Callable[[Patient, Path, int], None], todo: list[Patient], folder: Path, seed: int, jobs: int
+) -> Iterator[None]:
+    """Make the patients, in processes where there are many, and say after each one that it is done."""
     if jobs == 1 or len(todo) < 8:  # starting processes takes longer
         for patient in todo:
-            make_patient(patient, folder, seed)
+            make(patient, folder, seed)
             yield
         return
     from joblib import Parallel, delayed
 
     work = Parallel(n_jobs=min(jobs, len(todo)), return_as="generator_unordered")
-    yield from work(delayed(make_patient)(patient, folder, seed) for patient in todo)
+    yield from work(delayed(make)(patient, folder, seed) for patient in todo)

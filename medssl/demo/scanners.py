@@ -1,8 +1,8 @@
-"""Three scanners that do not exist, and what each makes of a head: contrast, coil, noise, resolution, grid."""
+"""Three scanners that do not exist, and what each makes of a head: contrasts, coil, noise, resolution, grid."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -56,6 +56,25 @@ GAMMA = Scanner("Virtual Gamma", "G-2 Imaginary", 1.5, "nifti", False, 96, 2.04,
 
 
 @dataclass(frozen=True)
+class Contrast:
+    """Another contrast of the same protocol.
+
+    Attributes:
+        curve: as a scanner's.
+        lesion: of which kind all lesions look in it.
+    """
+
+    curve: tuple[float, float, float, float, float]
+    lesion: str
+
+
+# Fluid is bright, white matter darker than gray, and each lesion has a bright core, as necrosis and tumour both have in
+# T2: the kinds look alike, so that the first contrast of a lesion can be told only by chance, and the second one from
+# the first only by knowing what belongs to a lesion.
+T2 = Contrast((0.0, 1.25, 0.72, 0.5, 0.95), "solid")
+
+
+@dataclass(frozen=True)
 class Scan:
     """One slab.
 
@@ -72,8 +91,13 @@ class Scan:
 
 def scan(scanner: Scanner, kind: str, rng: np.random.Generator) -> Scan:
     """A new patient with lesions of `kind` in `scanner`. The kind changes nothing that `rng` decides."""
-    from scipy import ndimage
+    return scan_contrasts(scanner, kind, rng, ())[0]
 
+
+def scan_contrasts(
+    scanner: Scanner, kind: str, rng: np.random.Generator, more: tuple[Contrast, ...] = (T2,)
+) -> list[Scan]:
+    """The same, and the patient again in other contrasts on the same grid, with noise and coil of their own."""
     slices = int(rng.integers(12, 15))
     step = scanner.slice_mm + scanner.gap_mm
     middle = np.array([rng.normal(24, 3), rng.normal(-18, 3), rng.normal(0, 2)])  # (z, y, x) in MNI mm
@@ -86,19 +110,41 @@ def scan(scanner: Scanner, kind: str, rng: np.random.Generator) -> Scan:
     image = np.interp(tissue, TISSUE, curve).astype(np.float32)
     found = lesions.place(tissue, depth, points, kind, int(rng.integers(*lesions.COUNT)), rng)
     cover = lesions.paint(image, points, found, curve[3] - curve[1])
-    image = image.reshape(slices, SUBSLICES, *image.shape[1:]).mean(1)
     cover = cover.reshape(slices, SUBSLICES, *cover.shape[1:]).mean(1)
+    mask = np.ascontiguousarray((cover > 0.5).astype(np.uint8)[:, ::-1, ::-1])
+    first = _acquired(image, scanner, curve[3], (levels, rows, rows), rng)
+    affine = _affine(scanner, slices, rng)
+    scans = [Scan(first, mask, affine)]
+    for contrast in more:
+        curve = np.array(contrast.curve) * (1 + rng.normal(0, 0.05, 5))
+        image = np.interp(tissue, TISSUE, curve).astype(np.float32)
+        alike = [replace(lesion, kind=contrast.lesion) for lesion in found]
+        lesions.paint(image, points, alike, abs(curve[3] - curve[1]))
+        scans.append(Scan(_acquired(image, scanner, curve[2], (levels, rows, rows), rng), mask, affine))
+    return scans
+
+
+def _acquired(
+    image: np.ndarray,
+    scanner: Scanner,
+    signal: float,
+    places: tuple[np.ndarray, np.ndarray, np.ndarray],
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """(Z, Y, X) int16 of thin slices (SUBSLICES * Z, Y, X): thick ones, blurred, with the coil's shading and noise."""
+    from scipy import ndimage
+
+    image = image.reshape(len(places[0]), SUBSLICES, *image.shape[1:]).mean(1)
     image = ndimage.gaussian_filter(image, (0, scanner.blur_px, scanner.blur_px))
-    coil = head.smooth_field((levels, rows, rows), 90.0, rng, 1)[0]
+    coil = head.smooth_field(places, 90.0, rng, 1)[0]
     image *= np.exp(0.10 * coil)
-    sigma = curve[3] / (scanner.signal_to_noise * rng.uniform(0.8, 1.25))
+    sigma = signal / (scanner.signal_to_noise * rng.uniform(0.8, 1.25))
     noise = rng.standard_normal((2, *image.shape), dtype=np.float32) * np.float32(sigma)
     image = np.hypot(image + noise[0], noise[1])  # a magnitude image: Rice's distribution
     gain = scanner.gain * rng.uniform(0.8, 1.25)
     # scanners turn arrays round: the grid's first column is the patient's right, its first row the front
     voxels = np.rint(np.clip(image * gain, 0, 4095)).astype(np.int16)[:, ::-1, ::-1]
-    mask = (cover > 0.5).astype(np.uint8)[:, ::-1, ::-1]
-    return Scan(np.ascontiguousarray(voxels), np.ascontiguousarray(mask), _affine(scanner, slices, rng))
+    return np.ascontiguousarray(voxels)
 
 
 def _affine(scanner: Scanner, slices: int, rng: np.random.Generator) -> np.ndarray:

@@ -66,14 +66,15 @@ class Encoder(nn.Module):
             who: wants to train, for the message.
 
         Raises:
-            UserError: the picture is too small, or its side no multiple of `patch`.
+            UserError: the picture is too small, or a transformer's patches do not divide it.
         """
         if side % self.patch:
-            size = f"Set --size {self.patch * math.ceil(side / self.patch)}, or take" if side == view else "Take"
+            fitting = self.patch * math.ceil(side / self.patch)
+            fix = f"Set --size (in a config view.size) to {fitting}, or take" if side == view else "Take"
             raise UserError(
                 f"{what} of {side} pixels is not divided by the patches of {self.patch} of '{self.name}'",
                 "view.size",
-                f"{size} another encoder.",
+                f"{fix} another encoder.",
             )
         least = self.strides[-1] // 2 + 1
         if side < least:

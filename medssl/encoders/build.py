@@ -8,11 +8,12 @@ from medssl.encoders.base import Encoder
 from medssl.encoders.monai_encoder import NAMES as VOLUMES
 from medssl.encoders.monai_encoder import MonaiResNet
 from medssl.encoders.resnet import SMALL, SmallResNet
+from medssl.encoders.split import SPLIT, SplitResNet
 from medssl.encoders.vit import NAMES as TRANSFORMERS
 from medssl.encoders.vit import SmallViT
 from medssl.errors import unknown
 
-HOUSE = {*SMALL, *TRANSFORMERS}  # in 2-D and 3-D, without public weights
+HOUSE = {*SMALL, SPLIT, *TRANSFORMERS}  # in 2-D and 3-D, without public weights
 
 
 def build(architecture: dict[str, Any]) -> Encoder:
@@ -22,6 +23,8 @@ def build(architecture: dict[str, Any]) -> Encoder:
         return SmallResNet(name, dims, channels)
     if name in TRANSFORMERS:
         return SmallViT(name, dims, channels)
+    if name == SPLIT:
+        return SplitResNet(dims, channels)
     if dims == 3:
         if name not in VOLUMES:
             raise unknown("encoder for volumes", name, [*sorted(HOUSE), *VOLUMES], "encoder")

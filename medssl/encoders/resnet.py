@@ -49,8 +49,8 @@ class BasicBlock(nn.Module):
 class SmallResNet(Encoder):
     """Stem 3x3 with stride 2, then stages with strides 1, 2, 2, 2: 64 pixels end as 4 x 4 features."""
 
-    def __init__(self, name: str, spatial_dims: int, in_channels: int) -> None:
-        widths, norm = WIDTHS[spatial_dims], SMALL[name]
+    def __init__(self, name: str, spatial_dims: int, in_channels: int, share: int = 1) -> None:
+        widths, norm = [width // share for width in WIDTHS[spatial_dims]], SMALL[name]
         super().__init__(
             name,
             spatial_dims,

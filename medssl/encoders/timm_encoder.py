@@ -164,6 +164,12 @@ def sum_first_convolution(network: nn.Module) -> None:
 
 
 def _for_images(name: str, in_channels: int, network: nn.Module) -> TimmEncoder:
+    if in_channels not in (1, 3):
+        raise UserError(
+            f"public weights are for 1 or 3 channels, and the View has {in_channels}",
+            "weights",
+            "Take weights: random, or a View with 1 or 3 channels.",
+        )
     config = network.pretrained_cfg
     mean, std = list(config["mean"]), list(config["std"])  # type: ignore[index]
     network.reset_classifier(0)  # type: ignore[operator]

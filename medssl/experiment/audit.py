@@ -9,23 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from medssl.cohort import Cohort
-from medssl.cohort.arrays import content_hash, read_array
-from medssl.cohort.cohort import UNIT_COLUMN
 from medssl.cohort.splits import PARTS
 from medssl.config import View
 from medssl.errors import MedsslError
 from medssl.experiment.computed import read_tables
 from medssl.experiment.external import PART
-from medssl.experiment.loading import load_evidence
+from medssl.experiment.record import Record
 from medssl.experiment.results import Results
 from medssl.workspace import digest
 
@@ -48,7 +43,8 @@ def audit(path: Path | str) -> list[Check]:
         UserError: there is no experiment at `path`.
     """
     record = Record(Results.open(path))
-    return [_guarded(name, check, record) for name, check in CHECKS.items()]
+    checks = CHECKS | (OF_FOLDS if record.config.split.folds else {})
+    return [_guarded(name, check, record) for name, check in checks.items()]
 
 
 def _guarded(name: str, check: Callable[[Record], Iterator[str]], record: Record) -> Check:
@@ -63,101 +59,32 @@ def _guarded(name: str, check: Callable[[Record], Iterator[str]], record: Record
     return Check(name, not faults, faults[0] + more if faults else str(check.__doc__))
 
 
-class Record:
-    """The artefacts of one experiment, each read once."""
-
-    def __init__(self, results: Results) -> None:
-        self.results, self.path, self.config = results, results.path, results.settings
-
-    def json(self, name: str) -> Any:
-        return json.loads((self.path / name).read_text(encoding="utf-8"))
-
-    @cached_property
-    def cohort(self) -> Cohort:
-        return Cohort.open(self.path / self.json("facts.json")["cohort_folder"])
-
-    @cached_property
-    def scans(self) -> pd.DataFrame:
-        """The catalog's scans, with `actual`: the hash of the voxels that lie there now."""
-        return _with_hashes(self.cohort)
-
-    @cached_property
-    def external(self) -> dict[str, pd.DataFrame]:
-        """The same of each external cohort."""
-        folders = self.json("facts.json").get("external", {})
-        return {name: _with_hashes(Cohort.open(self.path / folder)) for name, folder in folders.items()}
-
-    @cached_property
-    def split(self) -> dict[str, set[str]]:
-        raw = self.json("split.json")
-        return {part: set(raw[part]) for part in PARTS}
-
-    @cached_property
-    def budgets(self) -> dict[int, dict[str, list[str]]]:
-        return {int(draw): budgets for draw, budgets in self.json("budgets.json").items()}
-
-    @cached_property
-    def patient_of(self) -> dict[str, str]:
-        """Unit -> patient, by the catalog."""
-        return dict(zip(self.scans[UNIT_COLUMN[self.config.target.unit]], self.scans["patient"], strict=True))
-
-    @cached_property
-    def trained(self) -> set[str]:
-        """Patients whose labels some draw used."""
-        units = {unit for budgets in self.budgets.values() for chosen in budgets.values() for unit in chosen}
-        return {self.patient_of[unit] for unit in units}
-
-    @cached_property
-    def pretrained(self) -> dict[str, set[str]]:
-        """Encoder -> the patients that it was pretrained on."""
-        encoders = self.path.parent.parent / "encoders"
-        return {
-            name: set(json.loads((encoders / key / "patients.json").read_text()))
-            for name, key in self.json("pretrained.json").items()
-        }
-
-    @cached_property
-    def parts(self) -> dict[str, set[str]]:
-        """The sets of patients that may not share a picture; validation patients are pretrained on by design."""
-        learnt = self.trained.union(*self.pretrained.values()) - self.split["validation"]
-        return {"training": learnt, "validation": self.split["validation"], "test": self.split["test"]}
-
-    @cached_property
-    def jobs(self) -> pd.DataFrame:
-        """One row an evidence file of the plan: arm, budget, draw, run, seed, split, labels, recipe."""
-        return _heads(self.results.files())
-
-    @cached_property
-    def everything(self) -> pd.DataFrame:
-        """The same for every evidence file in the folder, those of earlier configs too."""
-        return _heads(sorted((self.path / "results").glob("*.parquet")))
-
-
 def _patients(record: Record) -> Iterator[str]:
-    """No patient is in two parts; labels come from the pool and scores from the part that is scored."""
+    """No patient is in two parts; labels and scores come from patients of the parts that they should come from."""
     raw = record.json("split.json")
     if digest({part: sorted(raw[part]) for part in PARTS}) != raw["hash"]:
         yield "the split was changed after it was drawn: it does not fit its hash"
     for first, second in (("pool", "validation"), ("pool", "test"), ("validation", "test")):
         if shared := record.split[first] & record.split[second]:
             yield f"{len(shared)} patient(s) are in {first} and in {second}"
-    if astray := record.trained - record.split["pool"]:
-        yield f"{len(astray)} patient(s) gave labels for training and are not in the pool"
+    home = "test" if record.tested else "pool"  # cross-fitted, who is tested in one fold teaches the others
+    if astray := record.trained - record.split[home]:
+        yield f"{len(astray)} patient(s) gave labels for training and are not in the {home} part"
     evidence = record.results.evidence()
     if set(evidence["split"]) != {record.config.evaluate, *(PART + name for name in record.external)}:
         yield "evidence was scored on other parts than the config says"
     evidence = evidence[evidence["split"] == record.config.evaluate]
     if astray := set(evidence["patient"]) - record.split[record.config.evaluate]:
         yield f"{len(astray)} scored patient(s) are not in the {record.config.evaluate} part"
-    first = evidence[evidence["job"] == evidence["job"].iloc[0]]
-    owners = first[["unit", "patient"]].drop_duplicates()
+    found = evidence.drop_duplicates(["unit", "cls"])
+    owners = evidence[["unit", "patient"]].drop_duplicates()
     if any(record.patient_of.get(unit) != patient for unit, patient in owners.itertuples(index=False)):
         yield "evidence names other patients for its units than the catalog"
     for name, scans in record.external.items():
         if shared := set(scans["patient"]) & set(record.scans["patient"]):
             yield f"{len(shared)} patient(s) of the external cohort '{name}' are in this one too"
     labels = record.cohort.units(record.config.target.name, record.config.target.unit).set_index("unit")["label"]
-    truth = first.loc[first["truth"] == 1].set_index("unit")["cls"]
+    truth = found.loc[found["truth"] == 1].set_index("unit")["cls"]
     if not truth.equals(labels.reindex(truth.index).rename("cls").astype(truth.dtype)):
         yield "the truth in the evidence is not what the cohort's labels say"
 
@@ -165,11 +92,10 @@ def _patients(record: Record) -> Iterator[str]:
 def _exact(record: Record) -> Iterator[str]:
     """No picture lies in two of training, validation and test, under whatever name."""
     owners = record.scans.groupby("actual")["patient"].agg(set)
-    for first, second in _pairs_of_parts():
-        crossing = sum(bool(p & record.parts[first]) and bool(p & record.parts[second]) for p in owners)
-        if crossing:
+    for first, mine, second, theirs in record.apart:
+        if crossing := sum(bool(p & mine) and bool(p & theirs) for p in owners):
             yield f"{crossing} identical picture(s) lie in {first} and in {second}"
-    learnt = set(record.scans.loc[record.scans["patient"].isin(record.parts["training"]), "actual"])
+    learnt = set(record.scans.loc[record.scans["patient"].isin(record.learnt), "actual"])
     for name, scans in record.external.items():
         if shared := learnt & set(scans["actual"]):
             yield f"{len(shared)} identical picture(s) lie in training and in the external cohort '{name}'"
@@ -182,9 +108,8 @@ def _near(record: Record) -> Iterator[str]:
     owner = dict(zip(record.scans["scan"], record.scans["patient"], strict=True))
     found = record.cohort.near_duplicates()
     pairs = [{owner[a], owner[b]} for a, b in zip(found["first"], found["second"], strict=True)]
-    for first, second in _pairs_of_parts():
-        crossing = sum(bool(p & record.parts[first]) and bool(p & record.parts[second]) for p in pairs)
-        if crossing:
+    for first, mine, second, theirs in record.apart:
+        if crossing := sum(bool(p & mine) and bool(p & theirs) for p in pairs):
             yield f"{crossing} pair(s) of near duplicates lie across {first} and {second}"
 
 
@@ -206,7 +131,8 @@ def _nested(record: Record) -> Iterator[str]:
     """In each draw the smaller budgets lie inside the larger ones, and hold as many units as they say."""
     numbers = sorted(int(b) for b in record.config.budgets if b != "all")
     names = [str(n) for n in numbers] + ["all"] * ("all" in record.config.budgets)
-    classes = len(record.results.facts["classes"]["pool"]) if record.config.per == "class" else 1
+    labels = record.results.facts["classes"]["test" if record.tested else "pool"]
+    classes = len(labels) if record.config.per == "class" else 1
     for draw, budgets in record.budgets.items():
         for small, large in pairwise(names):
             if not set(budgets[small]) <= set(budgets[large]):
@@ -247,7 +173,7 @@ def _trials(record: Record) -> Iterator[str]:
 def _tables(record: Record) -> Iterator[str]:
     """The tables follow from the evidence: computed again, they are the same to the last digit shown."""
     results = record.results
-    fresh = results.compute(lambda part: load_evidence(results.files(), None, part))
+    fresh = results.compute(lambda part: results.load(part, kept=False))
     stored = {"tables": read_tables(results.tables_file)}
     for name in ("scores", "differences"):
         if (csv := record.path / f"{name}.csv").exists():
@@ -256,6 +182,30 @@ def _tables(record: Record) -> Iterator[str]:
         for name, table in (tables or {}).items():
             if not _same(table, fresh[name]):
                 yield f"the {name} in {place} are not those that follow from the evidence"
+
+
+def _folds(record: Record) -> Iterator[str]:
+    """Each labeled patient is tested once a repeat, by models that learnt from others, in one fold for all arms."""
+    of, size = record.patient_of, record.config.split.folds
+    assert size is not None
+    if sorted(record.tested) != list(range(size * record.config.split.repeats)):
+        yield f"there are not {size} folds in each of {record.config.split.repeats} repeats"
+        return
+    everyone = sorted({unit for fold in record.tested.values() for unit in fold})
+    for start in range(0, len(record.tested), size):
+        folds = [record.tested[draw] for draw in range(start, start + size)]
+        if sorted(unit for fold in folds for unit in fold) != everyone:
+            yield f"repeat {start // size} does not test every unit exactly once"
+        if sum(len({of[unit] for unit in fold}) for fold in folds) != len({of[unit] for unit in everyone}):
+            yield f"repeat {start // size} has units of one patient in several folds"
+    for draw, (taught, fold) in record.folds.items():
+        if shared := taught & fold:
+            yield f"{len(shared)} patient(s) of draw {draw} gave labels to the model that was tested on them"
+    evidence = record.results.evidence()
+    for _, job in evidence.groupby("job"):
+        arm, number = job["arm"].iloc[0], int(job["draw"].iloc[0])
+        if set(job["unit"]) != set(record.tested[number]):
+            yield f"arm '{arm}' was tested on other units than the fold of draw {number}"
 
 
 CHECKS = {
@@ -268,30 +218,7 @@ CHECKS = {
     "trials": _trials,
     "tables": _tables,
 }
-
-
-def _pairs_of_parts() -> list[tuple[str, str]]:
-    return [("training", "validation"), ("training", "test"), ("validation", "test")]
-
-
-def _with_hashes(cohort: Cohort) -> pd.DataFrame:
-    scans = cohort.scans()
-    arrays = (read_array(cohort.path, scan) for scan in scans["scan"])
-    return scans.assign(actual=["" if a is None else content_hash(np.asarray(a)) for a in arrays])
-
-
-def _heads(files: list[Path]) -> pd.DataFrame:
-    import pyarrow.parquet as parquet
-
-    columns = ["arm", "budget", "draw", "run", "seed", "split", "labels", "recipe"]
-    rows = []
-    for file in files:
-        about = parquet.read_table(file, columns=columns).to_pandas()
-        about = about[~about["split"].str.startswith(PART)].drop_duplicates()
-        if len(about) != 1:
-            raise MedsslError("an evidence file holds rows of more than one job", "results")
-        rows.append(about)
-    return pd.concat(rows, ignore_index=True)
+OF_FOLDS = {"folds": _folds}
 
 
 def _same(stored: pd.DataFrame, fresh: pd.DataFrame) -> bool:

@@ -65,6 +65,7 @@ class JobInputs:
     target: Target
     units: pd.DataFrame
     train: tuple[str, ...]
+    test: tuple[str, ...]
     shared: ArmInputs
     out: Path
 
@@ -74,15 +75,16 @@ def run_job(job: JobInputs) -> tuple[str, float]:
     started = time.perf_counter()
     one_thread()
     units, shared = job.units, job.shared
-    target = target_kind(job.target.kind, units["label"].tolist())
+    target = target_kind(job.target.kind, units["label"].dropna().tolist())
     number = pd.Series(range(len(units)), index=units["unit"])
     train = number[list(job.train)].to_numpy()
+    pool, test = pool_and_test(units, job.split, job.test)
     problem = Problem(
         target=target,
         train=train,
         truth=target.encode(units["label"].iloc[train].tolist()),
-        pool=np.flatnonzero(units["part"] == "pool"),
-        test=np.flatnonzero(is_scored(units["part"], job.split)),
+        pool=pool,
+        test=test,
         unit_of=shared.unit_of,
         images=open_array(shared.images),
         features=lambda: open_array(_named(shared.features)),
@@ -113,6 +115,20 @@ def run_job(job: JobInputs) -> tuple[str, float]:
     with atomic(job.out) as fresh:
         rows.to_parquet(fresh, index=False, compression="zstd")
     return job.key, time.perf_counter() - started
+
+
+def pool_and_test(units: pd.DataFrame, part: str, fold: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the units whose pictures may be used without labels, and of those to be predicted.
+
+    Args:
+        units: columns `unit`, `part`.
+        part: which part is scored.
+        fold: where it is cross-fitted, the units to be predicted; all others are the pool.
+    """
+    if not fold:
+        return np.flatnonzero(units["part"] == "pool"), np.flatnonzero(is_scored(units["part"], part))
+    tested = units["unit"].isin(fold)
+    return np.flatnonzero(~tested), np.flatnonzero(tested)
 
 
 @lru_cache(maxsize=4)

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 
 from medssl.errors import MedsslError
-from medssl.statistics import Evidence, arrange
+from medssl.statistics import Evidence, arrange, read_evidence
 from medssl.workspace import atomic, digest
 
 COLUMNS = ["unit", "patient", "cls", "truth"]
 ABOUT = ["arm", "budget", "draw", "run"]
 
 
-def load_evidence(files: list[Path], cache: Path | None, part: str) -> Evidence:
+def load_evidence(files: list[Path], cache: Path | None, part: str, folds: int | None = None) -> Evidence:
     """The evidence of these jobs on one part of the units; see `read_evidence` for its order.
 
     Args:
@@ -24,10 +24,14 @@ def load_evidence(files: list[Path], cache: Path | None, part: str) -> Evidence:
         part: `test`, `validation`, or `external:NAME`.
         cache: folder for the copy in one file, which stands for these very files (names, sizes, times of change);
             None reads the files themselves.
+        folds: of a repeat where it is cross-fitted; a few dozen labels are read quickly enough without a copy.
 
     Raises:
         MedsslError: a file is damaged, or was scored on other test units than the others.
     """
+    if folds:
+        tables = [_table(file, part).to_pandas().assign(job=file.stem) for file in files]
+        return read_evidence(pd.concat(tables, ignore_index=True), folds)
     ours = f"evidence-{digest(part, 4)}-"  # a part's copies are told from another's by their name
     place = cache / f"{ours}{evidence_key(files)}.npz" if cache else None
     if place is None or not place.exists():

@@ -7,15 +7,24 @@ import pandas as pd
 from medssl.config import Experiment
 
 
-def notes(config: Experiment, jobs: pd.DataFrame, arms: pd.DataFrame, looks: int) -> list[str]:
+def notes(config: Experiment, jobs: pd.DataFrame, arms: pd.DataFrame, looks: int, cross_fitted: str) -> list[str]:
     """Plain sentences, the experiment's own note first.
 
     Args:
         config: of the experiment.
         jobs, arms: as `Results` gives them.
         looks: how often the test patients were looked at.
+        cross_fitted: as `Results` gives it.
     """
     said = [config.note] if config.note else []
+    if config.split.folds:
+        said.append(
+            f"All figures are {cross_fitted}: each was tested by a model that learnt from the labels of the other "
+            f"{config.split.folds - 1} of {config.split.folds} folds, {config.split.repeats} times over. A figure "
+            "belongs to the recipe at this number of labels, and not to one model that could be handed on. Wherever "
+            "test patients are named below, all labeled patients are meant: they teach as well as test, and intervals "
+            "count both."
+        )
     if config.evaluate == "validation":
         said.append(
             "Scored on the validation patients, to choose a recipe: wherever test patients are named below, "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from medssl.cohort.budgets import Budgets, draw_budgets
 from medssl.cohort.splits import Split, cohort_split, tied_patients
 from medssl.config import Arm, Budget, Experiment, View
 from medssl.errors import UserError, unknown
+from medssl.experiment.crossfit import Tested, cross_fit
 from medssl.experiment.external import PART, external_units
 from medssl.experiment.groups import attribute_values
 from medssl.metrics import METRICS
@@ -27,7 +28,8 @@ JOB_ROOMS = ("augment", "cohort", "encoders", "metrics", "transfer", "experiment
 class Job:
     """One arm, trained on the labels of one budget in one draw, from the encoder of one run of pretraining.
 
-    `recipe` names what the arm's config says of it: one that is tried with another recipe had one more trial.
+    `recipe` names what the arm's config says of it: one that is tried with another recipe had one more trial. `test`
+    are the units of its fold; empty: all of the part that is scored.
     """
 
     key: str
@@ -39,6 +41,7 @@ class Job:
     train: tuple[str, ...]
     run: int = 0
     recipe: str = ""
+    test: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,10 @@ class Plan:
     """All that is decided before the first job runs.
 
     Attributes:
-        units: labeled units; columns `unit, patient, label, part` (pool, validation, test or `external:NAME`).
+        units: labeled units; columns `unit, patient, label, part` (pool, validation, test or `external:NAME`). Where it
+            is cross-fitted, all that are labeled are `test`, and units of the pool have no label.
         budgets: labeled units of each draw and budget.
+        tested: where it is cross-fitted, the units that each draw tests.
     """
 
     config: Experiment
@@ -56,6 +61,7 @@ class Plan:
     units: pd.DataFrame
     budgets: Budgets
     external: tuple[Cohort, ...] = ()
+    tested: Tested = field(default_factory=dict)
 
     def view(self, arm: Arm) -> View:
         return self.config.view.model_copy(update={"size": arm.size}) if arm.size else self.config.view
@@ -73,7 +79,11 @@ def make_plan(config: Experiment, cohort: Cohort, external: tuple[Cohort, ...] =
         if metric not in METRICS:
             raise unknown("metric", metric, sorted(METRICS), "metrics")
     units = cohort.units(config.target.name, config.target.unit)
-    split = cohort_split(cohort.path, patients_with_ties(cohort, units), config.split, _official(cohort, config))
+    ties = patients_with_ties(cohort, units)
+    if config.split.folds:
+        split, units, budgets, tested = cross_fit(config, cohort, units, ties)
+        return Plan(config, cohort, split, units, budgets, tested=tested)
+    split = cohort_split(cohort.path, ties, config.split, _official(cohort, config))
     units = units.assign(part=units["patient"].map(split.part_of()))
     _refuse_missing_class(units, config)
     pool = units[units["part"] == "pool"]
@@ -166,7 +176,12 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_key
                         "seed": job_seed(config.seed, draw, arm.seed),
                         "train": digest(sorted(train)),
                     }
-                    jobs.append(Job(digest(what), name, budget, draw, what["seed"], precision, train, run, recipe))
+                    test = tuple(plan.tested.get(draw, ()))
+                    if test:
+                        what["fold"] = digest(sorted(test))
+                    jobs.append(
+                        Job(digest(what), name, budget, draw, what["seed"], precision, train, run, recipe, test)
+                    )
     return jobs
 
 

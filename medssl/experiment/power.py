@@ -12,8 +12,9 @@ def foresee(plan: Plan) -> dict[str, Any]:
     """What can be detected: test patients, comparisons, and differences in AUC (None: no interval is estimable).
 
     Returns:
-        `patients` of the rarest class in the scored part, `others`, `draws`, `comparisons` that are exploratory,
-        `claimed` and `explored`: the difference in AUC that is found in 80 % of experiments.
+        `patients` of the rarest class in the scored part, `others`, `folds` (None: one test part), `draws` (of labels,
+        or repeats of the folds), `comparisons` that are exploratory, `claimed` and `explored`: the difference in AUC
+        that is found in 80 % of experiments.
     """
     config = plan.config
     scored = plan.units[plan.units["part"] == config.evaluate]
@@ -24,17 +25,26 @@ def foresee(plan: Plan) -> dict[str, Any]:
     others = int(scored.loc[scored["label"] != rarest, "patient"].nunique())
     named = 1 if config.claim and config.claim.baseline in config.baseline else 0
     comparisons = (len(config.arms) - 1) * len(config.budgets) - named  # with one baseline by one metric
-    about = {"patients": mine, "others": others, "draws": config.draws, "comparisons": comparisons}
-    if config.draws < MIN_DRAWS or int(units.min()) < MIN_UNITS_A_CLASS:
+    folds = config.split.folds
+    draws = config.split.repeats if folds else config.draws
+    about = {"patients": mine, "others": others, "folds": folds, "draws": draws, "comparisons": comparisons}
+    if draws < MIN_DRAWS or (mine if folds else int(units.min())) < MIN_UNITS_A_CLASS:
         return {**about, "claimed": None, "explored": None}
-    claimed = detectable_difference(mine, others, config.draws)
-    explored = detectable_difference(mine, others, config.draws, level=0.05 / max(1, comparisons))
-    return {**about, "claimed": claimed, "explored": explored}
+    levels = {"claimed": 0.05, "explored": 0.05 / max(1, comparisons)}
+    return about | {
+        name: detectable_difference(mine, others, draws, level=level, cross_fitted=bool(folds))
+        for name, level in levels.items()
+    }
 
 
 def foresee_sentence(found: dict[str, Any]) -> str:
     """`foresee` in words."""
     on = f"{found['patients']} test patients in the rarest class, {found['others']} others, {found['draws']} draws"
+    if found["folds"]:
+        on = (
+            f"{found['patients']} labeled patients in the rarest class and {found['others']} others, all tested "
+            f"{found['draws']} times over in {found['folds']} folds"
+        )
     if found["claimed"] is None:
         return f"With {on} no interval will be estimable, and no verdict will be given."
     return (

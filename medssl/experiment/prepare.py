@@ -49,12 +49,19 @@ def find_source(source: Source, workspace: Workspace) -> Path:
 
 def pretrain_encoders(plan: Plan, workspace: Workspace) -> dict[str, list[tuple[str, Path]]]:
     """(key, checkpoint) of every encoder that an arm uses, by pretraining run, in the order of their seeds."""
-    seeds: dict[str, int] = {}
-    for arm in plan.config.arms.values():
-        if arm.pretrain:
-            seeds[arm.pretrain] = max(seeds.get(arm.pretrain, 0), arm.pretrain_seeds)
-    used = [name for name in plan.config.pretraining if name in seeds]
-    return {name: [pretrain_encoder(name, plan, workspace, run) for run in range(seeds[name])] for name in used}
+    return {
+        name: [pretrain_encoder(name, plan, workspace, run) for run in range(count)]
+        for name, count in encoder_seeds(plan.config).items()
+    }
+
+
+def encoder_seeds(config: Experiment) -> dict[str, int]:
+    """How many encoders each pretraining run gives: what the greediest arm wants; unused runs are left out."""
+    wanted = {
+        name: [arm.pretrain_seeds for arm in config.arms.values() if arm.pretrain == name]
+        for name in config.pretraining
+    }
+    return {name: max(counts) for name, counts in wanted.items() if counts}
 
 
 def pretrain_encoder(name: str, plan: Plan, workspace: Workspace, run: int = 0) -> tuple[str, Path]:

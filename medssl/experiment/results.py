@@ -69,6 +69,13 @@ class Results:
         return json.loads(path.read_text()) if path.exists() else {}
 
     @property
+    def cross_fitted(self) -> str:
+        """ "cross-fitted over 40 patients", for sentences; empty where there is one test part."""
+        if not self.settings.split.folds:
+            return ""
+        return f"cross-fitted over {self.facts['parts']['test']['patients']} patients"
+
+    @property
     def evidence_folder(self) -> Path:
         return self.path / "results"
 
@@ -133,7 +140,7 @@ class Results:
         once = bool(chosen.pretrain) and chosen.pretrain_seeds == 1
         how = tuple(self.settings.arms[name].strategy_name for name in (arm, baseline))
         sentences = [
-            verdict_sentence({**row, "comparisons": explored}, self.settings.per, once, how)
+            verdict_sentence({**row, "comparisons": explored}, self.settings.per, once, how, self.cross_fitted)
             for row in table.to_dict("records")
         ]
         columns = ["budget", "arm", "baseline", "claim", "verdict"]
@@ -224,7 +231,7 @@ class Results:
     @property
     def notes(self) -> list[str]:
         """What a reader must know before the figures, in plain sentences."""
-        return notes(self.settings, self.jobs(), self.arms(), len(self.looks()))
+        return notes(self.settings, self.jobs(), self.arms(), len(self.looks()), self.cross_fitted)
 
     def looks(self) -> list[dict[str, Any]]:
         """The ledger of looks at the test split of this cohort, by all its experiments."""
@@ -263,7 +270,11 @@ class Results:
     @cached_property
     def arrays(self) -> Evidence:
         """The evidence of all finished jobs, as the statistics take it."""
-        return load_evidence(self.files(), self.path / "tables", self.settings.evaluate)
+        return self.load(self.settings.evaluate)
+
+    def load(self, part: str, kept: bool = True) -> Evidence:
+        """The evidence on a part of the units; `kept` takes the copy beside the tables where there is one."""
+        return load_evidence(self.files(), self.path / "tables" if kept else None, part, self.settings.split.folds)
 
     def compute(self, load: Callable[[str], Evidence]) -> dict[str, pd.DataFrame]:
         """All tables, from evidence alone; `load` gives that of a part."""
@@ -273,9 +284,10 @@ class Results:
     def tables_file(self) -> Path:
         """Where the tables are kept: under the hash of the evidence files, the settings and the code behind them."""
         config = self.settings
+        decide = ("metrics", "baseline", "replicates", "claim", "arms", "budgets", "split")
         what = [
             evidence_key(self.files()),
-            {key: self.config[key] for key in ("metrics", "baseline", "replicates", "claim", "arms", "budgets")},
+            {key: self.config[key] for key in decide},
             config.target.model_dump(),
             code_revision("statistics", "metrics", "experiment/computed.py"),
         ]
@@ -289,7 +301,7 @@ class Results:
                 return stored
         except (ValueError, KeyError):
             say("The stored tables are damaged; they are computed again.")
-        tables = self.compute(lambda part: load_evidence(self.files(), self.path / "tables", part))
+        tables = self.compute(self.load)
         write_json(file, {name: {"columns": list(t.columns), "rows": records(t)} for name, t in tables.items()})
         return tables
 

@@ -12,13 +12,14 @@ import yaml
 from medssl.cohort import Samples, View
 from medssl.config import Experiment
 from medssl.errors import MedsslError
+from medssl.experiment.crossfit import write_folds
 from medssl.experiment.external import joined_samples
 from medssl.experiment.index import Index
 from medssl.experiment.job import ArmInputs, JobInputs, run_job
 from medssl.experiment.ledger import enter
 from medssl.experiment.plan import Job, Plan, list_jobs, make_plan
 from medssl.experiment.power import foresee, foresee_sentence
-from medssl.experiment.prepare import ensure_cohort, prepare_arm, pretrain_encoders
+from medssl.experiment.prepare import encoder_seeds, ensure_cohort, prepare_arm, pretrain_encoders
 from medssl.experiment.results import Results
 from medssl.progress import bar, say
 from medssl.workspace import Workspace, digest, lock, write_json, write_text
@@ -45,6 +46,17 @@ def run(config: Experiment, workspace: Workspace | None = None, processes: int |
     folder = workspace.experiment(config.name)
     with lock(folder, "running the experiment of", "Wait for it, or give this run another name (name=...)."):
         return _run(plan, folder, workspace, processes)
+
+
+def preview(config: Experiment, workspace: Workspace | None = None) -> tuple[dict[str, Any], str]:
+    """What `run` would do and what can be detected: as values, and in words. Ingests and splits where needed."""
+    workspace = workspace or Workspace()
+    cohort = ensure_cohort(config.cohort, workspace)
+    plan = make_plan(config, cohort, tuple(ensure_cohort(source, workspace) for source in config.external))
+    found = foresee(plan)
+    runs = {name: {"length": config.pretraining[name].length, "seeds": n} for name, n in encoder_seeds(config).items()}
+    about = {"name": config.name, "patients": _sizes(plan), "pretraining": runs, "jobs": _job_count(config)}
+    return {**about, "detectable": found}, f"{_summary(plan)}\n{foresee_sentence(found)}"
 
 
 def _run(plan: Plan, folder: Path, workspace: Workspace, processes: int | None) -> Results:
@@ -87,8 +99,11 @@ def write_plan(plan: Plan, folder: Path, workspace: Workspace) -> None:
     plan.split.save(folder / "split.json")
     draws = {str(draw): {str(b): units for b, units in budgets.items()} for draw, budgets in plan.budgets.items()}
     write_json(folder / "budgets.json", draws)
-    counts = plan.units.groupby("part").agg(units=("unit", "size"), patients=("patient", "nunique")).to_dict("index")
-    classes = plan.units.groupby(["part", "label"]).size().unstack(fill_value=0).to_dict("index")
+    if plan.tested:
+        write_folds(plan.tested, folder)
+    labeled = plan.units.dropna(subset=["label"])
+    counts = labeled.groupby("part").agg(units=("unit", "size"), patients=("patient", "nunique")).to_dict("index")
+    classes = labeled.groupby(["part", "label"]).size().unstack(fill_value=0).to_dict("index")
     facts = {
         "cohort": {"name": plan.cohort.name, "hash": plan.cohort.hash, "scans": len(plan.cohort.scans())},
         "parts": {
@@ -119,15 +134,28 @@ def _sizes(plan: Plan) -> dict[str, int]:
 
 def _summary(plan: Plan) -> str:
     config, sizes = plan.config, _sizes(plan)
-    encoders = sum(arm.pretrain_seeds for arm in config.arms.values())
-    jobs = encoders * len(config.budgets) * config.draws
-    runs = ", ".join(f"{name} of {spec.length}" for name, spec in config.pretraining.items()) or "none"
+    runs = [
+        f"{name} of {config.pretraining[name].length}" + (f" x {seeds} seeds" if seeds > 1 else "")
+        for name, seeds in encoder_seeds(config).items()
+    ]
+    parts = f"pool {sizes['pool']}, validation {sizes['validation']}, test {sizes['test']}"
+    draws = f"{config.draws} draws"
+    if config.split.folds:
+        labeled = plan.units.dropna(subset=["label"])
+        parts = (
+            f"{labeled['patient'].nunique()} labeled ones, cross-fitted with {len(labeled)} {config.target.unit}s; "
+            f"{sizes['pool']} to pretrain on"
+        )
+        draws = f"{config.split.folds} folds x {config.split.repeats} repeats"
     return (
-        f"{config.title or config.name}: {sum(sizes.values())} patients "
-        f"(pool {sizes['pool']}, validation {sizes['validation']}, test {sizes['test']}), "
-        f"pretraining: {runs}; then {jobs} jobs "
-        f"({len(config.arms)} arms x {len(config.budgets)} budgets x {config.draws} draws)"
+        f"{config.title or config.name}: {sum(sizes.values())} patients ({parts}), "
+        f"pretraining: {', '.join(runs) or 'none'}; then {_job_count(config)} jobs "
+        f"({len(config.arms)} arms x {len(config.budgets)} budgets x {draws})"
     )
+
+
+def _job_count(config: Experiment) -> int:
+    return sum(arm.pretrain_seeds for arm in config.arms.values()) * len(config.budgets) * config.draws
 
 
 def _run_jobs(
@@ -199,6 +227,7 @@ def _inputs(job: Job, plan: Plan, shared: ArmInputs, results: Path) -> JobInputs
         target=plan.config.target,
         units=plan.units,
         train=job.train,
+        test=job.test,
         shared=shared,
         out=results / f"{job.key}.parquet",
     )

@@ -4,10 +4,12 @@ from medssl.figures.curve import label_efficiency
 from medssl.figures.differences import differences
 from medssl.figures.files import save, to_png, to_svg
 from medssl.figures.history import history
+from medssl.figures.sheet import Section, save_sheet
 from medssl.figures.style import arm_colours, arm_shapes
 from medssl.figures.words import budget_key, budget_name, metric_name
 
 __all__ = [
+    "Section",
     "arm_colours",
     "arm_shapes",
     "budget_key",
@@ -17,6 +19,7 @@ __all__ = [
     "label_efficiency",
     "metric_name",
     "save",
+    "save_sheet",
     "to_png",
     "to_svg",
 ]

@@ -33,6 +33,30 @@ def macro_auc(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.
     return out / len(classes)
 
 
+def auc_within_folds(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """`macro_auc` of predictors that are one a fold: only pairs of units of one fold are compared.
+
+    Scores of two models have no common scale, so that pairs across folds would bias the area (Airola 2011; Forman &
+    Scholz 2010). Folds are summed before dividing, since a replicate may leave one of them without a class.
+
+    Args:
+        folds: (D, N) number of the fold in which each unit was scored.
+    """
+    by_unit = np.ascontiguousarray(weights.T, dtype=np.float32)
+    classes = list(_one_against_rest(truth, scores))
+    out = np.zeros((scores.shape[0], weights.shape[0]))
+    for positive, column in classes:
+        for d, score in enumerate(column):
+            right, pairs = np.zeros(len(weights)), np.zeros(len(weights))
+            for fold in np.unique(folds[d]):
+                p, n = positive & (folds[d] == fold), ~positive & (folds[d] == fold)
+                right += _concordance(score[p], score[n], by_unit[p], by_unit[n])
+                pairs += by_unit[p].sum(0, dtype=np.float64) * by_unit[n].sum(0, dtype=np.float64)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                out[d] += right / pairs
+    return out / len(classes)
+
+
 def accuracy(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Share of units whose highest score is their class."""
     return _weighted_mean((scores.argmax(2) == truth).astype(np.float64), weights)
@@ -127,3 +151,15 @@ METRICS = {
     "brier": brier,
     "ece": ece,
 }
+
+MEANS = {"accuracy", "balanced_accuracy", "brier", "ece"}  # over units: each by the model that scored it
+CROSS_FITTED = frozenset({"auc", *MEANS})
+
+
+def score_metric(
+    name: str, truth: np.ndarray, scores: np.ndarray, weights: np.ndarray, folds: np.ndarray | None = None
+) -> np.ndarray:
+    """A metric by its name, (D, B); with `folds` (D, N) of cross-fitted scores (one of `CROSS_FITTED`)."""
+    if folds is not None and name == "auc":
+        return auc_within_folds(truth, scores, weights, folds)
+    return METRICS[name](truth, scores, weights)

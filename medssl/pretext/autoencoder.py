@@ -18,6 +18,7 @@ from medssl.config import View
 from medssl.encoders import Encoder
 from medssl.pretext.base import Batch, PretextTask, TaskSettings
 from medssl.pretext.decoder import blank_error, decoder_of
+from medssl.pretext.pictures import Picture, pictures
 
 
 class Settings(TaskSettings):
@@ -51,3 +52,8 @@ class Autoencoder(PretextTask):
         """Every pixel painted with its image's mean."""
         target = self.new_view(batch.images, self.plan, generator)
         return {"loss": blank_error(target)}
+
+    def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
+        target = self.new_view(batch.images, self.plan, generator)
+        painted = self.decoder(self.pyramid(target)[-1], target.shape[2:])
+        return pictures((target, "seen"), (painted, "answer"))

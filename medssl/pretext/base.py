@@ -202,8 +202,10 @@ class PretextTask(nn.Module):
         return [make(weight_decay_groups(self.parameters(), self.weight_decay), lr=learning_rate)]
 
     def heads(self) -> dict[str, nn.Module]:
-        """Everything of this task beside the encoder, by name."""
-        return {name: module for name, module in self.named_children() if name != "encoder"}
+        """Everything of this task beside the encoder, by name; its own parameters, if any, under `own`."""
+        parts = {name: module for name, module in self.named_children() if name != "encoder"}
+        own = dict(self.named_parameters(recurse=False))
+        return {**parts, "own": nn.ParameterDict(own)} if own else parts
 
     def forward(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
         """`loss`, under the name that wrappers for several processes know."""

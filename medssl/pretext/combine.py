@@ -21,6 +21,7 @@ from medssl.config import Strict, View
 from medssl.encoders import Encoder
 from medssl.errors import UserError
 from medssl.pretext.base import Batch, PretextTask, TaskSettings
+from medssl.pretext.pictures import Picture
 
 TRIOS = {"swin_trio": ("rotation", "inpainting", "simclr")}
 
@@ -100,6 +101,17 @@ class Combine(PretextTask):
             total += self.weights[name] * own["loss"]
             out |= {f"{name}_{key}": value for key, value in own.items()}
         return {"loss": total} | out
+
+    def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
+        """The pictures of all parts, side by side."""
+        parts = [(name, task.show(batch, generator.beside())) for name, task in self._tasks()]
+        return [
+            Picture(
+                [panel for _, shown in parts for panel in shown[row].panels],
+                [f"{name}: {caption}" for name, shown in parts for caption in shown[row].captions],
+            )
+            for row in range(len(batch.rows))
+        ]
 
     def after_step(self, step: int, steps: int) -> None:
         for _, task in self._tasks():

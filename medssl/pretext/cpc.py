@@ -27,6 +27,7 @@ from medssl.encoders import Encoder
 from medssl.errors import UserError
 from medssl.pretext.base import Batch, PretextTask
 from medssl.pretext.negatives import NegativeSettings, apart
+from medssl.pretext.pictures import Picture, laid, pictures
 from medssl.pretext.tiles import standardised
 
 
@@ -68,27 +69,11 @@ class CPC(PretextTask):
         self.plan = self.views(rotation=0.0)
 
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
-        images = self.new_view(batch.images, self.plan, generator)
-        patches = self.patches(images)
-        rows, grid = len(images), self.settings.grid
-        z = self.patch(self.embed(patches)).view(rows, grid, grid, -1)
-        context = self.summed_up(z.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        z = z.float()
-        images_apart = apart(self.settings, batch.patient, batch.patient)
-        with torch.autocast(z.device.type, enabled=False):
-            losses, right = [], []
-            for k, predict in enumerate(self.predict):
-                below = k + 2
-                said = F.normalize(predict(context[:, :-below].float()).flatten(0, 2), dim=1)
-                keys = F.normalize(z[:, below:].flatten(0, 2), dim=1)
-                logits = said @ keys.T / self.settings.temperature
-                labels = torch.arange(len(keys), device=keys.device)
-                if images_apart is not None:
-                    allowed = images_apart | torch.eye(rows, dtype=torch.bool, device=keys.device)
-                    owner = torch.arange(rows, device=keys.device).repeat_interleave(len(keys) // rows)
-                    logits = logits.masked_fill(~allowed[owner][:, owner], -math.inf)
-                losses.append(F.cross_entropy(logits, labels))
-                right.append((logits.detach().argmax(1) == labels).float().mean())
+        losses, right = [], []
+        for logits in self.answers(self.puzzle(batch, generator), batch.patient):
+            labels = torch.arange(len(logits), device=logits.device)
+            losses.append(F.cross_entropy(logits, labels))
+            right.append((logits.detach().argmax(1) == labels).float().mean())
         return torch.stack(losses).mean(), {"accuracy": torch.stack(right).mean()}
 
     def floor(self, batch: Batch, generator: RowGenerator) -> dict[str, float]:
@@ -98,6 +83,42 @@ class CPC(PretextTask):
             "loss": sum(map(math.log, counts)) / len(counts),
             "accuracy": sum(1 / n for n in counts) / len(counts),
         }
+
+    def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
+        """The patches, and from the third row on those that the network expects, out of all of the batch."""
+        patches = self.puzzle(batch, generator)
+        grid, below = self.settings.grid, 2
+        said = self.answers(patches, batch.patient)[0].argmax(1).view(-1, grid - below, grid)
+        right = torch.arange(said.numel(), device=said.device).view(said.shape) == said
+        cells = patches.view(-1, grid, grid, *patches.shape[1:])
+        expected = cells[:, below:].flatten(0, 2)[said]
+        answer = torch.cat([cells[:, :below], expected], 1).flatten(1, 2)
+        words = [f"answer: {int(n)} of {right[0].numel()} right" for n in right.sum((1, 2))]
+        return pictures((batch.images, "image"), (laid(cells.flatten(1, 2), grid), "seen"), (laid(answer, grid), words))
+
+    def answers(self, patches: Tensor, patient: Tensor) -> list[Tensor]:
+        """For each step ahead scores, (N * rows * grid, N * rows * grid): what is expected against what is there."""
+        grid, rows = self.settings.grid, len(patient)
+        z = self.patch(self.embed(patches)).view(rows, grid, grid, -1)
+        context = self.summed_up(z.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        z, images_apart = z.float(), apart(self.settings, patient, patient)
+        scores = []
+        with torch.autocast(z.device.type, enabled=False):
+            for k, predict in enumerate(self.predict):
+                below = k + 2
+                said = F.normalize(predict(context[:, :-below].float()).flatten(0, 2), dim=1)
+                keys = F.normalize(z[:, below:].flatten(0, 2), dim=1)
+                logits = said @ keys.T / self.settings.temperature
+                if images_apart is not None:
+                    allowed = images_apart | torch.eye(rows, dtype=torch.bool, device=keys.device)
+                    owner = torch.arange(rows, device=keys.device).repeat_interleave(len(keys) // rows)
+                    logits = logits.masked_fill(~allowed[owner][:, owner], -math.inf)
+                scores.append(logits)
+        return scores
+
+    def puzzle(self, batch: Batch, generator: RowGenerator) -> Tensor:
+        """The patches of a view of each image."""
+        return self.patches(self.new_view(batch.images, self.plan, generator))
 
     def patches(self, images: Tensor) -> Tensor:
         """(N * grid * grid, C, size, size), row after row, each half over its neighbours and standardised."""

@@ -17,6 +17,7 @@ from medssl.config import View
 from medssl.encoders import Encoder
 from medssl.pretext.base import Batch, PretextTask, TaskSettings
 from medssl.pretext.decoder import blank_error, decoder_of
+from medssl.pretext.pictures import Picture, pictures
 
 
 class Settings(TaskSettings):
@@ -54,6 +55,11 @@ class Denoising(PretextTask):
         """Every pixel painted with its image's mean."""
         target, _ = self.puzzle(batch, generator)
         return {"loss": blank_error(target)}
+
+    def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
+        target, seen = self.puzzle(batch, generator)
+        painted = self.decoder(self.pyramid(seen)[-1], target.shape[2:])
+        return pictures((seen, "seen"), (painted, "answer"), (target, "truth"))
 
     def puzzle(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
         """The clean image, and the noisy one."""

@@ -21,6 +21,7 @@ from medssl.config import View
 from medssl.encoders import Encoder
 from medssl.pretext.base import Batch, MomentumCopy, PretextTask, TaskSettings, process_count
 from medssl.pretext.heads import mlp, retrieval
+from medssl.pretext.pictures import Column, Picture, pictures, taken_for_each_other
 
 
 class Settings(TaskSettings):
@@ -79,9 +80,8 @@ class DINO(PretextTask):
             answers = self.slow_head.module[1](slow_z).float()
         said = [self.embed(large)]
         if self.settings.local_crops:
-            small = self.new_views(batch.images, self.small_plan, generator, self.settings.local_crops)
-            half = F.interpolate(small, scale_factor=0.5, mode="area")
-            said.append(self.encoder.embed(half))  # not kept for the monitor, which compares equal rows
+            # Not `self.embed`: the monitor compares equal rows.
+            said.append(self.encoder.embed(self.small_crops(batch, generator)))
         z = F.normalize(self.projection(torch.cat(said)), dim=1)
         logits = self.prototypes(z).float().view(-1, rows, self.settings.prototypes)
         centred = answers - self.centre if self.settings.centring else answers
@@ -92,6 +92,19 @@ class DINO(PretextTask):
         if self.training:
             self._follow_centre(answers)
         return loss / len(pairs), {"accuracy": retrieval(z[:rows], z[rows : 2 * rows])}
+
+    def small_crops(self, batch: Batch, generator: RowGenerator) -> Tensor:
+        """(local_crops * N, C, *spatial) at half the side."""
+        small = self.new_views(batch.images, self.small_plan, generator, self.settings.local_crops)
+        return F.interpolate(small, scale_factor=0.5, mode="area")
+
+    def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
+        large = self.new_views(batch.images, self.plan, generator)
+        small: list[Column] = []
+        if self.settings.local_crops:
+            crops = self.small_crops(batch, generator).chunk(self.settings.local_crops)
+            small = [(crop, f"small crop {k + 1}") for k, crop in enumerate(crops)]
+        return pictures((batch.images, "image"), *taken_for_each_other(large, self.embed(large)), *small)
 
     def after_step(self, step: int, steps: int) -> None:
         """Momentum from `momentum` to 1 along half a cosine."""

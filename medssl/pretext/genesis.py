@@ -21,6 +21,7 @@ from medssl.config import View
 from medssl.encoders import Encoder
 from medssl.pretext.base import Batch, PretextTask, TaskSettings
 from medssl.pretext.decoder import blank_error, decoder_of
+from medssl.pretext.pictures import Picture, pictures
 
 BOXES = 5
 LEVELS = 256
@@ -69,6 +70,11 @@ class Genesis(PretextTask):
         """Every pixel painted with its image's mean."""
         target, _ = self.puzzle(batch, generator)
         return {"loss": blank_error(target)}
+
+    def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
+        target, seen = self.puzzle(batch, generator)
+        painted = self.decoder(self.pyramid(seen)[-1], target.shape[2:])
+        return pictures((seen, "seen"), (painted, "answer"), (target, "truth"))
 
     def puzzle(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
         """The image, and the damaged one."""

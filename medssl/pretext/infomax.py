@@ -26,6 +26,7 @@ from medssl.encoders.resnet import CONV
 from medssl.pretext.base import Batch, MakeOptimizer, PretextTask, weight_decay_groups
 from medssl.pretext.heads import mlp
 from medssl.pretext.negatives import NegativeSettings, apart, refuse_one_patient
+from medssl.pretext.pictures import Picture, pictures
 
 
 class Settings(NegativeSettings):
@@ -84,6 +85,21 @@ class InfoMax(PretextTask):
         """Loss: all scores 0, and a critic that cannot tell. Accuracy: one in N."""
         prior = self.settings.prior
         return {"loss": math.log(2) * (2 + (prior + 2 if prior else 0)), "accuracy": 1 / len(batch.rows)}
+
+    def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
+        """The view that gave the vector, the one that gave the places, and how well each place fits the vector."""
+        rows = len(batch.rows)
+        views = self.new_views(batch.images, self.plan, generator)
+        features = self.pyramid(views)
+        whole = self.whole(features[-1].flatten(2).mean(2)[:rows]).float()
+        places = self.local(features[-2][rows:]).float()
+        scores = torch.einsum("nd,md...->nm...", whole, places) / math.sqrt(whole.shape[1])
+        own = scores.diagonal().movedim(-1, 0)
+        fit = F.interpolate(torch.sigmoid(own)[:, None], views.shape[2:], mode="nearest")
+        best = scores.flatten(2).mean(2).argmax(1).tolist()
+        words = [f"fit, best of the batch: {'right' if at == row else 'wrong'}" for row, at in enumerate(best)]
+        shown = (views[:rows], "view of the vector"), (views[rows:], "view of the places")
+        return pictures((batch.images, "image"), *shown, (fit, words))
 
     def optimizers(self, learning_rate: float, make: MakeOptimizer = torch.optim.AdamW) -> list[torch.optim.Optimizer]:
         critic = set(self.critic.parameters())

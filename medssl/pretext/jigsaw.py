@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any
 
+import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from medssl.augment import RowGenerator
 from medssl.config import View
 from medssl.encoders import Encoder
 from medssl.pretext.base import Batch, PretextTask, TaskSettings
+from medssl.pretext.pictures import Picture, laid, pictures, verdict
 from medssl.pretext.tiles import cut, permutations, standardised, tile_size
 
 GRID = {2: 3, 3: 2}  # tiles a side
@@ -68,14 +70,27 @@ class Jigsaw(PretextTask):
 
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
         tiles, labels = self.puzzle(batch, generator)
-        features = self.reduce(self.embed(tiles.flatten(0, 1)))
-        logits = self.compare(features.view(len(labels), -1)).float()
+        logits = self.answer(tiles)
         accuracy = (logits.detach().argmax(1) == labels).float().mean()
         return F.cross_entropy(logits, labels), {"accuracy": accuracy}
 
     def floor(self, batch: Batch, generator: RowGenerator) -> dict[str, float]:
         count = self.settings.permutations
         return {"loss": math.log(count), "accuracy": 1 / count}
+
+    def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
+        """The tiles as they are shown, and laid in the order that the network answers."""
+        tiles, labels = self.puzzle(batch, generator)
+        said = self.answer(tiles).argmax(1)
+        rows = torch.arange(len(tiles), device=tiles.device)[:, None]
+        answered, right = (laid(tiles[rows, self.orders[order].argsort(1)], self.grid) for order in (said, labels))
+        words = verdict(said, labels, ["answer"] * self.settings.permutations)
+        return pictures((batch.images, "image"), (laid(tiles, self.grid), "seen"), (answered, words), (right, "truth"))
+
+    def answer(self, tiles: Tensor) -> Tensor:
+        """(N, permutations) float32 scores."""
+        features = self.reduce(self.embed(tiles.flatten(0, 1)))
+        return self.compare(features.view(len(tiles), -1)).float()
 
     def puzzle(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
         """Tiles in their shuffled order, (N, T, C, *tile), and which order it is, (N,)."""

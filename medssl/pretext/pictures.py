@@ -73,6 +73,16 @@ def beside(tiles: Tensor, columns: int, gap: int = 2) -> Tensor:
     return out
 
 
+def laid(tiles: Tensor, grid: int) -> Tensor:
+    """Tiles of a grid, (N, grid^dims, C, *tile) in its C-order, where they belong: (N, C, H, W).
+
+    Of a volume the slabs lie side by side, the uppermost on the left, each turned upright as `middle` turns a slice.
+    """
+    if tiles.ndim == 5:
+        return beside(tiles, grid)
+    return beside(tiles.unflatten(1, (grid, grid, grid)).transpose(1, 2).flatten(1, 3).flip(1), grid * grid)
+
+
 def verdict(said: Tensor, truth: Tensor, words: Sequence[str]) -> list[str]:
     """Captions: what was answered, (N,), and what was right, (N,), in the words for the answers."""
     pairs = zip(said.tolist(), truth.tolist(), strict=True)

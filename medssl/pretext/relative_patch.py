@@ -23,6 +23,7 @@ from medssl.augment import RowGenerator
 from medssl.config import View
 from medssl.encoders import Encoder
 from medssl.pretext.base import Batch, PretextTask, TaskSettings
+from medssl.pretext.pictures import Picture, laid, pictures, verdict
 from medssl.pretext.tiles import cut, standardised, tile_size
 
 GRID = 3
@@ -61,12 +62,31 @@ class RelativePatch(PretextTask):
 
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
         patches, labels = self.puzzle(batch, generator)
-        logits = self.compare(self.embed(patches.flatten(0, 1)).view(len(labels), -1)).float()
+        logits = self.answer(patches)
         accuracy = (logits.detach().argmax(1) == labels).float().mean()
         return F.cross_entropy(logits, labels), {"accuracy": accuracy}
 
     def floor(self, batch: Batch, generator: RowGenerator) -> dict[str, float]:
         return {"loss": math.log(self.neighbours), "accuracy": 1 / self.neighbours}
+
+    def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
+        """The two patches as they lie, and the neighbour where the network puts it."""
+        patches, labels = self.puzzle(batch, generator)
+        said = self.answer(patches).argmax(1)
+        centre, rows = self.neighbours // 2, torch.arange(len(patches), device=patches.device)
+        placed = []
+        for answer in (said, labels):
+            grid = torch.full_like(patches[:, :1], 0.8).repeat(1, self.neighbours + 1, *[1] * (patches.ndim - 2))
+            grid[:, centre] = patches[:, 0]
+            grid[rows, answer + (answer >= centre)] = patches[:, 1]
+            placed.append(laid(grid, GRID))
+        words = verdict(said, labels, ["answer"] * self.neighbours)
+        seen = (patches[:, 0], "patch"), (patches[:, 1], "its neighbour")
+        return pictures((batch.images, "image"), *seen, (placed[0], words), (placed[1], "truth"))
+
+    def answer(self, patches: Tensor) -> Tensor:
+        """(N, neighbours) float32 scores."""
+        return self.compare(self.embed(patches.flatten(0, 1)).view(len(patches), -1)).float()
 
     def puzzle(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
         """The middle patch and one neighbour, (N, 2, C, *patch), and which one it is, (N,), in C-order of the grid."""

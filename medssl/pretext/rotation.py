@@ -25,6 +25,7 @@ from medssl.config import View
 from medssl.encoders import Encoder
 from medssl.errors import UserError
 from medssl.pretext.base import Batch, PretextTask, TaskSettings
+from medssl.pretext.pictures import Picture, pictures, verdict
 
 ANGLES, CUBE = 4, 24
 
@@ -78,6 +79,26 @@ class Rotation(PretextTask):
             )
 
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
+        x, labels = self.puzzle(batch, generator)
+        logits = self.head(self.embed(x)).float()
+        accuracy = (logits.detach().argmax(1) == labels).float().mean()
+        return F.cross_entropy(logits, labels), {"accuracy": accuracy}
+
+    def floor(self, batch: Batch, generator: RowGenerator) -> dict[str, float]:
+        return {"loss": math.log(self.turns), "accuracy": 1 / self.turns}
+
+    def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
+        """The image as it was turned, and turned back by what the network answers."""
+        seen, labels = (found[: len(batch.rows)] for found in self.puzzle(batch, generator))
+        said = self.head(self.embed(seen)).argmax(1)
+        words = [f"{90 * k} degrees" if self.turns == ANGLES else f"turn {k}" for k in range(self.turns)]
+        undone = turn(seen, undoing(self.turns).to(said.device)[said])
+        answers = [f"answer: {text}" for text in verdict(said, labels, words)]
+        asked = [f"turned by {words[k]}" if self.turns == ANGLES else words[k] for k in labels.tolist()]
+        return pictures((batch.images, "image"), (seen, asked), (undone, answers))
+
+    def puzzle(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
+        """Turned images and their turns: (N, C, *spatial) and (N,), or with `turns: all` so many times N."""
         x = self.new_view(batch.images, self.plan, generator)
         if self.settings.turns == "all":
             labels = torch.arange(self.turns, device=x.device).repeat_interleave(len(x))
@@ -85,14 +106,7 @@ class Rotation(PretextTask):
         else:
             labels = generator.integers(self.turns)[:, 0]
             x = turn(x, labels)
-        if self.settings.mask == "circle":
-            x = circle(x, self.solid)
-        logits = self.head(self.embed(x)).float()
-        accuracy = (logits.detach().argmax(1) == labels).float().mean()
-        return F.cross_entropy(logits, labels), {"accuracy": accuracy}
-
-    def floor(self, batch: Batch, generator: RowGenerator) -> dict[str, float]:
-        return {"loss": math.log(self.turns), "accuracy": 1 / self.turns}
+        return circle(x, self.solid) if self.settings.mask == "circle" else x, labels
 
 
 def turn(x: Tensor, labels: Tensor) -> Tensor:
@@ -102,6 +116,13 @@ def turn(x: Tensor, labels: Tensor) -> Tensor:
         rows = labels == k
         out[rows] = turned(x[rows], k)
     return out
+
+
+def undoing(turns: int) -> Tensor:
+    """(turns,): for each turn the one that takes it back."""
+    cube = torch.arange(27).view(1, 3, 3, 3)
+    ways = range(turns)
+    return torch.tensor([next(j for j in ways if torch.equal(turned(turned(cube, k), j), cube)) for k in ways])
 
 
 def turned(x: Tensor, k: int) -> Tensor:

@@ -11,7 +11,6 @@ import yaml
 
 from medssl.figures import arm_colours, budget_key, budget_name, metric_name
 from medssl.figures.words import NOT_ESTIMABLE, interval, number
-from medssl.statistics import MANY_DRAWS, MIN_DRAWS, MIN_UNITS_A_CLASS
 
 if TYPE_CHECKING:
     from medssl.experiment import Results
@@ -117,15 +116,18 @@ def cohort(results: Results) -> dict[str, Any]:
     about = facts.get("cohort", {})
     parts, classes = facts.get("parts", {}), facts.get("classes", {})
     names = sorted({c for counts in classes.values() for c in counts})
+    folds = results.settings.split.folds
+    names_of_parts = {"pool": "pretraining", "test": f"{folds} folds"} if folds else {}
     rows = [
         {
-            "part": part,
+            "part": names_of_parts.get(part, part),
             "patients": sizes.get("patients_all", sizes.get("patients", 0)),
             "labelled": sizes.get("patients", 0),
             "units": sizes.get("units", 0),
             "classes": [int(classes.get(part, {}).get(c, 0)) for c in names],
         }
         for part, sizes in sorted(parts.items(), key=lambda p: ORDER.get(p[0], 3))
+        if not (folds and part == "validation")
     ]
     config = results.settings
     return {
@@ -140,89 +142,6 @@ def cohort(results: Results) -> dict[str, Any]:
         "target": config.target.name,
         "unit": config.target.unit,
     }
-
-
-def protocol(results: Results, scores: pd.DataFrame) -> list[tuple[str, str]]:
-    """How the numbers came about, in plain words; the numbers are this experiment's own."""
-    config = results.settings
-    unit, draws = config.target.unit, config.draws
-    per = "labels of each class" if config.per == "class" else "labels"
-    tested = scores.iloc[0]
-    words = [
-        (
-            "Split",
-            _split(results),
-        ),
-        (
-            "Budgets",
-            f"A budget of n is n {per}, drawn from the pool: at most one {unit} of a patient until every patient has "
-            "one, and smaller budgets lie inside larger ones. All arms get the same labels. "
-            f"This is repeated for {draws} draw{'' if draws == 1 else 's'}; at “all” the labels are the whole pool, "
-            "and a draw is a new training seed.",
-        ),
-        (
-            "Score",
-            f"Each predictor is scored on the same {tested['units']} {unit}s of {tested['patients']} test patients. "
-            "A score is the mean over draws.",
-        ),
-        (
-            "What an interval means",
-            "With other labels from this pool, and other test patients from the same source, the mean score would have "
-            f"been another; a 95 % interval shows by how much. {_method(results)} In {config.replicates:,} bootstrap "
-            f"replicates patients are resampled whole, with all their {unit}s, once for all arms and draws together. "
-            "An interval is "
-            "pointwise: not widened for the number of arms and budgets. It says nothing of another hospital or another "
-            "split, nor, where an arm has one encoder, of another pretraining run.",
-        ),
-        (
-            "What a difference means",
-            "Arm minus baseline on the same labels and the same test patients, with its own 95 % interval. “Helps” or "
-            "“hurts” is said where p, corrected by Holm’s method for all arms and budgets that were not "
-            "named beforehand, is below .05: if no arm differed from the baseline, at most one experiment in twenty "
-            "would show such a verdict by one metric. Each metric and each baseline has this chance of its own. The "
-            "comparison of the claim, named in the configuration beforehand, stands alone and is not corrected. "
-            "“No evidence” is no proof that two arms are alike.",
-        ),
-        (
-            "Labels saved",
-            "How many times as many labels the baseline needs for the score that an arm has: its curve, made to never "
-            "fall, is read backwards. Where the arm lies beyond the end of that curve, only a bound is known, and > or "
-            "< says so.",
-        ),
-        (
-            "Not estimable",
-            f"No interval is given with fewer than {MIN_DRAWS} draws, or fewer than {MIN_UNITS_A_CLASS} test "
-            f"{unit}s of a class: it would promise more than the data hold.",
-        ),
-    ]
-    return words
-
-
-def _split(results: Results) -> str:
-    asked = results.settings.split
-    if asked.hold_out:
-        return (
-            f"One site was left out: the test patients are all those whose {asked.column} is {asked.hold_out}, and no "
-            "scan of theirs was used for pretraining or training. All others are the pool."
-        )
-    if asked.column:
-        return (
-            f"The parts are the official ones of this data set (column “{asked.column}”). Duplicates between them were "
-            "not moved; `medssl audit` counts them."
-        )
-    return (
-        "Patients were split once into pool, validation and test, the same for every experiment on this cohort. All "
-        "scans of a patient, and patients tied by a group or by identical images, lie on one side."
-    )
-
-
-def _method(results: Results) -> str:
-    if results.settings.draws >= MANY_DRAWS:
-        return "It comes from a crossed bootstrap of test patients and draws."
-    return (
-        "Draws count as the readers of a multi-reader study (Obuchowski-Rockette, with the degrees of freedom of "
-        "Hillis): few draws make it wider."
-    )
 
 
 def savings_table(results: Results) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from medssl.figures import label_efficiency, save
 from medssl.report.html import write_report
+from medssl.report.protocol import subtitle
 from medssl.workspace import write_text
 
 if TYPE_CHECKING:
@@ -25,7 +26,13 @@ def publish(results: Results) -> dict[str, Path]:
     folder, metric = results.path, results.main_comparison[2]
     scores, config = results.scores(), results.settings
     chart = label_efficiency(
-        scores, results.label_counts(), metric, per=config.per, unit=config.target.unit, title=results.title
+        scores,
+        results.label_counts(),
+        metric,
+        per=config.per,
+        unit=config.target.unit,
+        title=results.title,
+        subtitle=subtitle(results),
     )
     written = {
         "figure": save(chart, folder / "curve.png"),

@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 
 from medssl.figures import differences, history, label_efficiency, metric_name, to_svg
 from medssl.report import content
+from medssl.report.protocol import averaged, protocol, subtitle
 from medssl.workspace import write_text
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def render_report(results: Results) -> str:
         budgets=content.budget_heads(results),
         arms=content.arms(results),
         cohort=content.cohort(results),
-        protocol=content.protocol(results, scores),
+        protocol=protocol(results, scores),
         histories=_histories(results),
         looks=results.looks(),
         jobs=content.jobs(results),
@@ -75,6 +76,7 @@ def render_report(results: Results) -> str:
         versions=content.versions(),
         unit=config.target.unit,
         per=config.per,
+        averaged=averaged(results),
     )
 
 
@@ -90,7 +92,14 @@ def _template() -> Any:
 def _curve(results: Results, metric: str) -> Markup:
     config = results.settings
     chart = label_efficiency(
-        results.scores(), results.label_counts(), metric, per=config.per, unit=config.target.unit, width=600, height=380
+        results.scores(),
+        results.label_counts(),
+        metric,
+        per=config.per,
+        unit=config.target.unit,
+        subtitle=subtitle(results),
+        width=600,
+        height=380,
     )
     return inline(to_svg(chart), "curve", "Score against number of labels, a line for each arm")
 

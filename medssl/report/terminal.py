@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from medssl.figures import budget_key, metric_name
+from medssl.report.protocol import averaged
 
 if TYPE_CHECKING:
     from medssl.experiment import Results
@@ -33,7 +34,9 @@ def terminal_table(results: Results) -> str:
     ]
     for at in lines:
         text.insert(at, "-" * len(text[0]))
-    heading = f"{metric_name(metric, long=True)}, mean over draws, 95 % interval below (n/e: not estimable)"
+    heading = (
+        f"{metric_name(metric, long=True)}, mean over {averaged(results)}, 95 % interval below (n/e: not estimable)"
+    )
     return "\n".join([heading, *(line.rstrip() for line in text)])
 
 

@@ -46,10 +46,11 @@ def fixed_models(evidence: Evidence, arm: str, baseline: str, budget: Budget, me
 
     Returns:
         columns of `FIXED_COLUMNS`: AUC of both, difference, its 95 % interval (normal). Empty for another metric, more
-        than two classes, or no such cells; of several pretraining runs the first.
+        than two classes, or no such cells, or where a draw is cross-fitted and so no one model; of several pretraining
+        runs the first.
     """
     rows = []
-    there = {(arm, budget), (baseline, budget)} <= set(evidence.scores)
+    there = evidence.folds is None and {(arm, budget), (baseline, budget)} <= set(evidence.scores)
     if there and metric == "auc" and len(evidence.classes) == 2:
         draws = {name: evidence.draws[name, budget].tolist() for name in (arm, baseline)}
         for draw in [d for d in draws[arm] if d in draws[baseline]]:

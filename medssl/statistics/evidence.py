@@ -13,13 +13,14 @@ from medssl.errors import MedsslError
 
 @dataclass(frozen=True)
 class Evidence:
-    """Predictions on one fixed test split.
+    """Predictions on one fixed test split, or cross-fitted ones of all labeled units.
 
     Attributes:
         classes: names, in the order of the last axis of `scores`.
         units: (N,) unit keys; `patients`: (N,) number of the patient (cluster) of each; `truth`: (N,) class numbers.
         scores: (arm, budget) -> (K, D, N, C): K runs of pretraining, D draws in ascending order.
-        draws: (arm, budget) -> draw numbers, (D,).
+        draws: (arm, budget) -> draw numbers, (D,); cross-fitted, a draw here is a whole repeat.
+        folds: (repeats, N) fold in which each unit was tested, the same for all arms; None: not cross-fitted.
     """
 
     classes: list[str]
@@ -28,6 +29,7 @@ class Evidence:
     truth: np.ndarray
     scores: dict[tuple[str, Budget], np.ndarray]
     draws: dict[tuple[str, Budget], np.ndarray]
+    folds: np.ndarray | None = None
 
     @property
     def patients_a_class(self) -> int:
@@ -47,20 +49,25 @@ class Evidence:
         """The same predictions for some of the units, (N,) bool."""
         patients = np.unique(self.patients[keep], return_inverse=True)[1]
         scores = {cell: values[:, :, keep] for cell, values in self.scores.items()}
-        return Evidence(self.classes, self.units[keep], patients, self.truth[keep], scores, self.draws)
+        folds = None if self.folds is None else self.folds[:, keep]
+        return Evidence(self.classes, self.units[keep], patients, self.truth[keep], scores, self.draws, folds)
 
 
-def read_evidence(rows: pd.DataFrame) -> Evidence:
+def read_evidence(rows: pd.DataFrame, folds: int | None = None) -> Evidence:
     """Arrange the rows of all jobs of one target on one split. Units keep the order that they have in the first job,
     which is the cohort's own: the resampling then does not depend on the keys.
 
     Args:
         rows: columns `job, arm, budget, draw, unit, patient, cls, truth, score`, and `run` (of pretraining) where there
             are several.
+        folds: where it is cross-fitted, how many folds a repeat has; their jobs become one draw (`join_folds`).
 
     Raises:
-        MedsslError: jobs that were scored on different test units, or disagree on the truth.
+        MedsslError: jobs that were scored on different test units, or disagree on the truth, or arms with other folds.
     """
+    partition = None
+    if folds:
+        rows, partition = join_folds(rows, folds)
     classes = sorted(rows["cls"].unique())
     one = rows[rows["job"] == rows["job"].iloc[0]]
     units = one["unit"].unique()
@@ -78,7 +85,36 @@ def read_evidence(rows: pd.DataFrame) -> Evidence:
         arrays.append(job["score"].to_numpy().reshape(shape))
     truth = first["truth"].to_numpy().reshape(shape).argmax(1)
     patients = pd.factorize(first["patient"].to_numpy()[:: len(classes)])[0]
-    return arrange(classes, units, patients, truth, jobs, np.stack(arrays))
+    evidence = arrange(classes, units, patients, truth, jobs, np.stack(arrays))
+    if partition is None:
+        return evidence
+    return replace(evidence, folds=partition.reindex(columns=units).to_numpy())
+
+
+def join_folds(rows: pd.DataFrame, folds: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The jobs of a repeat as one job, in which every unit was tested once.
+
+    Args:
+        rows: as for `read_evidence`, with draw = repeat x folds + fold.
+        folds: of a repeat; repeats of which an arm has not met all folds yet are left out.
+
+    Returns:
+        the rows with draw = repeat; fold of each unit in each repeat (NaN in one that is left out), (repeats, N).
+
+    Raises:
+        MedsslError: arms whose folds hold different units, or no repeat that is finished.
+    """
+    rows = rows.assign(run=rows.get("run", 0), repeat=rows["draw"] // folds, fold=rows["draw"] % folds)
+    where = ["arm", "budget", "run", "repeat"]
+    rows = rows[rows.groupby(where)["fold"].transform("nunique") == folds]
+    if rows.empty:
+        raise MedsslError("no repeat has met all of its folds yet", "results", "Wait, or run the config again.")
+    if (rows.groupby(["repeat", "unit"])["fold"].nunique() > 1).any():
+        raise MedsslError("arms were tested in different folds", "results", "Run the config again.")
+    rows = rows.sort_values(["repeat", "fold"], kind="stable")
+    partition = rows.drop_duplicates(["repeat", "unit"]).pivot(index="repeat", columns="unit", values="fold")
+    partition = partition.reindex(range(int(rows["repeat"].max()) + 1))
+    return rows.assign(draw=rows["repeat"], job=rows.groupby(where, sort=False).ngroup()), partition
 
 
 def arrange(

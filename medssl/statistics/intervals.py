@@ -9,7 +9,8 @@ from scipy import stats
 
 MIN_DRAWS = 3  # below, the spread between draws cannot be estimated
 MANY_DRAWS = 20  # from here on the bootstrap's own interval is taken, below it a t-based one (`readers`)
-MIN_UNITS_A_CLASS = 15  # below, an interval of AUC or accuracy covers far less than it says
+MIN_UNITS_A_CLASS = 15  # below, an interval of AUC or accuracy covers far less than it says; cross-fitted: patients
+ROLES = 2  # of a patient in a cross-fitted score: tested, and teaching the models of the others (docs/decisions.md)
 MIN_PATIENTS_A_CLASS = 5  # below, replicates without the class are common
 UNSCORED = 0.01  # share of replicates without a class, above which a bootstrap says nothing of the whole
 RESOLVED = 20  # replicates beyond zero from which on their share is a p-value; below, the normal tail is

@@ -10,13 +10,14 @@ import pandas as pd
 from scipy import stats
 
 from medssl.config import LOWER_IS_BETTER, Budget, Claim
-from medssl.metrics import METRICS
+from medssl.metrics import METRICS, score_metric
 from medssl.statistics.evidence import Evidence
 from medssl.statistics.intervals import (
     MANY_DRAWS,
     MIN_DRAWS,
     MIN_PATIENTS_A_CLASS,
     MIN_UNITS_A_CLASS,
+    ROLES,
     UNSCORED,
     bca_interval,
     bootstrap_p,
@@ -56,9 +57,12 @@ class Replicates:
         weights = patient_weights(evidence.patients, replicates, SEED).astype(np.float32)
         for (arm, budget), scores in evidence.scores.items():
             flat, shape = scores.reshape(-1, *scores.shape[2:]), scores.shape[:2]
+            folds = None
+            if evidence.folds is not None:
+                folds = np.tile(evidence.folds[evidence.draws[arm, budget]], (shape[0], 1))
             for metric in self.metrics:
-                self.point[arm, budget, metric] = METRICS[metric](evidence.truth, flat, ones).reshape(shape)
-                boot = METRICS[metric](evidence.truth, flat, weights).reshape(*shape, replicates)
+                self.point[arm, budget, metric] = score_metric(metric, evidence.truth, flat, ones, folds).reshape(shape)
+                boot = score_metric(metric, evidence.truth, flat, weights, folds).reshape(*shape, replicates)
                 self.boot[arm, budget, metric] = boot.astype(np.float32)  # half the memory; 7 digits are enough
 
     @cached_property
@@ -68,15 +72,20 @@ class Replicates:
     def estimable(self, boot: np.ndarray) -> bool:
         """Enough draws, enough test units and patients of every class, and hardly a replicate that cannot be scored."""
         evidence = self.evidence
-        enough = boot.shape[1] >= MIN_DRAWS and evidence.units_a_class >= MIN_UNITS_A_CLASS
+        cases = evidence.units_a_class if evidence.folds is None else evidence.patients_a_class
+        enough = boot.shape[1] >= MIN_DRAWS and cases >= MIN_UNITS_A_CLASS
         return enough and evidence.patients_a_class >= MIN_PATIENTS_A_CLASS and np.isnan(boot[0, 0]).mean() <= UNSCORED
 
     def estimate(self, point: np.ndarray, boot: np.ndarray) -> Estimate:
-        """Mean over draws with the standard error and degrees of freedom of `readers`; NaN: not estimable."""
+        """Mean over draws with the standard error and degrees of freedom of `readers`; NaN: not estimable.
+
+        Cross-fitted, draws are repeats on the same patients, whose covariance the bootstrap of fixed predictions shows
+        by half: it resamples whom the models are tested on, and not whom they learnt from.
+        """
         if not self.estimable(boot):
             return Estimate(float(point.mean()), float("nan"), float("nan"))
         scored = boot[..., ~np.isnan(boot[0, 0])].astype(np.float64)
-        covariance = shared_covariance(scored, self.patients)
+        covariance = shared_covariance(scored, self.patients) * (1 if self.evidence.folds is None else ROLES)
         return readers(point, covariance, self.evidence.patients_a_class - 1)
 
     def replicates(self, point: np.ndarray, boot: np.ndarray) -> np.ndarray:
@@ -86,13 +95,17 @@ class Replicates:
         return drawn_in(crossed(boot.astype(np.float64), SEED), estimate.value, estimate.se * estimate.wider)
 
     def score(self, cell: Cell) -> tuple[float, float, float]:
-        """(score, low, high): 95 %, on the scale of log odds, or by BCa from 20 draws on. NaN bounds: not estimable."""
+        """(score, low, high): 95 %, on the scale of log odds, or by BCa from 20 draws on. NaN bounds: not estimable.
+
+        Cross-fitted scores near 1 are skewed by more than log odds make good: their upper end is that of the plain
+        interval where this is higher.
+        """
         point, boot = self.point[cell], self.boot[cell]
         estimate = self.estimate(point, boot)
         value = estimate.value
         if not estimate.se > 0:  # no spread at all (constant scores): an interval of no width would be a lie
             return value, float("nan"), float("nan")
-        if _by_bootstrap(point):
+        if self.by_bootstrap(point):
             low, high = bca_interval(self.replicates(point, boot), value, self._influence(cell))
         elif not 0 < value < 1:
             low, high = estimate.interval()
@@ -100,6 +113,8 @@ class Replicates:
             half = float(stats.t.ppf(0.975, estimate.df)) * estimate.se / (value * (1 - value))
             odds = np.log(value / (1 - value))
             low, high = (float(1 / (1 + np.exp(-(odds + side * half)))) for side in (-1, 1))
+            if self.evidence.folds is not None:
+                high = max(high, min(1.0, estimate.interval()[1]))
         return value, low, high
 
     def difference(self, point: np.ndarray, boot: np.ndarray) -> tuple[float, float, float, float]:
@@ -107,7 +122,7 @@ class Replicates:
         estimate = self.estimate(point, boot)
         if np.isnan(estimate.se) or (estimate.se == 0 and estimate.value != 0):
             return estimate.value, float("nan"), float("nan"), float("nan")
-        if not _by_bootstrap(point):
+        if not self.by_bootstrap(point):
             return estimate.value, *estimate.interval(), estimate.p()
         replicates = self.replicates(point, boot)
         return estimate.value, *percentile_interval(replicates), bootstrap_p(replicates, estimate.value)
@@ -132,6 +147,11 @@ class Replicates:
         if len(runs) > 1:
             return None  # likewise for runs of pretraining
         return self.point[first] - self.point[second], self.boot[first] - self.boot[second]
+
+    def by_bootstrap(self, point: np.ndarray) -> bool:
+        """From 20 draws on, and with one run of pretraining: a handful of anything is for the t-distribution. Never for
+        repeats, which are no new patients."""
+        return self.evidence.folds is None and point.shape[0] == 1 and point.shape[1] >= MANY_DRAWS
 
     def _influence(self, cell: Cell) -> list[np.ndarray]:
         """What each test patient and each draw adds to the score, by leaving it out (jackknife)."""
@@ -192,8 +212,3 @@ def differences(
         verdict(d * s, p) for d, s, p in zip(table["difference"], signs, table["p_adjusted"], strict=True)
     ]
     return table
-
-
-def _by_bootstrap(point: np.ndarray) -> bool:
-    """From 20 draws on, and with one run of pretraining: a handful of anything is for the t-distribution."""
-    return point.shape[0] == 1 and point.shape[1] >= MANY_DRAWS

@@ -21,7 +21,9 @@ def verdict(gain: float, p: float) -> str:
     return "helps" if gain > 0 else "hurts"
 
 
-def verdict_sentence(row: Mapping, per: str, one_checkpoint: bool, strategies: tuple[str, ...] = ()) -> str:
+def verdict_sentence(
+    row: Mapping, per: str, one_checkpoint: bool, strategies: tuple[str, ...] = (), cross_fitted: str = ""
+) -> str:
     """What one row of `differences` says.
 
     Args:
@@ -29,8 +31,9 @@ def verdict_sentence(row: Mapping, per: str, one_checkpoint: bool, strategies: t
         per: what a budget counts (`class` or `total`).
         one_checkpoint: the arm was pretrained once, so the interval does not hold the variance of pretraining.
         strategies: of arm and baseline; where they differ, the gain is not the encoder's alone.
+        cross_fitted: as `Results` says it; the gain is then the recipe's, and no one model's.
     """
-    labels = _labels(row["budget"], per)
+    labels = _labels(row["budget"], per) + (f", {cross_fitted}" if cross_fitted else "")
     metric = {"auc": "AUC", "ece": "calibration error"}.get(row["metric"], str(row["metric"]).replace("_", " "))
     size = f"{metric} {row['difference']:+.3f}"
     who = row["arm"] + (" (this checkpoint)" if one_checkpoint else "")

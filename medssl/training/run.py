@@ -105,7 +105,9 @@ def pretrain(
         UserError: what was asked for cannot be done; another run lies in `out`.
         MedsslError: the loss is no longer a number, or the memory does not suffice.
     """
-    samples, about = _of_cohort(cohort, task, view, exclude)
+    samples, about = of_cohort(cohort, task, view, exclude)
+    if count := len(about["labels"]):
+        say(f"on-line kNN in the history: '{cohort.targets()[0]}' of {count:,} scans of the pool; it chooses nothing")
     return fit(samples, task, out=out, settings=settings, exclude=exclude, **about, **engine)
 
 
@@ -119,7 +121,7 @@ def dry_run(
     **engine: Any,
 ) -> Plan:
     """What `pretrain` would do, and the memory and time that it would take; nothing is trained or written."""
-    samples, about = _of_cohort(cohort, task, view, exclude)
+    samples, about = of_cohort(cohort, task, view, exclude)
     request = Request(samples, task, settings or {}, exclude, about["modality"], engine, make_fabric)
     return request.plan(request.length() or steps_for(request.engine.minutes or 0, request.loop(DEFAULT_STEPS)))
 
@@ -217,7 +219,7 @@ def steps_for(minutes: float, loop: Loop) -> int:
     return steps
 
 
-def _of_cohort(cohort: Cohort, task: str, view: View | None, exclude: Set[str]) -> tuple[SamplesLike, dict[str, Any]]:
+def of_cohort(cohort: Cohort, task: str, view: View | None, exclude: Set[str]) -> tuple[SamplesLike, dict[str, Any]]:
     """Samples of a cohort, and what `fit` wants to know of it."""
     scans = cohort.scans()
     if view is None:
@@ -235,7 +237,6 @@ def _of_cohort(cohort: Cohort, task: str, view: View | None, exclude: Set[str]) 
         known = cohort.labels(targets[0]).merge(scans[["scan", "patient"]], on="scan")
         known = known[known["patient"].isin(pool)]
         labels = dict(zip(known["scan"], known["value"], strict=True))
-        say(f"on-line kNN in the history: '{targets[0]}' of {len(labels):,} scans of the pool; it chooses nothing")
     return cohort.samples(view), {
         "modality": str(modality.iloc[0]) if len(modality) else "",
         "labels": labels,

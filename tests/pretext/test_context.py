@@ -156,7 +156,7 @@ def test_a_combination_is_the_weighted_sum_of_its_parts_on_one_encoder():
     assert task.parts["rotation"].encoder is task.encoder and task.parts["inpainting"].settings.cells == 4
     names = [name for name, _ in task.named_parameters()]
     assert sum("stem" in name for name in names) == sum("stem" in n for n, _ in task.encoder.named_parameters())
-    assert not any("encoder" in key for key in task.heads()["parts"].state_dict())
+    assert not any("encoder" in key for head in task.heads().values() for key in head.state_dict())
     for bad in ({}, {"combine": {}}, "trio"):
         with pytest.raises(UserError, match="combin"):
             make("combine", {"parts": bad})

@@ -31,10 +31,16 @@ def cubes(n=16, size=16, seed=0):
     return faces(n, size, seed)[:, :, None] * fade.view(-1, 1, 1)
 
 
-def batch_of(images):
+def batch_of(images, task=None):
+    """Images as a batch; for a task that takes several together, each one so many times, a mm apart."""
     n = len(images)
-    ids = torch.arange(n)
-    return Batch(images, ids, ids, ids, ids, torch.full((n,), float("nan")), ids)
+    ids = each = torch.arange(n)
+    position = torch.full((n,), float("nan"))
+    if task is not None and task.sampling != "image":
+        group = task.group_size(task.settings)
+        images = images[:, None].expand(-1, group, *[-1] * (images.ndim - 1))
+        each, position = ids[:, None].expand(-1, group), torch.arange(float(group)).expand(n, group)
+    return Batch(images, each, each, ids, ids, position, ids)
 
 
 def faces(n=32, size=32, seed=0):
@@ -97,11 +103,11 @@ def test_heads_are_named_and_settings_are_checked(name):
 
 
 def test_every_task_takes_colour():
-    for name in tasks():
+    for name in tasks().keys() - {"cross_channel"}:  # which names `colorization` instead
         size = 32 if name in BLOCKS else 36
         images = faces(8, size).expand(-1, 3, -1, -1)
         task = make(name, view=View(size=size, channels=3), in_channels=3)
-        loss, _ = task(batch_of(images), RowGenerator(0, 0, torch.arange(8)))
+        loss, _ = task(batch_of(images, task), RowGenerator(0, 0, torch.arange(8)))
         loss.backward()
         assert all(p.grad is not None for p in task.parameters() if p.requires_grad), name
 

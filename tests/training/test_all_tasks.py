@@ -9,14 +9,27 @@ from test_pretrain import equal, run, samples, weights
 from medssl.pretext import PretextTask, task_class, tasks
 
 BLOCKS = ("mae", "simmim")  # need sides that their patches divide
-CASES = [(name, dims) for name, task in tasks().items() for dims in task.dims]
+CASES = [(name, dims, {}) for name, task in tasks().items() for dims in task.dims]
+CASES += [("inpainting", dims, {"adversarial": 0.001, "region": "around"}) for dims in (2, 3)]
 
 
-@pytest.mark.parametrize(("name", "dims"), CASES)
-def test_a_task_that_is_stopped_goes_on_bit_equal(tmp_path, monkeypatch, name, dims) -> None:
-    data = samples(n=16, size=32 if name in BLOCKS else 36, dims=dims)
-    encoder = "small_vit" if task_class(name).needs_tokens else "small"
-    whole = run(tmp_path / "whole", name, 4, data, encoder=encoder)
+def grouped(name, dims):
+    """Samples of 16 images, or of 16 stacks, or exams, of as many images as the task takes together."""
+    kind = task_class(name)
+    group = 1 if kind.sampling == "image" else kind.group_size(kind.Settings())
+    data = samples(n=16 * group, size=32 if name in BLOCKS else 36, channels=kind.channels[0], dims=dims)
+    owner = data.table.index // group
+    data.table = data.table.assign(scan=[f"s{i}" for i in owner], exam=[f"e{i}" for i in owner])
+    data.table["patient"] = [f"p{i // 2}" for i in owner]
+    data.table["position_mm"] = (data.table.index % group).astype(float)
+    return data
+
+
+@pytest.mark.parametrize(("name", "dims", "settings"), CASES)
+def test_a_task_that_is_stopped_goes_on_bit_equal(tmp_path, monkeypatch, name, dims, settings) -> None:
+    data = grouped(name, dims)
+    options = {"settings": settings, "encoder": "small_vit" if task_class(name).needs_tokens else "small"}
+    whole = run(tmp_path / "whole", name, 4, data, **options)
     after_step = task_class(name).after_step
 
     def stop(task: PretextTask, step: int, steps: int) -> None:
@@ -27,7 +40,7 @@ def test_a_task_that_is_stopped_goes_on_bit_equal(tmp_path, monkeypatch, name, d
     with monkeypatch.context() as patch:
         patch.setattr(task_class(name), "after_step", stop)
         with pytest.raises(SystemExit):
-            run(tmp_path / "parts", name, 4, data, encoder=encoder)
-    parts = run(tmp_path / "parts", name, 4, data, encoder=encoder)
+            run(tmp_path / "parts", name, 4, data, **options)
+    parts = run(tmp_path / "parts", name, 4, data, **options)
     assert parts.resumed_from == 2 and equal(weights(whole), weights(parts))
     assert parts.history["loss"].tolist() == whole.history["loss"].tolist()

@@ -61,10 +61,14 @@ def test_an_alignment_only_loss_is_reported_within_200_steps(tmp_path, monkeypat
 @pytest.mark.parametrize("name", ["inpainting", "rotation", "simclr"])
 @pytest.mark.parametrize("dims", [2, 3])
 def test_healthy_runs_are_left_alone(tmp_path, name, dims):
-    samples = samples_of(faces(96, 16) if dims == 2 else cubes(64, 16), dims)
-    result = fit(samples, name, out=tmp_path, steps=60, batch=32, settings={"cells": 4} if name == "inpainting" else {})
+    samples, steps = (
+        samples_of(faces(96, 16), 2) if dims == 2 else samples_of(cubes(64, 16), 3),
+        200 if dims == 2 else 60,
+    )
+    settings = {"cells": 4} if name == "inpainting" else {}
+    result = fit(samples, name, out=tmp_path, steps=steps, batch=32, settings=settings)
     assert "warning" not in result.history
-    assert result.floor["rankme"] > 1 and result.history["rankme"].notna().sum() == 6
+    assert result.floor["rankme"] > 1 and result.history["rankme"].notna().sum() == steps // 10
 
 
 def test_a_diverging_loss_is_said_once():

@@ -1,0 +1,163 @@
+"""The rows of `pretext_table.py` as Markdown, and `docs/pretext_tasks.md` around them.
+
+    python benchmarks/pretext_page.py    # write the page anew from the rows that are there, and from the tasks
+
+The page holds text that people write and two parts between marks, `table` and `tasks`, which are made from the rows and
+from what every task says of itself in its file.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from pretext_sets import SETS
+
+from medssl.pretext import PretextTask, tasks
+from medssl.workspace import write_text
+
+HERE = Path(__file__).parent
+RESULTS, PAGE = HERE / "results", HERE.parent / "docs" / "pretext_tasks.md"
+WORDS = {
+    "image": "single images",
+    "stack": "stacks of slices with positions in mm",
+    "exam": "several images of an exam",
+}
+BASELINES = {"autoencoder", "denoising"}  # kept for comparison; nobody expects them to help
+
+
+def write_page() -> Path:
+    """`docs/pretext_tasks.md` from all finished rows in `benchmarks/results`."""
+    kept = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("pretext_*.json"))]
+    rows = [row for row in kept if row.get("status") == "finished"]
+    write_text(PAGE, page(PAGE.read_text(), rows))
+    return PAGE
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """A table a set, best frozen score first, with what follows from it in sentences."""
+    parts = []
+    for place, known in SETS.items():
+        own = [row for row in rows if row["what"]["set"] == place]
+        if own:
+            own.sort(key=lambda row: -row["scores"]["frozen"][0])
+            parts.append(_set_table(place, known.about, own) + "\n\n" + "\n".join(f"- {s}" for s in sentences(own)))
+    return "\n\n".join(parts) or "No row has been measured yet."
+
+
+def _set_table(place: str, about: str, rows: list[dict[str, Any]]) -> str:
+    what, first = rows[0]["what"], rows[0]
+    head = (
+        "| task | frozen | minus random features | minus pixels | finetuned | minus scratch | pretext task | images/s |"
+    )
+    lines = [
+        f"### {place}",
+        "",
+        f"{about[0].upper()}{about[1:]}. Macro AUC at {what['labels']} labels a class over {what['draws']} draws, 95 % "
+        f"intervals; {what['minutes']:g} minutes of pretraining a task.",
+        "",
+        head,
+        "|---" * 8 + "|",
+        f"| raw 16 x 16 pixels | {_score(first['scores']['pixels'])} | | | | | | |",
+    ]
+    for encoder in sorted({row["what"]["encoder"] for row in rows}):
+        scores = next(row["scores"] for row in rows if row["what"]["encoder"] == encoder)
+        random, scratch = _score(scores["random"]), _score(scores["scratch"])
+        lines.append(f"| `{encoder}`, random or from scratch | {random} | | | {scratch} | | | |")
+    for row in rows:
+        minus, reached = row["minus"], row["pretext"]
+        encoder = row["what"]["encoder"]
+        name = f"`{row['what']['task']}`" + (f" ({encoder})" if encoder != "small" else "")
+        pretext = f"{reached['measure']} {_short(reached['value'])} (floor {_short(reached['floor'])})"
+        cells = [
+            name,
+            _score(row["scores"]["frozen"]),
+            _gap(minus["random"]),
+            _gap(minus["pixels"]),
+            _score(row["scores"]["finetuned"]),
+            _gap(minus["scratch"]),
+            pretext,
+            f"{row['images_per_second']:,}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def sentences(rows: list[dict[str, Any]]) -> list[str]:
+    """What the rows of one set say, best frozen score first."""
+    name = lambda row: f"`{row['what']['task']}`"  # noqa: E731
+    beats = [name(row) for row in rows if above(row["minus"]["random"])]
+    others = [name(row) for row in rows if not above(row["minus"]["random"])]
+    pixels = [name(row) for row in rows if row["minus"]["pixels"][0] > 0]
+    tuned = [name(row) for row in rows if above(row["minus"]["scratch"])]
+    versions = {row["code"] for row in rows}
+    out = [
+        f"Better than the random features of their own encoder, the interval excluding 0: {_list(beats)}; "
+        f"not: {_list(others)}.",
+        f"Above raw pixels by point estimate: {_list(pixels)}.",
+        f"Finetuned better than from scratch, the interval excluding 0: {_list(tuned)}.",
+    ]
+    if SETS[rows[0]["what"]["set"]].tuned:
+        out.append("Settings of tasks were tuned on the validation part of this set: it confirms nothing by itself.")
+    if len(versions) > 1:
+        out.append(f"These rows were measured with {len(versions)} versions of medssl.")
+    return out
+
+
+def above(gap: list[float | None]) -> bool:
+    """Whether a difference's interval lies above 0."""
+    return gap[1] is not None and gap[1] > 0
+
+
+def page(text: str, rows: list[dict[str, Any]]) -> str:
+    """The page with both parts made anew."""
+    for mark, content in (("table", table(rows)), ("tasks", "\n\n".join(map(section, tasks().values())))):
+        pattern = re.compile(f"(<!-- {mark} -->\n).*?(\n<!-- /{mark} -->)", re.DOTALL)
+        if not pattern.search(text):
+            raise ValueError(f"the page has no part '{mark}'")
+        text = pattern.sub(lambda found, new=content: found[1] + new + found[2], text)
+    return text
+
+
+def section(task: type[PretextTask]) -> str:
+    """What a task says of itself in its file."""
+    needs = [
+        f"{' and '.join(f'{d}-D' for d in task.dims)}",
+        WORDS[task.sampling],
+        f"{' or '.join(map(str, task.channels))} channels",
+        f"at least {task.smallest} pixels a side",
+    ]
+    if task.needs_tokens:
+        needs.append("a vision transformer")
+    doc = inspect.cleandoc(sys.modules[task.__module__].__doc__ or "")
+    note = " Kept as a baseline." if task.name in BASELINES else ""
+    return f"### {task.name}\n\n{task.paper}.{note} Takes {', '.join(needs)}.\n\n{doc}"
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _score(numbers: list[float | None]) -> str:
+    score, low, high = numbers
+    interval = "n/e" if low is None else f"{low:.3f}-{high:.3f}"
+    return f"{score:.3f} ({interval})".replace("0.", ".")
+
+
+def _gap(numbers: list[float | None]) -> str:
+    gap, low, high = numbers
+    interval = "n/e" if low is None else f"{low:+.3f}, {high:+.3f}"
+    text = f"{gap:+.3f} [{interval}]".replace("0.", ".")
+    return f"**{text}**" if above(numbers) else text
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    print(write_page())

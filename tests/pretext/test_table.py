@@ -1,0 +1,82 @@
+"""The table of pretext tasks: rows are reused only for what was asked, and the page says what they say."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "benchmarks"))
+
+import pretext_table  # noqa: E402
+from pretext_page import page, sentences, table  # noqa: E402
+from pretext_sets import SETS, sets_of  # noqa: E402
+
+from medssl.pretext import tasks  # noqa: E402
+from medssl.workspace import write_json  # noqa: E402
+
+
+def finished(task: str, frozen: float, low: float, pixels: float = 0.7, place: str = "busi", code: str = "a") -> dict:
+    score = {"frozen": [frozen, frozen - 0.05, frozen + 0.05], "finetuned": [0.6, None, None]}
+    score |= {"random": [0.6, 0.55, 0.65], "scratch": [0.58, 0.5, 0.66], "pixels": [pixels, 0.6, 0.8]}
+    minus = {"random": [frozen - 0.6, low, 0.2], "pixels": [frozen - pixels, -0.1, 0.2], "scratch": [0.02, None, None]}
+    return {
+        "what": {"task": task, "set": place, "encoder": "small", "labels": 10, "draws": 10, "minutes": 2},
+        "scores": score,
+        "minus": minus,
+        "pretext": {"measure": "accuracy", "value": 0.91, "floor": 0.25},
+        "images_per_second": 1234,
+        "code": code,
+    }
+
+
+def test_the_table_is_sorted_and_marks_what_beats_random_features():
+    rows = [finished("inpainting", 0.64, -0.01), finished("rotation", 0.75, 0.08)]
+    text = table(rows)
+    assert text.index("`rotation`") < text.index("`inpainting`")
+    assert "**+.150 [+.080, +.200]**" in text and "**+.040" not in text
+    assert "accuracy .91 (floor .25) | 1,234 |" in text and "kermany" not in text
+    said = sentences(sorted(rows, key=lambda row: -row["scores"]["frozen"][0]))
+    assert said[0].endswith("excluding 0: `rotation`; not: `inpainting`.")
+    assert said[1] == "Above raw pixels by point estimate: `rotation`."
+    assert said[2].endswith("excluding 0: none.") and len(said) == 3
+
+
+def test_a_set_that_was_tuned_on_and_mixed_versions_are_said():
+    rows = [
+        finished("rotation", 0.75, 0.08, place="kermany_cxr"),
+        finished("dino", 0.7, 0.01, place="kermany_cxr", code="b"),
+    ]
+    assert "confirms nothing" in sentences(rows)[3] and "2 versions" in sentences(rows)[4]
+
+
+def test_the_page_keeps_what_people_wrote_and_describes_every_task():
+    kept = (ROOT / "docs" / "pretext_tasks.md").read_text()
+    missing = [name for name in tasks() if f"\n### {name}\n" not in kept]
+    assert not missing, "write it anew with: python benchmarks/pretext_page.py"
+    shown = page(kept, [finished("rotation", 0.75, 0.08)])
+    assert shown.startswith("# Pretext tasks") and "How to read it." in shown and "### busi" in shown
+    assert all(f"\n### {name}\n" in shown and task.paper in shown for name, task in tasks().items())
+    assert page(shown, [finished("rotation", 0.75, 0.08)]) == shown
+    with pytest.raises(ValueError, match="table"):
+        page("no marks", [])
+
+
+def test_a_row_is_reused_for_the_same_question_alone(tmp_path, monkeypatch):
+    ask = lambda minutes=2.0, how=pretext_table.FULL: pretext_table.Row("rotation", "busi", minutes, how, tmp_path)  # noqa: E731
+    row = ask()
+    assert not row.finished
+    write_json(row.file, {"what": row.what, "status": "running", "steps": 7})
+    assert not ask().finished and ask().stored["steps"] == 7, "an interrupted row keeps its steps"
+    write_json(
+        row.file, {"what": row.what, "status": "finished", **finished("rotation", 0.7, 0.1)} | {"what": row.what}
+    )
+    assert ask().finished
+    assert not ask(minutes=1.0).finished and not ask(how=pretext_table.QUICK).finished
+    monkeypatch.setattr(pretext_table, "code_revision", lambda *rooms: "another task file")
+    assert not ask().finished
+
+
+def test_every_task_has_a_set():
+    assert all(sets_of(name) and set(sets_of(name)) <= set(SETS) for name in tasks())
+    assert sets_of("rotation") == ["kermany_cxr", "busi"]
