@@ -5,9 +5,9 @@ contrast for unsupervised visual representation learning"; v2: Chen 2020; v3: Ch
 predictor. In both, each view is once the query and once the key, and the batch's other keys are negatives as well.
 
 Shortcut: batch normalisation marks all vectors of one batch, so a query would know its key among the older ones of the
-queue by the batch. The paper shuffles images between GPUs, which does nothing on one device; here the copy normalises
-by running means (Cai 2021, "Exponential moving average normalization"), so a key depends on its image alone. Encoders
-with group or layer normalisation have no such mark.
+queue by the batch. The paper shuffles images between GPUs, which does nothing on one device. Here the batch's other
+keys, which bear the same mark, are negatives too, and the head of v2 has no norm: with `small_gn`, or a transformer, a
+key depends on its image alone and there is no mark at all.
 """
 
 from __future__ import annotations
@@ -60,7 +60,11 @@ class MoCo(PretextTask):
     def __init__(self, encoder: Encoder, settings: Any, view: View, modality: str = "") -> None:
         super().__init__(encoder, settings, view, modality)
         hidden, width = settings.hidden or encoder.embed_dim, settings.projection
-        self.projection = mlp(encoder.embed_dim, hidden, width, 2, last_norm=False)
+        self.projection = (
+            mlp(encoder.embed_dim, hidden, width, 2, last_norm=False)
+            if settings.form == "v3"
+            else nn.Sequential(nn.Linear(encoder.embed_dim, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, width))
+        )
         self.slow_encoder, self.slow_projection = MomentumCopy(encoder), MomentumCopy(self.projection)
         self.predictor = mlp(width, hidden, width, 2, last_norm=False) if settings.form == "v3" else None
         self.queue: Memory | None = None  # until the pool is known
@@ -89,8 +93,6 @@ class MoCo(PretextTask):
         z = self.projection(self.embed(views))
         queries = (z if self.predictor is None else self.predictor(z)).float().chunk(2)
         with torch.no_grad():
-            self.slow_encoder.eval()
-            self.slow_projection.eval()
             keys = self.slow_projection(self.slow_encoder.module.embed(views)).float().chunk(2)
         with torch.autocast(z.device.type, enabled=False):
             near = apart(self.settings, batch.patient, gather(batch.patient)[0])

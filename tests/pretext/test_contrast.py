@@ -152,17 +152,11 @@ def test_a_queue_that_is_no_smaller_than_the_pool_is_refused():
         met("moco", {"queue": 10, "form": "v3"})
 
 
-def test_keys_of_moco_depend_on_their_image_alone():
-    """The slow copy normalises by running means: a batch leaves no mark on its keys."""
-    task = met("moco")
-    for step in range(3):
-        task(batch_of(faces(8, seed=step)), rows(8, step))
-    x = faces(8)
-    task.train()
-    task(batch_of(x), rows(8))
-    copy = task.slow_encoder.module
-    assert torch.allclose(copy.embed(x)[:2], copy.embed(x[:2]), atol=1e-5)
-    assert not torch.allclose(task.encoder.embed(x)[:2], task.encoder.embed(x[:2]), atol=1e-3)
+def test_with_group_norm_a_batch_leaves_no_mark_on_its_keys():
+    for encoder, marked in (("small_gn", False), ("small", True)):
+        task, x = met("moco", encoder=encoder).train(), faces(8)
+        key = lambda x, task=task: task.slow_projection(task.slow_encoder.module.embed(x))  # noqa: E731
+        assert torch.allclose(key(x)[:2], key(x[:2]), atol=1e-4) is not marked
 
 
 @pytest.mark.parametrize("transform", list(TRANSFORMS))
@@ -253,14 +247,13 @@ def test_they_learn(name):
     floor = task.floor(batch_of(images), rows(32, 9999))
     before, optimizer, found = torch.get_rng_state(), task.optimizers(3e-3)[0], []
     for step in range(steps):
-        loss, metrics = task(batch_of(images), rows(32, step))
+        loss, _ = task(batch_of(images), rows(32, step))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         task.after_step(step, steps)
-        found.append((float(loss.detach()), float(metrics["accuracy"])))
-    loss, accuracy = torch.tensor(found[-5:]).mean(0).tolist()
-    assert loss < 0.95 * floor["loss"] and accuracy > floor["accuracy"] + 0.1
+        found.append(float(loss.detach()))
+    assert sum(found[-5:]) / 5 < 0.95 * floor["loss"]
     assert torch.equal(torch.get_rng_state(), before), "all draws come from the row generator"
 
 
