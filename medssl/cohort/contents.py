@@ -32,6 +32,8 @@ def slice_contents(cohort: Cohort, samples: Samples) -> pd.DataFrame:
     Raises:
         UserError: samples that are no slices, or a cohort without any mask.
     """
+    import pandas as pd
+
     table, plane = samples.table, samples.view.plane
     if samples.view.spatial_dims == 3 or (table["slice"] < 0).all():
         raise UserError("what slices contain can be said of slices alone", "view", "Take 2-D samples of volumes.")
@@ -44,7 +46,8 @@ def slice_contents(cohort: Cohort, samples: Samples) -> pd.DataFrame:
     if all(label is None for label in labels):
         raise UserError("no scan of this cohort has a mask", cohort.name, "Ingest masks beside their scans.")
     unit = table["scan"] + ":" + table["slice"].astype(str)
-    return table[["scan", "patient", "group"]].assign(unit=unit, label=labels)
+    kept = pd.Series(labels, index=table.index, dtype=object)  # else None would become NaN
+    return table[["scan", "patient", "group"]].assign(unit=unit, label=kept)
 
 
 def _words(plane: np.ndarray) -> str:
