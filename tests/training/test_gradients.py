@@ -25,13 +25,19 @@ def make(name, encoder="small_gn", size=SIZE):
     encoder = "small_vit" if kind.needs_tokens else encoder
     settings = config.settings_for("task", name, {"cells": 4} if name == "inpainting" and size == SIZE else {})
     torch.manual_seed(0)
-    return kind(create_encoder(encoder), settings, View(size=size)).train()
+    channels = kind.channels[0]
+    return kind(create_encoder(encoder, 2, channels), settings, View(size=size, channels=channels)).train()
 
 
-def whole_batch(size=SIZE):
-    images = torch.rand(ROWS, 1, size, size, generator=torch.Generator().manual_seed(1))
-    ids = torch.arange(ROWS)
-    return Batch(images, ids, ids, ids, ids, torch.zeros(ROWS), ids)
+def whole_batch(name, size=SIZE):
+    """Images, or stacks of slices 1 mm apart, or exams, as the task takes them."""
+    kind, ids = task_class(name), torch.arange(ROWS)
+    group = () if kind.sampling == "image" else (kind.group_size(kind.Settings()),)
+    images = torch.rand(ROWS, *group, kind.channels[0], size, size, generator=torch.Generator().manual_seed(1))
+    index = torch.arange(images[..., 0, 0, 0].numel()).view(ROWS, *group)
+    scan = index if kind.sampling == "exam" else (index // index.shape[-1] if group else index)
+    position = torch.arange(float(group[0])).expand(ROWS, -1) if group else torch.zeros(ROWS)
+    return Batch(images, index, scan, ids, ids, position, ids)
 
 
 def grads(task):
@@ -41,7 +47,9 @@ def grads(task):
 def one_step(name, parts, encoder="small_gn", size=SIZE):
     task, fabric = make(name, encoder, size), Fabric(accelerator="cpu", devices=1)
     module = fabric.setup(task)
-    loss, metrics = gradients(fabric, module, task, whole_batch(size), RowGenerator(0, 3, torch.arange(ROWS)), parts)
+    loss, metrics = gradients(
+        fabric, module, task, whole_batch(name, size), RowGenerator(0, 3, torch.arange(ROWS)), parts
+    )
     return float(loss), {k: float(v) for k, v in metrics.items()}, grads(task)
 
 
@@ -97,7 +105,7 @@ def test_what_is_not_the_same_mathematics_is_refused():
 def test_simclr_gradients_equal_a_naive_loss():
     """The same network, with the loss written as the paper's double loop."""
     task = make("simclr")
-    batch, draws = whole_batch(), RowGenerator(0, 3, torch.arange(ROWS))
+    batch, draws = whole_batch("simclr"), RowGenerator(0, 3, torch.arange(ROWS))
     z = torch.nn.functional.normalize(task.projection(task.embed(task.inputs(batch, draws))), dim=1)
     n, total = len(z), 0.0
     for i in range(n):
@@ -119,7 +127,7 @@ def _process(rank, folder, encoder, parts):
     module = torch.nn.parallel.DistributedDataParallel(task, find_unused_parameters=True)
     fabric = _Gloo(module)
     own = slice(rank * ROWS // 2, (rank + 1) * ROWS // 2)
-    part = whole_batch().part(own)
+    part = whole_batch("simclr").part(own)
     loss, metrics = gradients(fabric, module, task, part, RowGenerator(0, 3, part.rows), parts)
     stats = {k: v for k, v in task.state_dict().items() if "running" in k}
     torch.save((float(loss), float(metrics["accuracy"]), grads(task), stats), f"{folder}/{rank}.pt")
@@ -158,7 +166,7 @@ def test_two_processes_equal_one_with_the_whole_batch(tmp_path, encoder, parts):
     for f in found:
         assert torch.allclose(f[2], whole, atol=1e-4 * float(whole.abs().max()) + 1e-7)
     task = make("simclr", encoder)
-    task(whole_batch(), RowGenerator(0, 3, torch.arange(ROWS)))
+    task(whole_batch("simclr"), RowGenerator(0, 3, torch.arange(ROWS)))
     alone = task.state_dict()
     assert all(torch.allclose(v, alone[k], atol=1e-5) for k, v in found[0][3].items())
 

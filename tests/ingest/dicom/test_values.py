@@ -367,7 +367,7 @@ def test_colour_series_end_in_training(tmp_path, take) -> None:
     row = cohort.scans().iloc[0]
     assert (row["kind"], row["shape"]) == ("colour_volume", [3, 6, 20, 24])
     np.testing.assert_array_equal(cohort.array(row["scan"]), np.moveaxis(pixels[:, ::-1, ::-1], -1, 0))
-    found = pretrain(cohort, "simclr", out=tmp_path / "run", steps=1, batch=6)
+    found = pretrain(cohort, "rotation", out=tmp_path / "run", steps=1, batch=6)
     assert load_checkpoint(found.checkpoint)[0].in_channels == 3
 
 
