@@ -84,7 +84,6 @@ def run_job(job: JobInputs) -> tuple[str, float]:
         train=train,
         truth=target.encode(units["label"].iloc[train].tolist()),
         pool=pool,
-        test=test,
         unit_of=shared.unit_of,
         images=open_array(shared.images),
         features=lambda: open_array(_named(shared.features)),
@@ -94,10 +93,15 @@ def run_job(job: JobInputs) -> tuple[str, float]:
         precision=job.precision,
     )
     method = strategy(shared.arm.strategy_name, shared.arm.strategy_settings)
-    logits = method.predict(problem)
+    fitted = method.fit(problem)
+    if fitted.encoder is None:
+        features = problem.features()[test]
+    else:
+        features = fitted.embed(problem.images, problem.unit_of, test)
+    logits = fitted.logits(features)
     if not np.isfinite(logits).all():
         raise MedsslError("the predictor gave no numbers: its training diverged", job.arm_name)
-    rows = target.evidence(units.iloc[problem.test], logits)
+    rows = target.evidence(units.iloc[test], logits)
     about: dict[str, str | int] = {
         "job": job.key,
         "cohort": job.cohort,

@@ -30,13 +30,13 @@ def pixel_features(images: np.ndarray) -> np.ndarray:
     return out
 
 
-def standardise(features: np.ndarray, pool: np.ndarray) -> np.ndarray:
-    """(units, D) with mean 0 and spread 1 over the units `pool` (P,), whose labels that does not need.
+def pool_scale(features: np.ndarray, pool: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and spread (D,) of features (units, D) over the units `pool` (P,), whose labels that does not need.
 
     With a handful of labels the labeled units alone would give a poor estimate of either.
     """
     known = features[pool]
-    return (features - known.mean(0)) / (known.std(0) + 1e-6)
+    return known.mean(0), known.std(0) + 1e-6
 
 
 def unit_means(features: np.ndarray, unit_of: np.ndarray, units: int) -> np.ndarray:

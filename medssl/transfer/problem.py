@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from medssl.transfer.fitted import Fitted
 
 
 class TargetKind(Protocol):
@@ -22,8 +25,8 @@ class TargetKind(Protocol):
     def loss(self, logits: Any, truth: Any) -> Any:
         """Loss of a batch, from logits (N, outputs) and encoded truth (N,), both torch tensors."""
 
-    def fit_linear(self, features: np.ndarray, truth: np.ndarray, penalty: float) -> Callable[[np.ndarray], np.ndarray]:
-        """Fit a linear model; the result maps features (M, D) to logits (M, outputs)."""
+    def fit_linear(self, features: np.ndarray, truth: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
+        """Fit a linear model of features (M, D): weights (outputs, D) and bias (outputs,)."""
 
     def evidence(self, units: pd.DataFrame, logits: np.ndarray) -> pd.DataFrame:
         """Rows `unit, patient, cls, truth, score` of test units with columns `unit, patient, label`."""
@@ -34,19 +37,18 @@ class Strategy(Protocol):
 
     frozen: bool
 
-    def predict(self, problem: Problem) -> np.ndarray:
-        """Fit on the labeled units and return logits (M, outputs) of the test units."""
+    def fit(self, problem: Problem) -> Fitted:
+        """Fit on the labeled units; unlabeled ones of the pool may be looked at, test units may not."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One job: labeled units in, test units to be predicted.
+    """One job: what a strategy learns from.
 
     Attributes:
         target: the target.
         train: (n,) numbers of the labeled units; `truth` (n,) their encoded labels.
         pool: (P,) numbers of all units of the pool, labels unknown.
-        test: (M,) numbers of the units to be predicted.
         unit_of: (N,) number of the unit that each sample (image or slice) belongs to, -1 for none.
         images: (N, C, H, W) uint8.
         features: returns (units, D), the mean embedding of each unit's samples.
@@ -60,7 +62,6 @@ class Problem:
     train: np.ndarray
     truth: np.ndarray
     pool: np.ndarray
-    test: np.ndarray
     unit_of: np.ndarray
     images: np.ndarray
     features: Callable[[], np.ndarray]

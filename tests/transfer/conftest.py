@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from medssl.transfer import Problem, target_kind, unit_means
+from medssl.transfer import Problem, strategy, target_kind, unit_means
 
 
 @pytest.fixture
@@ -33,7 +33,6 @@ def problem():
             train=np.arange(16),
             truth=label[:16],
             pool=np.arange(30),
-            test=np.arange(30, 60),
             unit_of=unit_of,
             images=images,
             features=lambda: features,
@@ -43,5 +42,13 @@ def problem():
         )
         return replace(base, **changes)
 
-    make.label = label
+    def predict(name, settings=None, **changes):
+        """Logits of the units 30 to 59."""
+        given, test = make(**changes), np.arange(30, 60)
+        fitted = strategy(name, settings).fit(given)
+        if fitted.encoder is None:
+            return fitted.logits(given.features()[test])
+        return fitted.logits(fitted.embed(given.images, given.unit_of, test))
+
+    make.label, make.predict = label, predict
     return make

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 from pydantic import Field
 
 from medssl.config import Strict, register
-from medssl.transfer.features import standardise
+from medssl.transfer.features import pool_scale
+from medssl.transfer.fitted import Fitted, LinearHead
 from medssl.transfer.problem import Problem
 
 
@@ -22,11 +22,13 @@ class Probe:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
-    def predict(self, problem: Problem) -> np.ndarray:
-        scaled = standardise(problem.features(), problem.pool)
-        penalty = self.settings.penalty * scaled.shape[1]
-        logits = problem.target.fit_linear(scaled[problem.train], problem.truth, penalty)
-        return logits(scaled[problem.test])
+    def fit(self, problem: Problem) -> Fitted:
+        features = problem.features()
+        mean, std = pool_scale(features, problem.pool)
+        labeled = (features[problem.train] - mean) / std
+        penalty = self.settings.penalty * features.shape[1]
+        weight, bias = problem.target.fit_linear(labeled, problem.truth, penalty)
+        return Fitted(LinearHead(weight, bias, mean, std))
 
 
 STRATEGY = Probe

@@ -13,7 +13,8 @@ from pydantic import Field
 from scipy import sparse
 
 from medssl.config import Strict, register
-from medssl.transfer.features import standardise
+from medssl.transfer.features import pool_scale
+from medssl.transfer.fitted import Fitted, LinearHead
 from medssl.transfer.problem import Problem
 
 SHARPNESS = 4.0  # of the softmax over the regression's values, which lie around 0 to 1; the order within a class stays
@@ -41,17 +42,18 @@ class Propagate:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
-    def predict(self, problem: Problem) -> np.ndarray:
+    def fit(self, problem: Problem) -> Fitted:
         from sklearn.linear_model import Ridge
 
-        scaled = standardise(problem.features(), problem.pool)
-        known = scaled[problem.pool]
+        features = problem.features()
+        mean, std = pool_scale(features, problem.pool)
+        known = (features[problem.pool] - mean) / std
         place = {unit: i for i, unit in enumerate(problem.pool.tolist())}
         labels = np.zeros((len(known), problem.target.outputs))
         labels[[place[unit] for unit in problem.train.tolist()], problem.truth] = 1
         soft = spread_labels(known, labels, self.settings)
         model = Ridge(alpha=self.settings.penalty * known.shape[1]).fit(known, soft)
-        return SHARPNESS * model.predict(scaled[problem.test])
+        return Fitted(LinearHead(SHARPNESS * model.coef_, SHARPNESS * model.intercept_, mean, std))
 
 
 def spread_labels(features: np.ndarray, labels: np.ndarray, settings: Settings) -> np.ndarray:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 
 from medssl.errors import UserError
 from medssl.metrics import METRICS, one_hot
+
+NEVER = -1e4  # logit of a class without any label: hardly possible
 
 
 class Classification:
@@ -34,22 +34,18 @@ class Classification:
 
         return functional.cross_entropy(logits.float(), truth)
 
-    def fit_linear(self, features: np.ndarray, truth: np.ndarray, penalty: float) -> Callable[[np.ndarray], np.ndarray]:
+    def fit_linear(self, features: np.ndarray, truth: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
         """Multinomial logistic regression with an L2 penalty of `penalty` / 2 on the weights, none on the bias."""
         from sklearn.linear_model import LogisticRegression
 
         present = np.unique(truth)
         model = LogisticRegression(C=1 / penalty, max_iter=1000, tol=1e-5).fit(features, truth)
-
-        def logits(rows: np.ndarray) -> np.ndarray:
-            scores = model.decision_function(rows)
-            if scores.ndim == 1:  # two classes: one column, the log odds of the second
-                scores = np.stack([-scores / 2, scores / 2], 1)
-            out = np.full((len(rows), self.outputs), scores.min() - 30.0)  # a class without any label: hardly possible
-            out[:, present] = scores
-            return out
-
-        return logits
+        found, constant = model.coef_, model.intercept_
+        if len(found) == 1:  # two classes: one row, the log odds of the second
+            found, constant = np.concatenate([-found, found]) / 2, np.concatenate([-constant, constant]) / 2
+        weight, bias = np.zeros((self.outputs, features.shape[1])), np.full(self.outputs, NEVER)
+        weight[present], bias[present] = found, constant
+        return weight, bias
 
     def evidence(self, units: pd.DataFrame, logits: np.ndarray) -> pd.DataFrame:
         """One row per unit and class: truth 0 or 1, score in [0, 1]."""

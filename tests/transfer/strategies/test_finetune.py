@@ -2,23 +2,22 @@ import numpy as np
 import pytest
 
 from medssl.errors import UserError
-from medssl.transfer import strategy
-from medssl.transfer.strategies.finetune import schedule
+from medssl.transfer.network import schedule
 
 SHORT = {"min_steps": 40, "batch": 16}
 
 
 def test_it_learns_texture_from_random_weights(problem):
-    logits = strategy("finetune", SHORT).predict(problem())
+    logits = problem.predict("finetune", SHORT)
     assert logits.shape == (30, 2)
     assert (logits.argmax(1) == problem.label[30:]).mean() > 0.9
 
 
 def test_the_seed_decides_everything(problem):
     few = {"min_steps": 4, "batch": 16}
-    first, again = (strategy("finetune", few).predict(problem()) for _ in range(2))
+    first, again = (problem.predict("finetune", few) for _ in range(2))
     assert np.array_equal(first, again)
-    assert not np.allclose(first, strategy("finetune", few).predict(problem(seed=4)))
+    assert not np.allclose(first, problem.predict("finetune", few, seed=4))
 
 
 def test_the_arms_encoder_is_what_is_trained(problem):
@@ -31,7 +30,7 @@ def test_the_arms_encoder_is_what_is_trained(problem):
         made.append({k: v.clone() for k, v in made[0].state_dict().items()})
         return made[0]
 
-    strategy("finetune", {"min_steps": 2, "batch": 16}).predict(problem(encoder=encoder))
+    problem.predict("finetune", {"min_steps": 2, "batch": 16}, encoder=encoder)
     after = made[0].state_dict()
     assert not any((made[1][k] == after[k]).all() for k in after if k.endswith("conv1.weight"))
 
@@ -48,6 +47,18 @@ def test_images_that_shrink_to_a_single_point_are_refused(problem):
     with pytest.raises(
         UserError, match=r"single point to the last stage of 'small'.*finetuning needs 9(.|\n)*9 or more"
     ):
-        strategy("finetune", SHORT).predict(problem(images=small.images[:, :, :8, :8]))
+        problem.predict("finetune", SHORT, images=small.images[:, :, :8, :8])
     few = {"min_steps": 2, "batch": 16}
-    assert np.isfinite(strategy("finetune", few).predict(problem(images=small.images[:, :, :9, :9]))).all()
+    assert np.isfinite(problem.predict("finetune", few, images=small.images[:, :, :9, :9])).all()
+
+
+def test_volumes_are_finetuned_too(problem):
+    """Channels-last in 2-D and 3-D are different layouts; the one on the other's tensors is an error."""
+    from medssl.encoders import create_encoder
+
+    def volumes(seed):
+        return create_encoder("small", 3, seed=seed)
+
+    images = np.repeat(problem().images[:, :, None, ::2, ::2], 16, axis=2)
+    few = {"min_steps": 2, "batch": 8}
+    assert np.isfinite(problem.predict("finetune", few, images=images, encoder=volumes)).all()

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from medssl.transfer import strategy
 from medssl.transfer.strategies.propagate import Settings, neighbour_graph, spread_labels
 
 
@@ -49,17 +48,15 @@ def test_unlabeled_units_help_where_a_probe_has_too_few_labels(problem):
     right = {"propagate": [], "probe": []}
     for draw in range(10):
         train = np.array([2 * draw, 2 * draw + 1])
-        few = problem(train=train, truth=label[train], features=lambda: features.astype(np.float32))
+        few = {"train": train, "truth": label[train], "features": lambda: features.astype(np.float32)}
         for name, settings in (("propagate", {"neighbours": 5}), ("probe", {})):
-            logits = strategy(name, settings).predict(few)
+            logits = problem.predict(name, settings, **few)
             right[name].append((logits.argmax(1) == label[30:]).mean())
     assert np.mean(right["propagate"]) > 0.95 and np.mean(right["probe"]) < 0.9
 
 
 def test_test_units_take_no_part(problem):
-    base = problem()
-    features = base.features()
-    changed = features.copy()
-    changed[base.test[1:]] += 100
-    first = strategy("propagate").predict(base)[0]
-    assert np.allclose(first, strategy("propagate").predict(problem(features=lambda: changed))[0])
+    changed = problem().features().copy()
+    changed[31:] += 100
+    first = problem.predict("propagate")[0]
+    assert np.allclose(first, problem.predict("propagate", features=lambda: changed)[0])

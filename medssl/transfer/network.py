@@ -1,0 +1,172 @@
+"""The loop that trains a network on few labels, for all strategies that have one. A strategy brings its loss.
+
+The recipe is fixed beforehand and the same for every initialisation, random included: a weak baseline from scratch is
+this field's commonest fault (Oliver 2018). The steps follow the number of labeled samples by a rule, so that all labels
+get enough of them and a handful is not gone over for ever. The last weights predict; nothing is selected.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from medssl.augment import RowGenerator, Views, make_view, preset, preset_for
+from medssl.config import Strict
+from medssl.encoders import Encoder
+from medssl.transfer.problem import Problem
+
+
+class Recipe(Strict):
+    """How a network is trained.
+
+    Attributes:
+        learning_rate: peak of AdamW (Loshchilov 2019), for encoder and head; warm-up over a tenth, then cosine.
+        weight_decay: of AdamW.
+        batch: at most this many samples a step (fewer where fewer are labeled).
+        min_steps: at least this many steps,
+        epochs: and at least this many passes over the labeled samples.
+        crop: smallest share of the area that a view keeps; the other changes are the modality's preset.
+    """
+
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    batch: int = Field(32, ge=2)
+    min_steps: int = Field(100, ge=1)
+    epochs: float = Field(6.0, gt=0)
+    crop: float = Field(0.6, gt=0, le=1)
+
+
+class Labeled(NamedTuple):
+    """images (n, C, *spatial) uint8 of the labeled units, and the truth (n,) of each."""
+
+    images: Tensor
+    truth: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a loss is computed from.
+
+    Attributes:
+        images: (B, C, *spatial) views of labeled samples, in [0, 1].
+        truth: (B,) their encoded labels.
+        step, steps: number of this step, and of all.
+        generator: of the rows; `beside()` gives further draws.
+    """
+
+    images: Tensor
+    truth: Tensor
+    step: int
+    steps: int
+    generator: RowGenerator
+
+
+class Group(NamedTuple):
+    """Weights that share a learning rate: `scale` times the recipe's."""
+
+    parameters: list[nn.Parameter]
+    scale: float = 1.0
+
+
+def labeled(problem: Problem) -> Labeled:
+    """The samples of the labeled units."""
+    samples = np.flatnonzero(np.isin(problem.unit_of, problem.train))
+    truth_of = dict(zip(problem.train.tolist(), problem.truth.tolist(), strict=True))
+    truth = torch.tensor([truth_of[unit] for unit in problem.unit_of[samples].tolist()])
+    return Labeled(torch.from_numpy(np.array(problem.images[samples])), truth)
+
+
+def make_encoder(problem: Problem, who: str) -> Encoder:
+    """The arm's encoder as it is initialised, ready to be trained.
+
+    Raises:
+        UserError: it shrinks these images to a single point.
+    """
+    encoder = problem.encoder(problem.seed)
+    side = problem.images.shape[-1]
+    encoder.check_field("an image", side, side, who)
+    return encoder.to(memory_format=layout(encoder.spatial_dims))
+
+
+def layout(spatial_dims: int) -> torch.memory_format:
+    """In which convolutions are quick."""
+    return torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
+
+
+def views_of(problem: Problem, recipe: Recipe) -> Views:
+    """What a view of this modality may change."""
+    chosen = preset(preset_for(problem.modality, problem.images.shape[1])).views
+    return chosen.model_copy(update={"crop": (recipe.crop, 1.0)})
+
+
+def autocast(problem: Problem) -> torch.autocast:
+    """The precision of the forward pass."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=problem.precision == "bf16")
+
+
+def train(
+    problem: Problem,
+    recipe: Recipe,
+    groups: Iterable[Group],
+    loss: Callable[[Batch], Tensor],
+    *,
+    rate: Callable[[int, int], float] | None = None,
+    after_step: Callable[[Batch], None] = lambda batch: None,
+) -> None:
+    """Train in place.
+
+    Args:
+        groups: all weights that are trained at any time.
+        loss: of a batch; also where a strategy freezes or unfreezes, by `batch.step`.
+        rate: (step, steps) -> share of the learning rate; default `schedule`.
+        after_step: for averages of weights.
+    """
+    images, truth = labeled(problem)
+    groups, views = list(groups), views_of(problem, recipe)
+    everything = [parameter for group in groups for parameter in group.parameters]
+    optimizer = torch.optim.AdamW(
+        [{"params": group.parameters} for group in groups],
+        recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        fused=True,
+    )
+    batch = min(recipe.batch, len(images))
+    steps = steps_for(recipe, len(images))
+    order = torch.Generator().manual_seed(problem.seed)
+    queue = torch.empty(0, dtype=torch.long)
+    for step in range(steps):
+        if len(queue) < batch:
+            queue = torch.cat([queue, torch.randperm(len(images), generator=order)])
+        rows, queue = queue[:batch], queue[batch:]
+        share = (rate or schedule)(step, steps)
+        for held, group in zip(optimizer.param_groups, groups, strict=True):
+            held["lr"] = recipe.learning_rate * group.scale * share
+        generator = RowGenerator(problem.seed, step, torch.arange(batch))
+        x = make_view(images[rows].float() / 255, views, generator)
+        now = Batch(x.contiguous(memory_format=layout(x.ndim - 2)), truth[rows], step, steps, generator)
+        value = loss(now)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(everything, 1.0)
+        optimizer.step()
+        after_step(now)
+
+
+def steps_for(recipe: Recipe, samples: int) -> int:
+    """How long so many labeled samples are trained on."""
+    return max(recipe.min_steps, math.ceil(recipe.epochs * samples / min(recipe.batch, samples)))
+
+
+def schedule(step: int, steps: int) -> float:
+    """Share of the peak rate: linear warm-up over a tenth of the steps, then a half cosine to zero."""
+    warm = max(1, steps // 10)
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
