@@ -75,6 +75,6 @@ def preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def preset_for(modality: str, channels: int = 1) -> str:
+def preset_for(modality: str, colour: bool = False) -> str:
     """The name of the preset for a DICOM modality; colour images of an unknown one count as photographs."""
-    return _BY_MODALITY.get(modality.upper(), "colour" if channels == 3 else "general")
+    return _BY_MODALITY.get(modality.upper(), "colour" if colour else "general")

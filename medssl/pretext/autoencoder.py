@@ -35,6 +35,7 @@ class Autoencoder(PretextTask):
     paper = "Hinton, Salakhutdinov 2006, doi:10.1126/science.1127647"
     line = "paint an image again from its coarsest features"
     Settings = Settings
+    collapsible = False
     compares = False
     dims = (2, 3)
 

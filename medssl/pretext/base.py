@@ -85,6 +85,7 @@ class PretextTask(nn.Module):
     Settings: ClassVar[type[TaskSettings]] = TaskSettings
     sampling: ClassVar[Literal["image", "stack", "exam"]] = "image"
     compares: ClassVar[bool | None] = None  # whether the loss of an image depends on the others of its batch
+    collapsible: ClassVar[bool] = True  # the loss may lie below its floor where all images get the same vector
     dims: ClassVar[tuple[int, ...]] = (2,)
     channels: ClassVar[tuple[int, ...]] = (1, 3)
     smallest: ClassVar[int] = 16  # pixels a side
@@ -238,7 +239,7 @@ class PretextTask(nn.Module):
         """The preset's views, changed by what the task needs (`own`) and then by what the user set."""
         chosen = self.settings.preset
         if chosen == "auto":
-            chosen = preset_for(self.modality, self.view.channels)
+            chosen = preset_for(self.modality, self.view.colour)
         raw = preset(chosen).views.model_dump() | own | self.settings.views
         return config.validate(Views, raw, f"{self.name}.views")
 

@@ -38,6 +38,7 @@ class Denoising(PretextTask):
     paper = "Vincent, Larochelle, Bengio, Manzagol 2008, doi:10.1145/1390156.1390294"
     line = "paint the clean image from a noisy one"
     Settings = Settings
+    collapsible = False
     compares = False
     dims = (2, 3)
 

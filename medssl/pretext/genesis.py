@@ -53,6 +53,7 @@ class Genesis(PretextTask):
     paper = "Zhou, Sodha, Siddiquee et al. 2019, arXiv:1908.06912"
     line = "restore an image after changes of intensity, shuffled pixels and hidden boxes"
     Settings = Settings
+    collapsible = False
     compares = False
     dims = (2, 3)
 

@@ -47,6 +47,7 @@ class MAE(PretextTask):
     paper = "He, Chen, Xie, Li, Dollár, Girshick 2022, arXiv:2111.06377"
     line = "paint the hidden patches of an image from the few visible ones; for transformers"
     Settings = Settings
+    collapsible = False
     compares = False
     dims = (2, 3)
     needs_tokens = True

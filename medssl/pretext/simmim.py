@@ -45,6 +45,7 @@ class SimMIM(PretextTask):
     paper = "Xie, Zhang, Cao et al. 2022, arXiv:2111.09886"
     line = "paint the covered blocks of an image, with a single layer on the features"
     Settings = Settings
+    collapsible = False
     compares = False
     dims = (2, 3)
     smallest = 32

@@ -174,7 +174,7 @@ class Request:
             self.guess.memory(own // self.engine.accumulate),
             device_memory(self.fabric.device),
             round(steps * own * self.guess.seconds_per_image, 1),
-            self.task.note,
+            "\n".join(filter(None, (self.sampling(self.batch).note, self.task.note))),
         )
 
     def fresh_task(self) -> PretextTask:
@@ -206,7 +206,7 @@ def minutes(seconds: float) -> str:
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
-    return f"{max(1, seconds):.0f} seconds"
+    return "1 second" if seconds < 1.5 else f"{seconds:.0f} seconds"
 
 
 def _check_loggers(names: Sequence[str]) -> None:

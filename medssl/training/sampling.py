@@ -30,13 +30,17 @@ class Sampling:
         batch: items a step over all processes.
         seed: of the order.
 
+    Attributes:
+        count: items.
+        note: how many scans or exams are too small to be one, in words.
+
     Raises:
         UserError: no scan, or no exam, has K samples.
     """
 
     def __init__(self, table: Any, keep: np.ndarray, kind: str, group: int, batch: int, seed: int) -> None:
         self.kind, self.group, self.batch, self.seed = kind, group, batch, seed
-        self.count = len(keep)
+        self.count, self.note = len(keep), ""
         if kind != "image":
             owner = codes(table["scan" if kind == "stack" else "exam"].to_numpy()[keep])
             self._members = owner.argsort(stable=True)
@@ -44,9 +48,13 @@ class Sampling:
             self._starts = self._sizes.cumsum(0) - self._sizes
             self._items = torch.arange(len(self._sizes)).repeat_interleave(self._sizes // group)
             self.count = len(self._items)
+            what, whose = ("slices", "scan") if kind == "stack" else ("images", "exam")
             if not self.count:
-                what, whose = ("slices", "scan") if kind == "stack" else ("images", "exam")
                 raise UserError(f"no {whose} has {group} {what}, as this task needs", "samples")
+            if small := int((self._sizes < group).sum()):
+                self.note = (
+                    f"left out: {small:,} of {len(self._sizes):,} {whose}s, which have fewer than {group} {what}"
+                )
         self._epoch = -1
         self._order = torch.empty(0, dtype=torch.int64)
 

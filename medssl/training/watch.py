@@ -23,7 +23,9 @@ NEIGHBOURS, SHARPNESS = 20, 0.07  # Wu 2018, arXiv:1805.01978
 LABELED_AT_MOST, CLASSES_AT_MOST = 512, 20
 SUNK = {"std": 0.15, "rankme": 0.1}  # of what the untrained network has
 LEAST_WIDTH = 16  # of a head's vectors: logits of few classes have a rank of few
-DIVERGED = 2.0  # times the best loss so far, and above the floor
+DIVERGED = 2.0  # times the best loss so far,
+ABOVE = 1.1  # and so far above the floor; a batch's loss lies about it by chance
+BELOW = 0.98  # of the floor: a loss that no network reaches which tells nothing apart
 PATIENCE = 2  # log lines in a row
 
 
@@ -117,20 +119,23 @@ class Watch:
     Args:
         floor: of the task, with `embedding_std` and `rankme` of the untrained network, and those of its heads.
         memory: what an earlier part of the run remembered; plain data, saved with the state.
+        collapsible: the task's loss may be low after a collapse. Of any other task a loss below its floor proves that
+            images are told apart, however close their vectors lie (as the mean tokens of a masked autoencoder do).
     """
 
-    def __init__(self, floor: dict[str, float], memory: dict[str, Any] | None = None) -> None:
-        self.floor = floor
+    def __init__(self, floor: dict[str, float], memory: dict[str, Any] | None = None, collapsible: bool = True) -> None:
+        self.floor, self.collapsible = floor, collapsible
         self.memory: dict[str, Any] = memory or {"best": None, "in_a_row": {}, "said": []}
 
     def look(self, line: dict[str, Any]) -> dict[str, str]:
         """Warnings of this line that were not given before, by code."""
-        best = self.memory["best"]
-        signs = {"divergence": best is not None and line["loss"] > max(DIVERGED * best, self.floor.get("loss", 0.0))}
+        best, floor = self.memory["best"], self.floor.get("loss", 0.0)
+        signs = {"divergence": best is not None and line["loss"] > max(DIVERGED * best, ABOVE * floor)}
+        tells_apart = not self.collapsible and line["loss"] < BELOW * floor
         for key, start in self.floor.items():
             share = SUNK.get(key.rpartition("_")[2])
             if share is not None and key in line:  # ranks are not on every line
-                signs[f"collapse of {key}"] = line[key] < share * start
+                signs[f"collapse of {key}"] = line[key] < share * start and not tells_apart
         self.memory["best"] = line["loss"] if best is None else min(best, line["loss"])
         new = {}
         for sign, there in signs.items():

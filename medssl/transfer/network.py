@@ -102,7 +102,7 @@ def layout(spatial_dims: int) -> torch.memory_format:
 
 def views_of(problem: Problem, recipe: Recipe) -> Views:
     """What a view of this modality may change."""
-    chosen = preset(preset_for(problem.modality, problem.images.shape[1])).views
+    chosen = preset(preset_for(problem.modality, colour=problem.images.shape[1] == 3)).views
     return chosen.model_copy(update={"crop": (recipe.crop, 1.0)})
 
 

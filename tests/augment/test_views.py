@@ -152,7 +152,7 @@ def test_presets_keep_the_side_and_say_why():
         assert not PRESETS[name].views.flip, name
     for name in ("XR", "CT", "MR", "US", "colour", "general"):
         assert not PRESETS[name].views.flip_vertical and PRESETS[name].reason, name
-    assert preset_for("DX") == "XR" and preset_for("", 3) == "colour" and preset_for("") == "general"
+    assert preset_for("DX") == "XR" and preset_for("", colour=True) == "colour" and preset_for("") == "general"
     with pytest.raises(UserError, match="Known"):
         preset("XRAY")
 

@@ -106,6 +106,11 @@ def test_stacks_are_neighbouring_slices_of_one_scan_in_order():
     assert seen == {1, 2, 3, 4, 5, 6, 13, 14, 15, 16}, "every place where a stack can begin"
     with pytest.raises(UserError, match="no scan has 11 slices"):
         Sampling(table, np.arange(20), "stack", 11, 1, 0)
+    uneven = pd.DataFrame({"scan": ["a"] * 5 + ["b"] * 3, "exam": "e"})
+    assert Sampling(uneven, np.arange(8), "stack", 4, 1, 0).note == (
+        "left out: 1 of 2 scans, which have fewer than 4 slices"
+    )
+    assert not Sampling(uneven, np.arange(8), "stack", 3, 1, 0).note
 
 
 def test_exams_give_different_images_of_one_exam():

@@ -119,3 +119,12 @@ def test_on_line_knn_goes_into_the_history_and_changes_nothing(tmp_path):
     blind = fit(samples, "rotation", out=tmp_path / "b", steps=4, batch=16)
     assert 0 <= seen.history["knn_auc"].iloc[-1] <= 1 and "knn_auc" not in blind.history
     assert seen.checkpoint.read_bytes() == blind.checkpoint.read_bytes()
+
+
+def test_a_loss_below_its_floor_clears_those_who_cannot_cheat():
+    floor = {"loss": 1.0, "embedding_std": 0.5}
+    low, high = ({"step": 1, "loss": loss, "embedding_std": 0.01} for loss in (0.9, 1.0))
+    for line, collapsible, says in ((low, False, False), (high, False, True), (low, True, True)):
+        watch = Watch(floor, collapsible=collapsible)
+        said = [watch.look(line) for _ in range(3)]
+        assert any("collapse" in words for words in said) == says
