@@ -111,7 +111,10 @@ class SliceContrast(PretextTask):
         slices, found = self.puzzle(batch, generator)
         near, far = distances(self.projection(self.embed(slices.flatten(0, 1))).view(len(found), 3, -1))
         anchor, close, beyond = slices.unbind(1)
-        words = [captions(found, [f"distance {value:.2f}" for value in x.tolist()]) for x in (near, far)]
+        words = [
+            captions(found, [f"{name}: distance {value:.2f}" for value in x.tolist()])
+            for name, x in (("near", near), ("far", far))
+        ]
         return pictures((anchor, "anchor"), (close, words[0]), (beyond, words[1]))
 
     def puzzle(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
