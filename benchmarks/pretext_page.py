@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pretext_sets import SETS
+from pretext_sets import BATCH, SETS, SIZE
 
 from medssl.pretext import PretextTask, tasks
 from medssl.workspace import write_text
@@ -39,23 +39,64 @@ def write_page() -> Path:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """A table a set, best frozen score first, with what follows from it in sentences."""
+    """A table a set and start, best frozen score first, with what follows from it in sentences; then small batches."""
     parts = []
     for place, known in SETS.items():
-        own = [row for row in rows if row["what"]["set"] == place]
-        if own:
-            own.sort(key=lambda row: -row["scores"]["frozen"][0])
-            parts.append(_set_table(place, known.about, own) + "\n\n" + "\n".join(f"- {s}" for s in sentences(own)))
+        for imagenet in (False, True):
+            own = [row for row in rows if row["what"]["set"] == place and _start(row) == (imagenet, False)]
+            if own:
+                own.sort(key=lambda row: -row["scores"]["frozen"][0])
+                said = "\n".join(f"- {s}" for s in sentences(own))
+                parts.append(_set_table(place, known.about, own) + "\n\n" + said)
+    if small := _small(rows):
+        parts.append(small)
     return "\n\n".join(parts) or "No row has been measured yet."
+
+
+def _start(row: dict[str, Any]) -> tuple[bool, bool]:
+    """Whether a row starts from ImageNet, and whether its batch or its pool is unlike that of the tables."""
+    what = row["what"]
+    return bool(what.get("imagenet")), what.get("batch", BATCH) != BATCH or what.get("pool") is not None
+
+
+def _small(rows: list[dict[str, Any]]) -> str:
+    """What batch and number of scans do to each task: frozen scores and their difference from random features."""
+    tried = [row for row in rows if _start(row)[1] and not _start(row)[0]]
+    beside = {(row["what"]["task"], row["what"]["set"]) for row in tried}
+    tried += [
+        row for row in rows if _start(row) == (False, False) and (row["what"]["task"], row["what"]["set"]) in beside
+    ]
+    if not tried:
+        return ""
+    kinds = sorted({_kind(row) for row in tried}, key=lambda kind: (kind[0] or 10**9, kind[1]))
+    heads = [f"{f'{pool:,} scans' if pool else 'all scans'}, batch {batch}" for pool, batch in kinds]
+    lines = ["### Small cohort, small batch", "", "Frozen, and minus the random features of the same encoder.", ""]
+    lines += [f"| task | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for task, place in sorted(beside):
+        cells = {_kind(row): row for row in tried if (row["what"]["task"], row["what"]["set"]) == (task, place)}
+        shown = [
+            f"{cells[kind]['scores']['frozen'][0]:.3f}, {_gap(cells[kind]['minus']['random'])}".replace("0.", ".", 1)
+            if kind in cells
+            else ""
+            for kind in kinds
+        ]
+        lines.append(f"| `{task}` on {place} | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+def _kind(row: dict[str, Any]) -> tuple[int | None, int]:
+    return row["what"].get("pool"), row["what"].get("batch", BATCH)
 
 
 def _set_table(place: str, about: str, rows: list[dict[str, Any]]) -> str:
     what, first = rows[0]["what"], rows[0]
+    imagenet, start = what.get("imagenet"), "ImageNet" if what.get("imagenet") else "random"
     head = (
-        "| task | frozen | minus random features | minus pixels | finetuned | minus scratch | pretext task | images/s |"
+        f"| task | frozen | minus {start} features | minus pixels | finetuned | "
+        f"minus {'ImageNet finetuned' if imagenet else 'scratch'} | pretext task | images/s |"
     )
     lines = [
-        f"### {place}",
+        f"### {place}" + (", from ImageNet" if imagenet else ""),
         "",
         f"{about[0].upper()}{about[1:]}. Macro AUC at {what['labels']} labels a class over {what['draws']} draws, 95 % "
         f"intervals; {what['minutes']:g} minutes of pretraining a task.",
@@ -64,7 +105,11 @@ def _set_table(place: str, about: str, rows: list[dict[str, Any]]) -> str:
         "|---" * 8 + "|",
         f"| raw 16 x 16 pixels | {_score(first['scores']['pixels'])} | | | | | | |",
     ]
-    for encoder in sorted({row["what"]["encoder"] for row in rows}):
+    for name, score in first["scores"].items():
+        if name.startswith("imagenet"):
+            size = name.partition("_")[2] or SIZE
+            lines.append(f"| ImageNet, frozen, {size} px | {_score(score)} | | | | | | |")
+    for encoder in [] if imagenet else sorted({row["what"]["encoder"] for row in rows}):
         scores = next(row["scores"] for row in rows if row["what"]["encoder"] == encoder)
         random, scratch = _score(scores["random"]), _score(scores["scratch"])
         lines.append(f"| `{encoder}`, random or from scratch | {random} | | | {scratch} | | | |")
@@ -94,13 +139,17 @@ def sentences(rows: list[dict[str, Any]]) -> list[str]:
     others = [name(row) for row in rows if not above(row["minus"]["random"])]
     pixels = [name(row) for row in rows if row["minus"]["pixels"][0] > 0]
     tuned = [name(row) for row in rows if above(row["minus"]["scratch"])]
-    versions = {row["code"] for row in rows}
+    versions, imagenet = {row["code"] for row in rows}, rows[0]["what"].get("imagenet")
+    than = "ImageNet features of the same encoder" if imagenet else "the random features of their own encoder"
     out = [
-        f"Better than the random features of their own encoder, the interval excluding 0: {_list(beats)}; "
-        f"not: {_list(others)}.",
+        f"Better than {than}, the interval excluding 0: {_list(beats)}; not: {_list(others)}.",
         f"Above raw pixels by point estimate: {_list(pixels)}.",
-        f"Finetuned better than from scratch, the interval excluding 0: {_list(tuned)}.",
+        f"Finetuned better than {'ImageNet finetuned' if imagenet else 'from scratch'}, the interval excluding 0: "
+        f"{_list(tuned)}.",
     ]
+    if not imagenet and any("imagenet" in row["minus"] for row in rows):
+        ahead = [name(row) for row in rows if row["minus"].get("imagenet", [0])[0] > 0]
+        out.append(f"Above frozen ImageNet features at the same input size by point estimate: {_list(ahead)}.")
     if SETS[rows[0]["what"]["set"]].tuned:
         out.append("Settings of tasks were tuned on the validation part of this set: it confirms nothing by itself.")
     if len(versions) > 1:

@@ -21,7 +21,7 @@ from medssl.experiment.prepare import ensure_cohort, find_source
 from medssl.pretext import PretextTask, task_class
 from medssl.workspace import Workspace, write_text
 
-SIZE = 64
+SIZE, BATCH = 64, 128
 SLICES = 12  # of a volume, evenly spaced, are classified; pretraining takes all
 VOLUMES = Source(
     name="hippocampus",
@@ -43,6 +43,7 @@ class Set:
         volumes: the cohort that is pretrained on where it is not the labeled one; its patients' keys are then the
             labeled cohort's target `volume`.
         settings: of every task on this set.
+        imagenet: sizes at which ImageNet features stand beside, the set's own first.
         tuned: settings of tasks were tuned on its validation part, so that its test part is no confirmation.
     """
 
@@ -51,6 +52,7 @@ class Set:
     make: Callable[[Workspace], None] = lambda workspace: None
     volumes: Source | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    imagenet: tuple[int, ...] = (SIZE,)
     tuned: bool = False
 
 
@@ -134,8 +136,10 @@ def held_out_volumes(labeled: Cohort, test: list[str]) -> frozenset[str]:
 
 
 SETS: dict[str, Set] = {
-    "kermany_cxr": Set("paediatric chest X-rays: normal, bacterial, viral", shipped("kermany_cxr"), tuned=True),
-    "busi": Set("breast ultrasound: benign, malignant, normal", shipped("busi")),
+    "kermany_cxr": Set(
+        "paediatric chest X-rays: normal, bacterial, viral", shipped("kermany_cxr"), imagenet=(SIZE, 224), tuned=True
+    ),
+    "busi": Set("breast ultrasound: benign, malignant, normal", shipped("busi"), imagenet=(SIZE, 224)),
     "hippocampus_slices": Set(
         f"axial MR slices, {SLICES} a volume: which parts of the hippocampus they contain",
         content,
@@ -144,5 +148,7 @@ SETS: dict[str, Set] = {
     ),
     "demo": Set("virtual patients: two kinds of brain lesion", shipped("demo"), virtual),
     "bccd": Set("cells of blood smears, in colour", shipped("bccd"), cells, settings={"preset": "microscopy"}),
-    "demo_contrasts": Set("virtual patients in two contrasts", shipped("demo_contrasts"), virtual_contrasts),
+    "demo_contrasts": Set(
+        "virtual patients in two contrasts", shipped("demo_contrasts"), virtual_contrasts, imagenet=()
+    ),
 }

@@ -1,11 +1,15 @@
 """Every pretext task on real scans, side by side: frozen and finetuned AUC at 10 labels a class, and what it costs.
 
     python benchmarks/pretext_table.py [--tasks NAME ...] [--sets NAME ...] [--minutes 2] [--json] [--quick]
+                                       [--imagenet] [--batch 16] [--pool 400]
 
 A row is one task on one set: it pretrains for so many minutes (turned into steps once), and an ordinary experiment with
-the arms pixels, random, scratch, the task's frozen probe and the finetuned task follows, 10 draws, paired intervals of
-the protocol. Interrupted, it goes on where it was. A finished row is kept in `--results` and taken from there until the
-task's own file, its settings, the encoder or what was asked changes; `code` in a row says which medssl measured it.
+the arms pixels, random, scratch, ImageNet, the task's frozen probe and the finetuned task follows, 10 draws, paired
+intervals of the protocol. `--imagenet` starts from ImageNet weights, which then stand in for random features; `--batch`
+and `--pool` (scans to pretrain on) make the rows of the page's part on small cohorts and small batches.
+
+Interrupted, it goes on where it was. A finished row is kept in `--results` and taken from there until the task's own
+file, its settings, the encoder or what was asked changes; `code` in a row says which medssl measured it.
 With the default folder `docs/pretext_tasks.md` is written anew from the rows.
 
 `benchmarks/pretext_speed.py` says how close each task comes to what the hardware can do.
@@ -14,17 +18,19 @@ With the default folder `docs/pretext_tasks.md` is written anew from the rows.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import platform
 import sys
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 from pretext_page import RESULTS, table, write_page
-from pretext_sets import SETS, encoder_of, held_out_volumes, sets_of
+from pretext_sets import BATCH, SETS, encoder_of, held_out_volumes, sets_of
 
 from medssl.cohort import Cohort
 from medssl.config import DEFAULT_STEPS, Experiment, settings_for, validate
@@ -40,10 +46,25 @@ from medssl.training.plan import Request
 from medssl.training.run import make_fabric, of_cohort, steps_for
 from medssl.workspace import Workspace, code_revision, digest, write_json
 
-BATCH, LABELS = 128, 10
+LABELS = 10
+IMAGENET = "tf_efficientnet_lite0"  # its weights come with a package
 BESIDE = 1.5  # minutes that a row may take beside pretraining: some 25 rows an issue in 90 minutes
 QUICK = {"draws": 3, "replicates": 200, "finetune": {"name": "finetune", "min_steps": 5, "epochs": 1}}
 FULL = {"draws": 10, "replicates": 2000, "finetune": "finetune"}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is unlike the other rows: images a step, scans to pretrain on (None: all), start from ImageNet."""
+
+    batch: int = BATCH
+    pool: int | None = None
+    imagenet: bool = False
+
+    def __str__(self) -> str:
+        """End of the row's file name."""
+        batch = f"_batch{self.batch}" if self.batch != BATCH else ""
+        return batch + (f"_pool{self.pool}" if self.pool else "") + ("_imagenet" if self.imagenet else "")
 
 
 class Row:
@@ -54,21 +75,26 @@ class Row:
         minutes: of pretraining.
         how: draws, replicates and the strategy of finetuning.
         folder: of the rows.
+        variant: what is unlike other rows.
     """
 
-    def __init__(self, task: str, place: str, minutes: float, how: dict[str, Any], folder: Path) -> None:
-        self.task, self.place, self.minutes, self.how = task, place, minutes, how
-        self.encoder = encoder_of(task_class(task))
-        self.random, self.scratch = f"random_{self.encoder}", f"scratch_{self.encoder}"  # arms of the experiment
-        self.frozen, self.tuned = task, f"{task}_finetune"
-        self.file = folder / f"pretext_{place}_{task}.json"
+    def __init__(
+        self, task: str, place: str, minutes: float, how: dict[str, Any], folder: Path, variant: Variant = Variant()
+    ) -> None:
+        self.task, self.place, self.minutes, self.how, self.variant = task, place, minutes, how, variant
+        self.encoder = IMAGENET if variant.imagenet else encoder_of(task_class(task))
+        self.start = "imagenet" if variant.imagenet else "random"
+        self.random = "imagenet" if variant.imagenet else f"random_{self.encoder}"  # arms of the experiment
+        self.scratch = "imagenet_finetune" if variant.imagenet else f"scratch_{self.encoder}"
+        self.frozen, self.tuned = f"{task}{variant}", f"{task}{variant}_finetune"
+        self.file = folder / f"pretext_{place}_{task}{variant}.json"
         self.what = {
             "task": task,
             "set": place,
             "settings": settings_for("task", task, SETS[place].settings).model_dump(mode="json"),
             "encoder": self.encoder,
             "minutes": minutes,
-            "batch": BATCH,
+            **asdict(variant),
             "labels": LABELS,
             **how,
             "task_code": code_revision(f"pretext/{task}.py"),
@@ -84,35 +110,37 @@ class Row:
         """Pretrain, run the experiment, and keep the row."""
         begun, place, how = time.monotonic(), SETS[self.place], self.how
         place.make(workspace)
-        finetune, encoder = how["finetune"], {"encoder": self.encoder}
+        finetune, encoder = how["finetune"], {"encoder": self.encoder, "init": self.start}
+        sizes = SETS[self.place].imagenet
+        native = {f"imagenet_{size}": {"encoder": IMAGENET, "init": "imagenet", "size": size} for size in sizes[1:]}
+        arms = {"imagenet": {"encoder": IMAGENET, "init": "imagenet"}} | native if sizes else {}
+        arms |= {"pixels": {"encoder": "pixels"}, self.random: encoder, self.scratch: encoder | {"strategy": finetune}}
         raw = place.config() | {
             "name": f"pretext_{self.place}",
             "budgets": [LABELS],
             "draws": how["draws"],
             "metrics": ["auc"],
             "replicates": how["replicates"],
-            "baseline": [self.random, self.scratch, "pixels"],
-            "arms": {
-                "pixels": {"encoder": "pixels"},
-                self.random: encoder,
-                self.scratch: encoder | {"strategy": finetune},
-            },
+            "baseline": list(dict.fromkeys([self.random, self.scratch, "pixels", *(["imagenet"] if sizes else [])])),
+            "arms": arms,
         }
         config = validate(Experiment, raw, self.place)
         plan = make_plan(config, ensure_cohort(config.cohort, workspace))  # split and budgets
         if not (steps := self.stored.get("steps")):
             steps = self.steps(plan, workspace)
             write_json(self.file, {"what": self.what, "status": "running", "steps": steps})
-        spec = {"task": self.task, **encoder, "batch": BATCH, "steps": steps, "settings": place.settings}
-        if place.volumes is None:
-            raw["pretraining"], own = {self.task: spec}, {"pretrain": self.task}
+        engine = {"encoder": self.encoder, "weights": self.start, "batch": self.variant.batch, "steps": steps}
+        spec = {"task": self.task, **engine, "settings": place.settings}
+        within = place.volumes is None and self.variant.pool is None
+        if within:
+            raw["pretraining"], own = {self.frozen: spec}, {"pretrain": self.frozen}
         else:
-            folder = self.on_volumes(plan, spec, workspace)
+            folder = self.apart(plan, spec, workspace)
             own = encoder | {"init": str(folder / "checkpoint.safetensors")}
         raw["arms"] |= {self.frozen: own, self.tuned: own | {"strategy": finetune}}
         results = run(validate(Experiment, raw, self.place), workspace)
-        if place.volumes is None:
-            folder = workspace.encoder(json.loads((results.path / "pretrained.json").read_text())[self.task])
+        if within:
+            folder = workspace.encoder(json.loads((results.path / "pretrained.json").read_text())[self.frozen])
         about = {"code": code_revision("."), "seconds": round(time.monotonic() - begun)}
         found = self.found(results) | self.cost(folder) | about
         self.stored = {"what": self.what, "status": "finished", "steps": steps, **found}
@@ -120,21 +148,28 @@ class Row:
 
     def source(self, plan: Plan, workspace: Workspace) -> tuple[Cohort, frozenset[str]]:
         """The cohort that is pretrained on, and the patients who are kept out."""
-        volumes = SETS[self.place].volumes
-        if volumes is None:
-            return plan.cohort, frozenset(plan.split.test)
-        return ensure_cohort(volumes, workspace), held_out_volumes(plan.cohort, plan.split.test)
+        volumes, cohort, out = SETS[self.place].volumes, plan.cohort, frozenset(plan.split.test)
+        if volumes is not None:
+            cohort, out = ensure_cohort(volumes, workspace), held_out_volumes(plan.cohort, plan.split.test)
+        if self.variant.pool is not None:
+            scans = cohort.scans()["patient"].value_counts().drop(list(out), errors="ignore")
+            by_chance = sorted(scans.index, key=lambda patient: hashlib.sha256(patient.encode()).digest())
+            fits = scans[by_chance].cumsum() <= self.variant.pool
+            if fits.all():
+                raise MedsslError(f"the pool has no more than {self.variant.pool} scans", self.place)
+            out |= frozenset(fits.index[~fits])
+        return cohort, out
 
     def steps(self, plan: Plan, workspace: Workspace) -> int:
         """How many steps fit into the minutes here."""
         cohort, out = self.source(plan, workspace)
         samples, about = of_cohort(cohort, self.task, plan.config.view, out)
-        engine = {"encoder": self.encoder, "batch": BATCH}
+        engine = {"encoder": self.encoder, "weights": self.start, "batch": self.variant.batch}
         request = Request(samples, self.task, SETS[self.place].settings, out, about["modality"], engine, make_fabric)
         return steps_for(self.minutes, request.loop(DEFAULT_STEPS))
 
-    def on_volumes(self, plan: Plan, spec: dict[str, Any], workspace: Workspace) -> Path:
-        """The folder of the run on the cohort of volumes, test patients left out."""
+    def apart(self, plan: Plan, spec: dict[str, Any], workspace: Workspace) -> Path:
+        """The folder of a run on another cohort or on part of the pool, test patients left out."""
         cohort, out = self.source(plan, workspace)
         what = [self.what, spec, cohort.hash, sorted(out), torch.get_num_threads()]
         revision = code_revision("augment", "encoders", "pretext", "training")
@@ -148,7 +183,9 @@ class Row:
         gaps = results.differences().set_index(["arm", "baseline"])
         random, scratch, frozen, tuned = self.random, self.scratch, self.frozen, self.tuned
         arms = {"frozen": frozen, "finetuned": tuned, "random": random, "scratch": scratch, "pixels": "pixels"}
+        arms |= {name: name for name in scores.index if str(name).startswith("imagenet") and name != scratch}
         pairs = {"random": (frozen, random), "pixels": (frozen, "pixels"), "scratch": (tuned, scratch)}
+        pairs |= {"imagenet": (frozen, "imagenet")} if "imagenet" in scores.index else {}
         keys = ["score", "low", "high"], ["difference", "low", "high"]
         return {
             "scores": {name: _numbers(scores.loc[arm], keys[0]) for name, arm in arms.items()},
@@ -171,7 +208,8 @@ def _numbers(row: pd.Series, keys: list[str]) -> list[float | None]:
 def chosen(options: argparse.Namespace, folder: Path) -> list[Row]:
     how = QUICK if options.quick else FULL
     pairs = [(task, place) for task in options.tasks for place in sets_of(task) if place in options.sets]
-    return [Row(task, place, options.minutes, how, folder) for task, place in pairs]
+    variant = Variant(options.batch, options.pool, options.imagenet)
+    return [Row(task, place, options.minutes, how, folder, variant) for task, place in pairs]
 
 
 def main() -> int:
@@ -180,6 +218,9 @@ def main() -> int:
     parser.add_argument("--tasks", nargs="+", metavar="NAME", choices=every, default=every)
     parser.add_argument("--sets", nargs="+", metavar="NAME", choices=list(SETS), default=list(SETS))
     parser.add_argument("--minutes", type=float, help="of pretraining a row; default 2, with --quick 0.05")
+    parser.add_argument("--imagenet", action="store_true", help="start from ImageNet weights")
+    parser.add_argument("--batch", type=int, default=BATCH, help="images a step; default 128")
+    parser.add_argument("--pool", type=int, help="scans to pretrain on; default all")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--quick", action="store_true", help="seconds a row; rows are kept in the workspace alone")
     parser.add_argument("--results", type=Path, help="folder of the rows; default benchmarks/results")

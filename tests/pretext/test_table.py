@@ -62,6 +62,39 @@ def test_the_page_keeps_what_people_wrote_and_describes_every_task():
         page("no marks", [])
 
 
+def test_rows_from_imagenet_and_of_small_batches_have_tables_of_their_own():
+    plain, other = finished("simclr", 0.75, 0.08), finished("simclr", 0.77, -0.01)
+    other["what"] |= {"imagenet": True, "encoder": "tf_efficientnet_lite0"}
+    plain["scores"]["imagenet"], plain["minus"]["imagenet"] = [0.7, 0.6, 0.8], [0.05, -0.01, 0.1]
+    small = finished("simclr", 0.65, -0.02)
+    small["what"] |= {"batch": 16, "pool": 400}
+    text = table([plain, other, small])
+    first, second, third = (
+        text.index("### busi\n"),
+        text.index("### busi, from ImageNet"),
+        text.index("### Small cohort"),
+    )
+    assert first < second < third
+    assert (
+        "ImageNet, frozen, 64 px | .700" in text[first:second]
+        and "at the same input size by point estimate: `simclr`" in text
+    )
+    assert "minus ImageNet features" in text[second:third] and "random or from scratch" not in text[second:third]
+    assert "| task | 400 scans, batch 16 | all scans, batch 128 |" in text
+    assert ".650, +.050 [-.020, +.200]" in text[third:] and ".750, **+.150 [+.080, +.200]**" in text[third:]
+
+
+def test_variants_have_files_of_their_own(tmp_path):
+    kinds = [pretext_table.Variant(), pretext_table.Variant(batch=16, pool=400), pretext_table.Variant(imagenet=True)]
+    rows = [pretext_table.Row("simclr", "busi", 2.0, pretext_table.FULL, tmp_path, kind) for kind in kinds]
+    assert [row.file.stem for row in rows] == [
+        "pretext_busi_simclr",
+        "pretext_busi_simclr_batch16_pool400",
+        "pretext_busi_simclr_imagenet",
+    ]
+    assert rows[2].encoder == pretext_table.IMAGENET and rows[2].random == "imagenet"
+
+
 def test_a_row_is_reused_for_the_same_question_alone(tmp_path, monkeypatch):
     ask = lambda minutes=2.0, how=pretext_table.FULL: pretext_table.Row("rotation", "busi", minutes, how, tmp_path)  # noqa: E731
     row = ask()
