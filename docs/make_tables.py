@@ -1,10 +1,13 @@
-"""Print the Markdown tables that the README shows, from finished experiments.
+"""Write the tables of real experiments: short ones into the README, whole ones into docs/results.md.
 
-python docs/make_tables.py WORKSPACE kermany_cxr busi
+    python docs/make_tables.py WORKSPACE kermany_cxr busi
+
+Both files hold text that people write; the tables stand between marks, one pair an experiment.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -12,10 +15,25 @@ import pandas as pd
 
 from medssl import Results, Workspace
 
+ROOT = Path(__file__).parents[1]
 
-def table(results: Results) -> str:
-    """Scores of the main metric, arms down and budgets across; under it the verdicts of the main comparison, and what
-    the other arms of the baseline's encoder differ from it by."""
+
+def short(results: Results) -> str:
+    """The claimed arm and the baselines, and what the claim came to."""
+    arm, _, _ = results.main_comparison
+    verdict = next(s for s in results.verdicts()["sentence"] if "named beforehand" in s)
+    sentences = [verdict, *results.claim_sentences()]
+    return "\n".join([*score_lines(results, [*results.settings.baseline, arm]), "", *(f"- {s}" for s in sentences)])
+
+
+def whole(results: Results) -> str:
+    """All arms; the verdicts of the main comparison; what other arms of the baseline's encoder differ from it by."""
+    sentences = [f"- {sentence}" for sentence in [*results.verdicts()["sentence"], *results.claim_sentences()]]
+    return "\n".join([*score_lines(results, list(results.settings.arms)), "", *sentences, "", *_beside(results)])
+
+
+def score_lines(results: Results, shown: list[str]) -> list[str]:
+    """Scores of the main metric, arms down and budgets across."""
     scores = results.scores()
     scores = scores[scores["metric"] == results.main_comparison[2]]
     arms = results.arms().set_index("arm")
@@ -24,13 +42,12 @@ def table(results: Results) -> str:
         "| arm | encoder, input | " + " | ".join(str(b) for b in budgets) + " |",
         "|---" * (len(budgets) + 2) + "|",
     ]
-    for arm in arms.index:
+    for arm in shown:
         about = arms.loc[arm]
         encoder = "16 x 16 pixels" if about["encoder"] == "pixels" else f"{about['encoder']}, {about['size']} px"
         cells = [_cell(scores[(scores["arm"] == arm) & (scores["budget"] == b)]) for b in budgets]
         lines.append(f"| `{arm}` ({about['strategy']}) | {encoder} | " + " | ".join(cells) + " |")
-    sentences = [f"- {sentence}" for sentence in [*results.verdicts()["sentence"], *results.claim_sentences()]]
-    return "\n".join([*lines, "", *sentences, "", *_beside(results)])
+    return lines
 
 
 def _beside(results: Results) -> list[str]:
@@ -62,7 +79,18 @@ def _cell(row: pd.DataFrame) -> str:
     return f"{one['score']:.3f} ({interval})".replace("0.", ".")
 
 
+def put(file: Path, name: str, text: str) -> None:
+    """Between the marks of that name."""
+    pattern = re.compile(f"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
+    before = file.read_text()
+    if not pattern.search(before):
+        sys.exit(f"{file.name} has no marks <!-- {name} --> and <!-- /{name} -->")
+    file.write_text(pattern.sub(lambda found: found[1] + text + found[2], before))
+
+
 if __name__ == "__main__":
     workspace = Workspace(Path(sys.argv[1]))
     for name in sys.argv[2:]:
-        print(f"### {name}\n\n{table(Results.open(workspace.experiment(name)))}\n")
+        results = Results.open(workspace.experiment(name))
+        put(ROOT / "README.md", name, short(results))
+        put(ROOT / "docs" / "results.md", name, whole(results))
