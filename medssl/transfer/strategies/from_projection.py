@@ -24,7 +24,7 @@ from medssl.transfer.problem import Heads, Problem
 HEAD = "projection"
 TASKS = (  # whose checkpoints hold one: linear layers with ReLU, under that name
     *("barlow_twins", "byol", "dino", "exemplar", "micle", "moco"),
-    *("simclr", "simsiam", "tracked_patch", "vicreg", "voco"),
+    *("simclr", "simsiam", "slice_contrast", "tracked_patch", "vicreg", "voco"),
 )
 
 
