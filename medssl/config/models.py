@@ -174,7 +174,9 @@ class Arm(Strict):
 
     Attributes:
         encoder: a name for `create_encoder`, or `pixels` for 16 x 16 raw pixels without any encoder.
-        init: `random`, `imagenet`, a timm tag, or a file of weights; ignored with `pretrain`.
+        init: `random`, `imagenet`, a timm tag, or a file of weights (such as an SSL checkpoint); `imagenet_to_K` for
+            ImageNet's weights up to and including stage K (0 is the stem) and random ones after it;
+            `imagenet_mean_var` for random weights with mean and variance of ImageNet's; ignored with `pretrain`.
         size: input size where it is not the experiment's own (ImageNet at its native 224).
         strategy: a name, or `{name: ..., key: value}` with the strategy's settings.
         pretrain_seeds: encoders that are pretrained, with the run's seed and those after it; every draw is made with

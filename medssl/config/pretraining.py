@@ -24,7 +24,7 @@ def _list(value: Any) -> Any:
 class Engine(Strict):
     """
     Attributes:
-        encoder, weights: as for `create_encoder`; training goes on from `weights`.
+        encoder, weights: as for `create_encoder` (and an arm's `init`); training goes on from `weights`.
         steps, epochs, minutes: how long, at most one of them; default 1,000 steps. Minutes become steps by a short
             warm measurement before the first step, and a rerun takes the same steps.
         batch: images a step over all processes, or `auto`: 128 on a CPU, 256 on a GPU, halved until it fits.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from medssl.encoders.stages import Stage, walk
 from medssl.errors import UserError
 
 
@@ -52,6 +54,40 @@ class Encoder(nn.Module):
     def embed(self, x: Tensor) -> Tensor:
         """The pooled feature before any classifier, (N, embed_dim), of x (N, C, *spatial) in [0, 1]."""
         raise NotImplementedError
+
+    def stage_ends(self) -> list[str]:
+        """Names of the modules that the stages after the stem end with, in order."""
+        raise NotImplementedError
+
+    def in_stages(self) -> list[Stage]:
+        """All of the network from the input to the output: the stem is 0, then come the stages that double stride or
+        width (a transformer's blocks), and last, where there is more, what lies between them and the vector."""
+        return walk(self, self.stage_ends())
+
+    def stages_to(self, last: int, where: str) -> list[Stage]:
+        """Stages 0 to `last`.
+
+        Raises:
+            UserError: there are not so many; `where` is the key that asked.
+        """
+        stages = self.in_stages()
+        if last >= len(stages):
+            raise UserError(
+                f"'{self.name}' has no stage {last}: its stages are 0 (the stem) to {len(stages) - 1}",
+                where,
+                f"Ask for a stage from 0 to {len(stages) - 1}, or take another encoder.",
+            )
+        return stages[: last + 1]
+
+    def hold(self, stages: Iterable[Stage], still: bool = True) -> None:
+        """Keep stages as they are: no gradient, and batch norm goes on with the statistics that it has (a later
+        `train()` would end that). With `still=False` they learn again."""
+        parameters = dict(self.named_parameters())
+        for stage in stages:
+            for name in parameters.keys() & set(stage.tensors):
+                parameters[name].requires_grad_(not still)
+            for module in stage.modules:
+                module.training = not still
 
     def check_field(self, what: str, side: int, view: int, who: str) -> None:
         """Refuse to train where the last stage is given a picture as a single place, or patches do not fit into it.

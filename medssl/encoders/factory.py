@@ -7,6 +7,7 @@ import torch
 from medssl.encoders.base import Encoder
 from medssl.encoders.build import HOUSE, build
 from medssl.encoders.checkpoint import load_weights
+from medssl.encoders.initialise import derive, is_derived
 from medssl.errors import UserError
 
 
@@ -21,7 +22,9 @@ def create_encoder(
         spatial_dims: 2 or 3.
         in_channels: 1 for gray, 3 for colour, one each for several contrasts or windows.
         weights: `random`, `imagenet`, a .safetensors file (a medssl checkpoint, or a plain state dict of
-            the same network), or a tag of timm such as `a1_in1k`.
+            the same network), or a tag of timm such as `a1_in1k`. Parts of ImageNet's (see `initialise`):
+            `imagenet_to_K` for its stages 0 to K below random ones, `imagenet_mean_var` for the mean and variance of
+            its tensors.
         seed: of the random initialisation; the caller's random state is left alone.
 
     Raises:
@@ -29,10 +32,10 @@ def create_encoder(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _create(name, spatial_dims, in_channels, weights).eval()
+        return _create(name, spatial_dims, in_channels, weights, seed).eval()
 
 
-def _create(name: str, spatial_dims: int, in_channels: int, weights: str) -> Encoder:
+def _create(name: str, spatial_dims: int, in_channels: int, weights: str, seed: int) -> Encoder:
     from medssl.encoders.timm_encoder import imagenet_network, tagged_network, weights_file
 
     if weights == "random":
@@ -46,6 +49,7 @@ def _create(name: str, spatial_dims: int, in_channels: int, weights: str) -> Enc
             "weights",
             "Take 'random', a file of weights, or in 2-D an encoder of timm such as tf_efficientnet_lite0.",
         )
-    if weights == "imagenet":
-        return imagenet_network(name, in_channels)
+    if weights == "imagenet" or is_derived(weights):
+        encoder = imagenet_network(name, in_channels)
+        return encoder if weights == "imagenet" else derive(encoder, weights, seed)
     return tagged_network(name, in_channels, weights)

@@ -27,6 +27,9 @@ class MonaiResNet(Encoder):
         super().__init__(name, 3, in_channels, channels, [4, 8, 16, 32], channels[-1], gray, [g / 2 for g in gray])
         self.network = network
 
+    def stage_ends(self) -> list[str]:
+        return [f"network.layer{i}" for i in (1, 2, 3, 4)]
+
     def forward(self, x: Tensor) -> list[Tensor]:
         net, pyramid = self.network, []
         x = net.maxpool(net.act(net.bn1(net.conv1(self.normalise(x)))))

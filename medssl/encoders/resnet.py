@@ -74,6 +74,9 @@ class SmallResNet(Encoder):
             if isinstance(module, CONV[spatial_dims]):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
+    def stage_ends(self) -> list[str]:
+        return [f"stages.{i}" for i in range(len(self.stages))]
+
     def forward(self, x: Tensor) -> list[Tensor]:
         x = self.stem(self.normalise(x))
         pyramid = []

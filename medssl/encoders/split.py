@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from medssl.encoders.base import Encoder
 from medssl.encoders.resnet import SmallResNet
+from medssl.encoders.stages import Stage
 from medssl.errors import UserError
 
 SPLIT = "small_split"
@@ -39,6 +40,19 @@ class SplitResNet(Encoder):
             std=[0.25] * in_channels,
         )
         self.parts = nn.ModuleList(parts)
+
+    def in_stages(self) -> list[Stage]:
+        """Stage by stage of both halves."""
+        stages = [
+            Stage(
+                [f"parts.{i}.{name}" for i, stage in enumerate(both) for name in stage.tensors],
+                [module for stage in both for module in stage.modules],
+            )
+            for both in zip(*(part.in_stages() for part in self.parts), strict=True)  # type: ignore[operator]
+        ]
+        stages[0].tensors.extend(["mean", "std"])
+        stages[-1].modules.extend([self.parts, self])
+        return stages
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Each half normalises its own channels, with the same mean and spread as stand here."""

@@ -68,6 +68,9 @@ class TimmEncoder(Encoder):
         features = self.network.forward_features(self.normalise(x))  # type: ignore[operator]
         return self.network.forward_head(features, pre_logits=True)  # type: ignore[operator]
 
+    def stage_ends(self) -> list[str]:
+        return [f"network.{level['module']}" for level in _levels(self.network, self.name)]
+
     def architecture(self) -> dict[str, Any]:
         return super().architecture() | {"network_channels": self.network_channels}
 
@@ -208,7 +211,8 @@ def _create(name: str, **options: Any) -> nn.Module:
         if "Invalid pretrained tag" not in str(error):
             raise
         known = [n.partition(".")[2] for n in timm.list_pretrained(name.split(".")[0]) if "." in n]
-        raise unknown("weights", name.partition(".")[2], ["random", "imagenet", *known], name) from None
+        ours = ["random", "imagenet", "imagenet_mean_var", "imagenet_to_2"]
+        raise unknown("weights", name.partition(".")[2], [*ours, *known], name) from None
 
 
 def _levels(network: nn.Module, name: str) -> list[dict[str, Any]]:

@@ -37,6 +37,9 @@ class SmallViT(Encoder):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
 
+    def stage_ends(self) -> list[str]:
+        return [f"blocks.{i}" for i in range(DEPTH)]
+
     def tokens(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(N, L, D): the tokens of the patches in C-order.
 

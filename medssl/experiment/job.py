@@ -13,7 +13,7 @@ import pandas as pd
 from medssl.config import Arm, Target
 from medssl.errors import MedsslError
 from medssl.experiment.plan import is_scored
-from medssl.transfer import Problem, strategy, target_kind
+from medssl.transfer import Heads, Problem, strategy, target_kind
 from medssl.workspace import atomic, digest
 
 
@@ -26,6 +26,14 @@ class EncoderSource:
     in_channels: int
     spatial_dims: int
     checkpoint: Path | None = None
+
+    def heads(self) -> Heads:
+        """State dicts of the heads beside the encoder, where it comes from a checkpoint of medssl."""
+        from medssl.encoders import load_checkpoint, read_metadata
+        from medssl.encoders.timm_encoder import weights_file
+
+        path = self.checkpoint or weights_file(self.init)
+        return load_checkpoint(path).heads if path and "architecture" in read_metadata(path) else {}
 
     def make(self, seed: int):
         from medssl.encoders import create_encoder, load_checkpoint
@@ -91,6 +99,7 @@ def run_job(job: JobInputs) -> tuple[str, float]:
         modality=shared.modality,
         seed=job.seed,
         precision=job.precision,
+        heads=lambda: shared.source.heads() if shared.source else {},
     )
     method = strategy(shared.arm.strategy_name, shared.arm.strategy_settings)
     fitted = method.fit(problem)

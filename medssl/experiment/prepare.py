@@ -122,10 +122,14 @@ def prepare_arm(
     source, key = _encoder_source(arm, plan.config, pretrained, samples, run)
     unit_of = unit_numbers(samples.table, plan.units["unit"], plan.config.target.unit)
     features = None
-    if strategy(arm.strategy_name, arm.strategy_settings).frozen:
+    method = strategy(arm.strategy_name, arm.strategy_settings, f"arms.{name}.strategy")
+    if method.frozen:
         features = _features(source, key, samples, unit_of, len(plan.units), workspace, plan.config.seed)
     elif source is not None:  # now, and not as the error of a hundred jobs that have opened the test split
-        source.make(arm.seed).check_field("an image", samples.view.size, samples.view.size, f"arm '{name}'")
+        encoder = source.make(arm.seed)
+        encoder.check_field("an image", samples.view.size, samples.view.size, f"arm '{name}'")
+        if check := getattr(method, "check", None):
+            check(encoder, source.heads())
     modality = str(plan.cohort.scans()["modality"].mode()[0])
     images = Path(str(samples.images.filename))  # type: ignore[attr-defined]  # a memory map knows its file
     return ArmInputs(arm, source, images, unit_of, features, modality), key

@@ -47,6 +47,27 @@ class LinearHead(nn.Module):
         return nn.functional.linear((x - self.mean) / self.std, self.weight, self.bias)
 
 
+class LayeredHead(nn.Module):
+    """Linear layers with ReLU between them: (N, D) -> (N, outputs).
+
+    Args:
+        tensors: `weight0` (width, D), `bias0` (width,), `weight1`, ... in the order of the layers.
+    """
+
+    kind = "layered"
+
+    def __init__(self, **tensors: Tensor) -> None:
+        super().__init__()
+        self.layers = len(tensors) // 2
+        for name, value in tensors.items():
+            self.register_buffer(name, value.detach().float().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i in range(self.layers):
+            x = nn.functional.linear(x.relu() if i else x, getattr(self, f"weight{i}"), getattr(self, f"bias{i}"))
+        return x
+
+
 @dataclass(frozen=True)
 class Fitted:
     """A predictor.

@@ -111,6 +111,17 @@ def autocast(problem: Problem) -> torch.autocast:
     return torch.autocast("cpu", torch.bfloat16, enabled=problem.precision == "bf16")
 
 
+def supervised(problem: Problem, encoder: Encoder, head: nn.Module) -> Callable[[Batch], Tensor]:
+    """The target's loss on the labeled views; the head, (B, embed_dim) -> (B, outputs), computes in 32 bits."""
+
+    def loss(batch: Batch) -> Tensor:
+        with autocast(problem):
+            features = encoder.embed(batch.images)
+        return problem.target.loss(head(features.float()), batch.truth)
+
+    return loss
+
+
 def train(
     problem: Problem,
     recipe: Recipe,

@@ -13,6 +13,9 @@ if TYPE_CHECKING:  # torch takes seconds to import
     from medssl.transfer.fitted import Fitted
 
 
+Heads = dict[str, dict[str, Any]]
+
+
 class TargetKind(Protocol):
     """What is predicted: encoding of labels, loss, linear model, evidence rows, metrics."""
 
@@ -33,7 +36,11 @@ class TargetKind(Protocol):
 
 
 class Strategy(Protocol):
-    """How encoder and labels become a predictor. `frozen` ones read `Problem.features` and never build an encoder."""
+    """How encoder and labels become a predictor. `frozen` ones read `Problem.features` and never build an encoder.
+
+    One that asks more of its arm than that images fit has `check(encoder, heads)`, which is called before any job and
+    raises a UserError.
+    """
 
     frozen: bool
 
@@ -53,6 +60,7 @@ class Problem:
         images: (N, C, H, W) uint8.
         features: returns (units, D), the mean embedding of each unit's samples.
         encoder: makes a fresh encoder as the arm initialises it; takes the seed of random parts.
+        heads: returns the state dict of every head of the checkpoint that the encoder comes from, by name.
         modality: of the scans, for augmentation.
         seed: of everything random in this job.
         precision: `32` or `bf16`, of the training steps.
@@ -69,3 +77,4 @@ class Problem:
     modality: str
     seed: int
     precision: str = "32"
+    heads: Callable[[], Heads] = dict

@@ -52,3 +52,35 @@ def problem():
 
     make.label, make.predict = label, predict
     return make
+
+
+@pytest.fixture
+def faint(problem):
+    """accuracy(strategy, settings, **changes) on stripes that drown in blobs and in noise of varying strength.
+
+    Of 100 units of 2 samples the first 40 are labeled and the last 40 tested. Features of a random encoder tell the
+    blobs and the noise, and hardly the stripes' direction.
+    """
+    rng = np.random.default_rng(0)
+    units, per = 100, 2
+    label, unit_of = np.arange(units) % 2, np.repeat(np.arange(units), per)
+    wave = np.where((np.arange(32) + rng.integers(0, 4, (units * per, 1))) % 4 < 2, 1.0, -1.0)
+    stripes = np.where(np.repeat(label, per)[:, None, None] == 1, wave[:, :, None], wave[:, None, :])
+    blobs = np.kron(rng.normal(size=(units * per, 4, 4)), np.ones((8, 8)))
+    strength = rng.uniform(10, 60, (units * per, 1, 1))
+    grays = 128 + 40 * blobs + strength * rng.normal(size=(units * per, 32, 32)) + 24 * stripes
+    images = np.clip(grays, 0, 255).astype(np.uint8)[:, None]
+
+    def features():
+        from medssl.encoders import create_encoder, embed_all
+
+        return unit_means(embed_all(create_encoder("small", seed=3), images), unit_of, units)
+
+    def accuracy(name, settings=None, **changes):
+        given = {"train": np.arange(40), "truth": label[:40], "pool": np.arange(60), "features": features} | changes
+        known = problem(images=images, unit_of=unit_of, **given)
+        fitted, test = strategy(name, settings).fit(known), np.arange(60, 100)
+        vectors = known.features()[test] if fitted.encoder is None else fitted.embed(images, unit_of, test)
+        return float((fitted.logits(vectors).argmax(1) == label[test]).mean())
+
+    return accuracy

@@ -1,40 +1,57 @@
-"""Finetuning: encoder and a linear head are trained together on the labeled units."""
+"""Finetuning: encoder and a linear head are trained together on the labeled units.
+
+With `freeze: K` the early layers stay as they are: stages 0 (the stem) to K keep their weights and the running
+statistics of their batch norms, and the rest learns (Yosinski 2014, arXiv:1411.1792; on scans: Tajbakhsh 2016).
+"""
 
 from __future__ import annotations
 
 import torch
+from pydantic import Field
 
 from medssl.config import register
+from medssl.encoders import Encoder
 from medssl.transfer.fitted import Fitted, LinearHead
-from medssl.transfer.network import Batch, Group, Recipe, autocast, make_encoder, train
-from medssl.transfer.problem import Problem
+from medssl.transfer.network import Group, Recipe, make_encoder, supervised, train
+from medssl.transfer.problem import Heads, Problem
+
+
+class Settings(Recipe):
+    """freeze: the last stage that stays as it is; default none."""
+
+    freeze: int | None = Field(None, ge=0)
 
 
 class Finetune:
     frozen = False
 
-    def __init__(self, settings: Recipe) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
+
+    def check(self, encoder: Encoder, heads: Heads) -> None:
+        """
+        Raises:
+            UserError: the encoder has no stage `freeze`.
+        """
+        if self.settings.freeze is not None:
+            encoder.stages_to(self.settings.freeze, "strategy.freeze")
 
     def fit(self, problem: Problem) -> Fitted:
         """See `Strategy.fit`.
 
         Raises:
-            UserError: the encoder shrinks these images to a single point.
+            UserError: the encoder shrinks these images to a single point, or has no stage `freeze`.
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(problem.seed)
             encoder = make_encoder(problem, "finetuning").train()
+            if self.settings.freeze is not None:
+                encoder.hold(encoder.stages_to(self.settings.freeze, "strategy.freeze"))
             head = torch.nn.Linear(encoder.embed_dim, problem.target.outputs)
-
-            def loss(batch: Batch) -> torch.Tensor:
-                with autocast(problem):
-                    features = encoder.embed(batch.images)
-                return problem.target.loss(head(features.float()), batch.truth)
-
-            train(problem, self.settings, [Group([*encoder.parameters(), *head.parameters()])], loss)
+            learning = [weight for weight in encoder.parameters() if weight.requires_grad]
+            train(problem, self.settings, [Group([*learning, *head.parameters()])], supervised(problem, encoder, head))
         return Fitted(LinearHead(head.weight, head.bias), encoder.eval())
 
 
 STRATEGY = Finetune
-register("strategy", "finetune", Recipe)
+register("strategy", "finetune", Settings)

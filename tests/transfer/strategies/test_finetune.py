@@ -62,3 +62,27 @@ def test_volumes_are_finetuned_too(problem):
     images = np.repeat(problem().images[:, :, None, ::2, ::2], 16, axis=2)
     few = {"min_steps": 2, "batch": 8}
     assert np.isfinite(problem.predict("finetune", few, images=images, encoder=volumes)).all()
+
+
+def test_it_learns_what_a_frozen_random_encoder_does_not_show(faint):
+    assert faint("probe") < 0.75
+    assert faint("finetune", {"min_steps": 40, "batch": 16, "epochs": 1}) > 0.85
+    assert faint("finetune", {"min_steps": 40, "batch": 16, "epochs": 1, "freeze": 1}) > 0.85
+
+
+def test_frozen_stages_stay_with_their_batch_norm(problem):
+    from medssl.encoders import create_encoder
+    from medssl.transfer import strategy
+
+    before, stages = create_encoder("small", seed=3).state_dict(), create_encoder("small").in_stages()
+    fitted = strategy("finetune", {"min_steps": 2, "batch": 16, "epochs": 0.1, "freeze": 2}).fit(problem())
+    after = fitted.encoder.state_dict()
+    for stage in stages[:3]:
+        assert all((before[name] == after[name]).all() for name in stage.tensors)
+    for stage in stages[3:]:
+        assert not any((before[name] == after[name]).all() for name in stage.tensors)
+
+
+def test_a_stage_that_the_encoder_does_not_have_is_refused(problem):
+    with pytest.raises(UserError, match=r"strategy.freeze: 'small' has no stage 5(.|\n)*from 0 to 4"):
+        problem.predict("finetune", SHORT | {"freeze": 5})
