@@ -6,7 +6,7 @@
 classes; the budgets are 2, 5, 10, 25, 50 units a class and all 1,000 of the pool. The energy of the features' axes
 falls as 1 / k, as it does in good embeddings (Agrawal 2022). `probes_vs_sklearn`: how many times longer scikit-learn's
 `LogisticRegression` takes in a loop over the same fits, at its default tolerance and with one thread, with which it is
-quicker than with two. It is measured on a sample (some draws of one encoder, all budgets and penalties) and scaled up.
+quicker than with two. It is measured on the first encoder (with `--quick` two of its draws) and scaled up to all.
 The 20 draws of `all` are the same units: ours solves them once, the loop as often as they are drawn;
 `probes_vs_sklearn_distinct` in the rows counts them once on both sides. `probes_auc_gap`: the largest difference in
 macro AUC on the other 1,000 units over that sample.
@@ -33,7 +33,7 @@ import pandas as pd
 
 from medssl.metrics import score_metric
 
-UNITS, POOL, WIDTH, CLASSES = 2000, 1000, 512, 3
+UNITS, POOL, WIDTH, CLASSES, DRAWS = 2000, 1000, 512, 3, 20
 BUDGETS: tuple[int | str, ...] = (2, 5, 10, 25, 50, "all")
 PENALTIES = np.geomspace(0.002, 20, 7) * WIDTH  # two decades on either side of the probe's default
 AT_MOST = {"probes_s": 20.0, "probes_auc_gap": 0.005, "job_s": 5.0, "job_startup_s": 0.5}
@@ -45,7 +45,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--quick", action="store_true", help="two encoders instead of six, and one trial of each job")
     options = parser.parse_args()
-    rows = probes(encoders=2 if options.quick else 6, sampled=1 if options.quick else 4)
+    rows = probes(encoders=2 if options.quick else 6, sampled=2 if options.quick else DRAWS)
     with tempfile.TemporaryDirectory() as folder:
         rows += job(Path(folder), trials=1 if options.quick else 3)
     checks = [
@@ -60,17 +60,16 @@ def main() -> int:
 
 
 def probes(encoders: int, sampled: int) -> list[dict]:
-    """Ours for all fits, scikit-learn for `sampled` of the 20 draws of the first encoder."""
+    """Ours for all fits, scikit-learn for `sampled` of the draws of the first encoder."""
     import torch
 
     from medssl.transfer.solver import fit_logistic
 
-    draws = 20
     seconds, first = 0.0, {}
     for encoder in range(encoders):
         features, truth = made_up(encoder)
         for budget in BUDGETS:
-            problems = [draw(truth, budget, seed) for seed in range(draws)]
+            problems = [draw(truth, budget, seed) for seed in range(DRAWS)]
             start = time.perf_counter()
             found = fit_logistic(features, problems, list(PENALTIES), CLASSES)
             seconds += time.perf_counter() - start
@@ -81,10 +80,10 @@ def probes(encoders: int, sampled: int) -> list[dict]:
     for budget, (problems, (weight, bias)) in first.items():
         theirs[budget], widest = loop(features, truth, problems[:sampled], weight[:sampled], bias[:sampled])
         gap = max(gap, widest)
-    fits = encoders * draws * len(PENALTIES)  # of each budget
+    fits = encoders * DRAWS * len(PENALTIES)  # of each budget
     whole = sum(theirs.values()) * fits
-    distinct = whole - theirs["all"] * fits * (1 - 1 / draws)
-    what = f"{encoders} encoders x {len(BUDGETS)} budgets x {draws} draws x {len(PENALTIES)} penalties"
+    distinct = whole - theirs["all"] * fits * (1 - 1 / DRAWS)
+    what = f"{encoders} encoders x {len(BUDGETS)} budgets x {DRAWS} draws x {len(PENALTIES)} penalties"
     sample = f"{sampled * len(BUDGETS) * len(PENALTIES)} of {fits * len(BUDGETS)} fits, scaled up"
     each = ", ".join(f"{budget}: {1000 * mean:.1f}" for budget, mean in theirs.items())
     return [
@@ -166,7 +165,7 @@ def job(folder: Path, trials: int) -> list[dict]:
             executor.submit(run_job, sent).result()
             times.append(time.perf_counter() - start)
     executor.shutdown()
-    what = f"50 images of 64 px, %s, the small encoder, one thread; {trials} trial(s)"
+    what = f"50 images of 64 px, %s, the small encoder, one thread, precision {sent.precision}; best of {trials}"
     return [
         {"name": "job_s", "value": round(min(seconds[60]), 2), "what": what % "60 steps"},
         {"name": "job_startup_s", "value": round(min(seconds[1]), 3), "what": what % "1 step"},
