@@ -6,45 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from medssl.encoders import Encoder, embed_all
 from medssl.transfer.features import unit_means
+from medssl.transfer.heads import LinearHead
 
-
-class LinearHead(nn.Module):
-    """Standardised embeddings times weights: (N, D) -> (N, outputs).
-
-    Args:
-        weight: (outputs, D); `bias`: (outputs,).
-        mean, std: (D,) that embeddings are standardised with first; default 0 and 1.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    mean: Tensor
-    std: Tensor
-
-    def __init__(
-        self,
-        weight: Tensor | np.ndarray,
-        bias: Tensor | np.ndarray,
-        mean: Tensor | np.ndarray | None = None,
-        std: Tensor | np.ndarray | None = None,
-    ) -> None:
-        super().__init__()
-        width = weight.shape[1]
-        parts = {
-            "weight": weight,
-            "bias": bias,
-            "mean": torch.zeros(width) if mean is None else mean,
-            "std": torch.ones(width) if std is None else std,
-        }
-        for name, value in parts.items():
-            self.register_buffer(name, torch.as_tensor(value).detach().float().clone())
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.linear((x - self.mean) / self.std, self.weight, self.bias)
+__all__ = ["Fitted", "LinearHead"]
 
 
 class LayeredHead(nn.Module):

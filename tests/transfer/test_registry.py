@@ -5,7 +5,9 @@ from medssl.transfer import strategies, strategy, target_kind, target_kinds
 
 
 def test_files_are_found_by_name():
-    assert {"probe", "finetune"} <= set(strategies()) and "classification" in target_kinds()
+    assert {"probe", "ridge", "neighbours", "prototypes", "finetune"} <= set(
+        strategies()
+    ) and "classification" in target_kinds()
     for name in strategies():
         assert isinstance(strategy(name).frozen, bool)
 

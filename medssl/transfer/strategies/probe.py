@@ -6,7 +6,8 @@ from pydantic import Field
 
 from medssl.config import Strict, register
 from medssl.transfer.features import pool_scale
-from medssl.transfer.fitted import Fitted, LinearHead
+from medssl.transfer.fitted import Fitted
+from medssl.transfer.heads import LinearHead
 from medssl.transfer.problem import Problem
 
 

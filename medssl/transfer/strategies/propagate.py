@@ -14,7 +14,8 @@ from scipy import sparse
 
 from medssl.config import Strict, register
 from medssl.transfer.features import pool_scale
-from medssl.transfer.fitted import Fitted, LinearHead
+from medssl.transfer.fitted import Fitted
+from medssl.transfer.heads import LinearHead
 from medssl.transfer.problem import Problem
 
 SHARPNESS = 4.0  # of the softmax over the regression's values, which lie around 0 to 1; the order within a class stays

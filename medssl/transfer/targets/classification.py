@@ -8,8 +8,6 @@ import pandas as pd
 from medssl.errors import UserError
 from medssl.metrics import METRICS, one_hot
 
-NEVER = -1e4  # logit of a class without any label: hardly possible
-
 
 class Classification:
     """One of several classes; scores are softmax probabilities.
@@ -35,17 +33,15 @@ class Classification:
         return functional.cross_entropy(logits.float(), truth)
 
     def fit_linear(self, features: np.ndarray, truth: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
-        """Multinomial logistic regression with an L2 penalty of `penalty` / 2 on the weights, none on the bias."""
-        from sklearn.linear_model import LogisticRegression
+        """Multinomial logistic regression with an L2 penalty of `penalty` / 2 on the weights, none on the bias.
 
-        present = np.unique(truth)
-        model = LogisticRegression(C=1 / penalty, max_iter=1000, tol=1e-5).fit(features, truth)
-        found, constant = model.coef_, model.intercept_
-        if len(found) == 1:  # two classes: one row, the log odds of the second
-            found, constant = np.concatenate([-found, found]) / 2, np.concatenate([-constant, constant]) / 2
-        weight, bias = np.zeros((self.outputs, features.shape[1])), np.full(self.outputs, NEVER)
-        weight[present], bias[present] = found, constant
-        return weight, bias
+        Raises:
+            UserError: all labels are of one class.
+        """
+        from medssl.transfer.solver import fit_logistic
+
+        weight, bias = fit_logistic(features, [(np.arange(len(truth)), truth)], [penalty], self.outputs)
+        return weight[0, 0], bias[0, 0]
 
     def evidence(self, units: pd.DataFrame, logits: np.ndarray) -> pd.DataFrame:
         """One row per unit and class: truth 0 or 1, score in [0, 1]."""

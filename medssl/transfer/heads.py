@@ -1,0 +1,103 @@
+"""Heads: a unit's mean embedding -> logits. Each standardises its input first, with the pool's mean and spread."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+NEVER = -1e4  # logit of a class without any label: hardly possible
+FEWEST = 1e-6  # share of the votes of a class that no neighbour votes for
+
+Numbers = Tensor | np.ndarray | float
+
+
+class Head(nn.Module):
+    """What all heads share: their tensors are buffers of the names of their arguments, so that
+    `type(head)(**head.state_dict())` is the same head.
+
+    Attributes:
+        kind: its name in a file.
+    """
+
+    kind: str
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, **parts: Numbers) -> None:
+        super().__init__()
+        for name, value in parts.items():
+            self.register_buffer(name, torch.as_tensor(value).detach().float().clone())
+
+    def standardised(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+
+class LinearHead(Head):
+    """Standardised embeddings times weights: (N, D) -> (N, outputs).
+
+    Args:
+        weight: (outputs, D); `bias`: (outputs,).
+        mean, std: (D,) that embeddings are standardised with first; default 0 and 1.
+    """
+
+    kind = "linear"
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(
+        self,
+        weight: Tensor | np.ndarray,
+        bias: Tensor | np.ndarray,
+        mean: Tensor | np.ndarray | None = None,
+        std: Tensor | np.ndarray | None = None,
+    ) -> None:
+        width = weight.shape[1]
+        mean, std = torch.zeros(width) if mean is None else mean, torch.ones(width) if std is None else std
+        super().__init__(weight=weight, bias=bias, mean=mean, std=std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(self.standardised(x), self.weight, self.bias)
+
+
+class CosineHead(LinearHead):
+    """The same on embeddings of unit length: weights of unit length over a temperature make it a scaled cosine."""
+
+    kind = "cosine"
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(functional.normalize(self.standardised(x)), self.weight, self.bias)
+
+
+class NeighboursHead(Head):
+    """Votes of the nearest labeled units, weighted by exp(cosine / temperature) (Wu 2018): (N, D) -> (N, outputs).
+
+    The logits are the logarithm of each class's share of the votes, so that their softmax is that share.
+
+    Args:
+        examples: (n, D) labeled units, standardised and of unit length.
+        votes: (n, outputs) what each votes for, one-hot.
+        mean, std: (D,) that embeddings are standardised with first.
+        neighbours: how many vote, at most n.
+        temperature: of the cosine.
+    """
+
+    kind = "neighbours"
+    examples: Tensor
+    votes: Tensor
+    neighbours: Tensor
+    temperature: Tensor
+
+    def __init__(
+        self, examples: Numbers, votes: Numbers, mean: Numbers, std: Numbers, neighbours: Numbers, temperature: Numbers
+    ) -> None:
+        super().__init__(
+            examples=examples, votes=votes, mean=mean, std=std, neighbours=neighbours, temperature=temperature
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        cosine = functional.normalize(self.standardised(x)) @ self.examples.T
+        nearest, index = cosine.topk(int(self.neighbours))
+        weight = (nearest / self.temperature).softmax(1)
+        return (weight[:, :, None] * self.votes[index]).sum(1).clamp_min(FEWEST).log()
