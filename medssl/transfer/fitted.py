@@ -6,34 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
 from medssl.encoders import Encoder, embed_all
 from medssl.transfer.features import unit_means
-from medssl.transfer.heads import LinearHead
-
-__all__ = ["Fitted", "LinearHead"]
-
-
-class LayeredHead(nn.Module):
-    """Linear layers with ReLU between them: (N, D) -> (N, outputs).
-
-    Args:
-        tensors: `weight0` (width, D), `bias0` (width,), `weight1`, ... in the order of the layers.
-    """
-
-    kind = "layered"
-
-    def __init__(self, **tensors: Tensor) -> None:
-        super().__init__()
-        self.layers = len(tensors) // 2
-        for name, value in tensors.items():
-            self.register_buffer(name, value.detach().float().clone())
-
-    def forward(self, x: Tensor) -> Tensor:
-        for i in range(self.layers):
-            x = nn.functional.linear(x.relu() if i else x, getattr(self, f"weight{i}"), getattr(self, f"bias{i}"))
-        return x
+from medssl.transfer.heads import Head
 
 
 @dataclass(frozen=True)
@@ -45,7 +21,7 @@ class Fitted:
         encoder: that gives the embeddings; None: the arm's own, as it was.
     """
 
-    head: nn.Module
+    head: Head
     encoder: Encoder | None = None
 
     def logits(self, features: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Heads: a unit's mean embedding -> logits. Each standardises its input first, with the pool's mean and spread."""
+"""Heads: a unit's mean embedding -> logits. Those of frozen encoders standardise it first, as the pool is spread."""
 
 from __future__ import annotations
 
@@ -59,6 +59,25 @@ class LinearHead(Head):
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.linear(self.standardised(x), self.weight, self.bias)
+
+
+class LayeredHead(Head):
+    """Linear layers with ReLU between them: (N, D) -> (N, outputs).
+
+    Args:
+        tensors: `weight0` (width, D), `bias0` (width,), `weight1`, ... in the order of the layers.
+    """
+
+    kind = "layered"
+
+    def __init__(self, **tensors: Tensor) -> None:
+        super().__init__(**tensors)
+        self.layers = len(tensors) // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i in range(self.layers):
+            x = functional.linear(x.relu() if i else x, getattr(self, f"weight{i}"), getattr(self, f"bias{i}"))
+        return x
 
 
 class CosineHead(LinearHead):

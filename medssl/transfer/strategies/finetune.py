@@ -11,7 +11,8 @@ from pydantic import Field
 
 from medssl.config import register
 from medssl.encoders import Encoder
-from medssl.transfer.fitted import Fitted, LinearHead
+from medssl.transfer.fitted import Fitted
+from medssl.transfer.heads import LinearHead
 from medssl.transfer.network import Group, Recipe, make_encoder, supervised, train
 from medssl.transfer.problem import Heads, Problem
 

@@ -17,7 +17,8 @@ from torch.nn.utils.fusion import fuse_linear_bn_eval
 from medssl.config import register
 from medssl.encoders import Encoder
 from medssl.errors import UserError
-from medssl.transfer.fitted import Fitted, LayeredHead
+from medssl.transfer.fitted import Fitted
+from medssl.transfer.heads import LayeredHead
 from medssl.transfer.network import Group, Recipe, make_encoder, supervised, train
 from medssl.transfer.problem import Heads, Problem
 

@@ -12,7 +12,8 @@ from pydantic import Field
 from torch import Tensor
 
 from medssl.config import register
-from medssl.transfer.fitted import Fitted, LinearHead
+from medssl.transfer.fitted import Fitted
+from medssl.transfer.heads import LinearHead
 from medssl.transfer.network import Batch, Group, Recipe, make_encoder, supervised, train
 from medssl.transfer.problem import Problem
 

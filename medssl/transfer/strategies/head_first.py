@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from medssl.config import register
 from medssl.encoders import Encoder, embed_all
 from medssl.transfer.features import pool_scale
-from medssl.transfer.fitted import Fitted, LinearHead
+from medssl.transfer.fitted import Fitted
+from medssl.transfer.heads import LinearHead
 from medssl.transfer.network import Group, Recipe, labeled, make_encoder, supervised, train
 from medssl.transfer.problem import Problem
 
