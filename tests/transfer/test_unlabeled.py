@@ -18,7 +18,7 @@ SHORT = {"min_steps": 40, "batch": 16, "unlabeled": 16}
 FEW = {"min_steps": 3, "batch": 4, "unlabeled": 8}
 STRATEGIES = {
     "pseudo_labels": ({"predictor": {"name": "finetune", "min_steps": 40, "batch": 16}, "threshold": 0.6}, None),
-    "mean_teacher": (SHORT, FEW),
+    "mean_teacher": ({**SHORT, "min_steps": 60, "decay": 0.9}, FEW),
     "fixmatch": (SHORT, {**FEW, "threshold": 0.0}),
     "s4l": (SHORT, FEW),
     "s4l exemplar": ({**SHORT, "task": "exemplar"}, {**FEW, "task": "exemplar"}),
@@ -28,7 +28,7 @@ STRATEGIES = {
 }
 SMALL = {"name": "finetune", "min_steps": 3, "batch": 4, "epochs": 0.1}
 BRIEF = {
-    "pseudo_labels": {"predictor": SMALL, "threshold": 0.0},
+    "pseudo_labels": {"predictor": {**SMALL, "min_steps": 20, "batch": 8}, "threshold": 0.0},
     "distill": {**FEW, "teacher": SMALL},
 } | {name: few for name, (_, few) in STRATEGIES.items() if few}
 

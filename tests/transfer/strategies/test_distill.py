@@ -90,11 +90,11 @@ def test_labels_speak_through_the_teacher_alone_unless_they_are_given_a_share(pr
         frozen = False
 
         def fit(self, given):
-            return strategy("finetune", {"min_steps": 40, "batch": 16}).fit(problem(truth=1 - given.truth))
+            return strategy("finetune", {"min_steps": 25, "batch": 16}).fit(problem(truth=1 - given.truth))
 
     right = {}
     for share in (0.0, 0.9):
-        method = strategy("distill", {"min_steps": 40, "batch": 16, "unlabeled": 16, "labeled": share})
+        method = strategy("distill", {"min_steps": 30, "batch": 8, "unlabeled": 16, "labeled": share})
         method.teacher = Liar()
         logits = predict(problem(), method.fit(problem()), np.arange(30, 60))
         right[share] = (logits.argmax(1) == problem.label[30:]).mean()

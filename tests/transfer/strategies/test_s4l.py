@@ -16,7 +16,7 @@ def watched(method):
     class Watched(method.task):
         def loss(self, batch, generator):
             value, metrics = super().loss(batch, generator)
-            seen.append((batch, float(value), float(metrics["accuracy"])))
+            seen.append((batch, float(value.detach()), float(metrics["accuracy"])))
             return value, metrics
 
     method.task = Watched
