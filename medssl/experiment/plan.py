@@ -21,7 +21,7 @@ from medssl.metrics import METRICS
 from medssl.transfer import PIXELS, strategy
 from medssl.workspace import code_revision, digest
 
-JOB_ROOMS = ("augment", "cohort", "encoders", "metrics", "transfer", "experiment/job.py")
+JOB_ROOMS = ("augment", "cohort", "encoders", "metrics", "pretext", "transfer", "experiment/job.py")
 
 
 @dataclass(frozen=True)

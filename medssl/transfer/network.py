@@ -8,7 +8,7 @@ get enough of them and a handful is not gone over for ever. The last weights pre
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -128,6 +128,7 @@ def train(
     groups: Iterable[Group],
     loss: Callable[[Batch], Tensor],
     *,
+    views: Views | None = None,
     rate: Callable[[int, int], float] | None = None,
     after_step: Callable[[Batch], None] = lambda batch: None,
 ) -> None:
@@ -136,11 +137,12 @@ def train(
     Args:
         groups: all weights that are trained at any time.
         loss: of a batch; also where a strategy freezes or unfreezes, by `batch.step`.
+        views: of the labeled samples; default `views_of`.
         rate: (step, steps) -> share of the learning rate; default `schedule`.
         after_step: for averages of weights.
     """
     images, truth = labeled(problem)
-    groups, views = list(groups), views_of(problem, recipe)
+    groups, views = list(groups), views or views_of(problem, recipe)
     everything = [parameter for group in groups for parameter in group.parameters]
     optimizer = torch.optim.AdamW(
         [{"params": group.parameters} for group in groups],
@@ -150,12 +152,9 @@ def train(
     )
     batch = min(recipe.batch, len(images))
     steps = steps_for(recipe, len(images))
-    order = torch.Generator().manual_seed(problem.seed)
-    queue = torch.empty(0, dtype=torch.long)
+    order = passes(len(images), batch, problem.seed)
     for step in range(steps):
-        if len(queue) < batch:
-            queue = torch.cat([queue, torch.randperm(len(images), generator=order)])
-        rows, queue = queue[:batch], queue[batch:]
+        rows = next(order)
         share = (rate or schedule)(step, steps)
         for held, group in zip(optimizer.param_groups, groups, strict=True):
             held["lr"] = recipe.learning_rate * group.scale * share
@@ -168,6 +167,17 @@ def train(
         torch.nn.utils.clip_grad_norm_(everything, 1.0)
         optimizer.step()
         after_step(now)
+
+
+def passes(count: int, batch: int, seed: int) -> Iterator[Tensor]:
+    """Rows (batch,) of one random order of all `count` after another, without end; `batch` is at most `count`."""
+    order = torch.Generator().manual_seed(seed)
+    queue = torch.empty(0, dtype=torch.long)
+    while True:
+        if len(queue) < batch:
+            queue = torch.cat([queue, torch.randperm(count, generator=order)])
+        yield queue[:batch]
+        queue = queue[batch:]
 
 
 def steps_for(recipe: Recipe, samples: int) -> int:
