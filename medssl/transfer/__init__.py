@@ -5,13 +5,14 @@ Adding one is adding a file to `targets/` or `strategies/`: it is found by its n
 
 from medssl.transfer.features import PIXELS, pixel_features, unit_means
 from medssl.transfer.problem import Problem, Strategy, TargetKind
-from medssl.transfer.registry import strategies, strategy, target_kind, target_kinds
+from medssl.transfer.registry import make_head, strategies, strategy, target_kind, target_kinds
 
 __all__ = [
     "PIXELS",
     "Problem",
     "Strategy",
     "TargetKind",
+    "make_head",
     "pixel_features",
     "strategies",
     "strategy",

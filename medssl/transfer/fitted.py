@@ -15,11 +15,15 @@ from medssl.transfer.features import unit_means
 class LinearHead(nn.Module):
     """Standardised embeddings times weights: (N, D) -> (N, outputs).
 
+    Like every head it has a `kind`, a buffer for all that it predicts from, and a constructor that takes the buffers by
+    their names: so a file of tensors is enough to make it again (`registry.make_head`).
+
     Args:
         weight: (outputs, D); `bias`: (outputs,).
         mean, std: (D,) that embeddings are standardised with first; default 0 and 1.
     """
 
+    kind = "linear"
     weight: Tensor
     bias: Tensor
     mean: Tensor

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # torch takes seconds to import
 class TargetKind(Protocol):
     """What is predicted: encoding of labels, loss, linear model, evidence rows, metrics."""
 
+    classes: list[str]
     outputs: int
     metrics: tuple[str, ...]
 
@@ -27,6 +28,9 @@ class TargetKind(Protocol):
 
     def fit_linear(self, features: np.ndarray, truth: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
         """Fit a linear model of features (M, D): weights (outputs, D) and bias (outputs,)."""
+
+    def scores(self, logits: np.ndarray) -> np.ndarray:
+        """What a predictor says of units, (N, outputs), from logits (N, outputs)."""
 
     def evidence(self, units: pd.DataFrame, logits: np.ndarray) -> pd.DataFrame:
         """Rows `unit, patient, cls, truth, score` of test units with columns `unit, patient, label`."""
