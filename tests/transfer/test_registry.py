@@ -28,7 +28,7 @@ def test_a_head_is_made_again_from_its_kind_and_tensors():
     head = LinearHead(torch.randn(3, 5, generator=rng), torch.ones(3), torch.ones(5), 2 * torch.ones(5))
     x = torch.randn(4, 5, generator=rng)
     assert torch.equal(make_head("linear", head.state_dict())(x), head(x))
-    with pytest.raises(UserError, match="Known: .*linear"):
+    with pytest.raises(UserError, match=r"Known: .*linear"):
         make_head("linaer", head.state_dict())
     with pytest.raises(UserError, match="not the tensors of a head"):
         make_head("linear", {"slope": torch.ones(1)})
