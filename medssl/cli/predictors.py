@@ -29,16 +29,23 @@ def refit(
     With a budget and draw of the experiment it is the very model that was scored there. With --all-labels nothing is
     left to test it on, and the card says that its figures are those of the arm fitted on fewer.
     """
+    from medssl.config import Budget
     from medssl.errors import unknown
     from medssl.report import write_predictor
 
     if budget != "all" and not budget.isdecimal():
         raise unknown("budget", budget, ["all", "a number"], "--budget")
-    number = int(budget) if budget != "all" else "all"
-    made = write_predictor(experiment_folder(experiment, workspace), arm, out, number, draw, all_labels)
+    chosen: Budget = "all" if budget == "all" else int(budget)
+    made = write_predictor(experiment_folder(experiment, workspace), arm, out, chosen, draw, all_labels)
     labels = made.about.labels
-    about = {"predictor": str(out), "card": str(out / "card.md"), "job": labels.job, "units": labels.units}
-    about |= {"patients": labels.patients, "temperature": made.about.calibration.temperature}
+    about = {
+        "predictor": str(out),
+        "card": str(out / "card.md"),
+        "job": labels.job,
+        "units": labels.units,
+        "patients": labels.patients,
+        "temperature": made.about.calibration.temperature,
+    }
     text = f"{out}: {arm}, fitted on {labels.units} labeled {made.about.target.unit}s of {labels.patients} patients"
     answer(about, as_json, f"{text}\n{made.about.calibration.rule}\nCard: {about['card']}")
 

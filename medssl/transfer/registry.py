@@ -63,4 +63,4 @@ def _heads() -> dict[str, type[nn.Module]]:
     names = ["medssl.transfer.fitted", *(f"{strategy_files.__name__}.{name}" for name in strategies())]
     things = [thing for name in names for thing in vars(importlib.import_module(name)).values()]
     heads = [thing for thing in things if isinstance(thing, type) and issubclass(thing, nn.Module)]
-    return {head.kind: head for head in heads if isinstance(vars(head).get("kind"), str)}
+    return {vars(head)["kind"]: head for head in heads if isinstance(vars(head).get("kind"), str)}

@@ -90,7 +90,7 @@ class Known(Strict):
             oriented=all(row["affine"] is not None for row in rows if is_volume(row)),
         )
 
-    def why_left_out(self, row: dict[str, Any], view: View) -> str | None:
+    def why_left_out(self, row: dict[Any, Any], view: View) -> str | None:
         """Code in `LEFT_OUT` of a scan (a row of `Cohort.scans`) that the View cannot draw; else None."""
         if view.spatial_dims == 3 and not is_volume(row):
             return "flat"
@@ -102,7 +102,7 @@ class Known(Strict):
             return "no_orientation_for_view"
         return None
 
-    def unlike(self, row: dict[str, Any]) -> list[str]:
+    def unlike(self, row: dict[Any, Any]) -> list[str]:
         """Codes in `UNLIKE` of a scan."""
         codes = [code for code, name in (("modality", "modality"), ("kind", "kind"), ("value_unit", "unit"))
                  if row[name] not in getattr(self, name)]  # fmt: skip
@@ -118,10 +118,10 @@ class Known(Strict):
         return codes
 
 
-def _range(row: dict[str, Any]) -> tuple[float, float]:
+def _range(row: dict[Any, Any]) -> tuple[float, float]:
     values = [float(v) for v in row["percentiles"].values()]
     return min(values), max(values)
 
 
-def _spacing(row: dict[str, Any]) -> float | None:
+def _spacing(row: dict[Any, Any]) -> float | None:
     return float(np.exp(np.mean(np.log(row["spacing"])))) if row["spacing"] else None

@@ -71,7 +71,8 @@ def draw(cohort: Cohort, about: About, known: Known) -> Drawn:
         UserError: it can draw none; says why of most of them, and what to do.
     """
     scans, column = cohort.scans(), UNIT_COLUMN[about.target.unit]
-    why = pd.Series([known.why_left_out(row, about.view) for row in scans.to_dict("records")], scans.index, object)
+    codes: list[Any] = [known.why_left_out(row, about.view) for row in scans.to_dict("records")]
+    why = pd.Series(codes, scans.index, object)
     kept = scans[why.isna()]
     if kept.empty:
         code = str(why.mode()[0])

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import shutil
 
-import numpy as np
 import pytest
+import synthetic
 
-from medssl.config import Target, View
-from medssl.experiment.predictor import Predictor
-from medssl.experiment.predictor.about import About, Calibration, Labels
-from medssl.experiment.predictor.known import Known
 from medssl.report import write_predictor
-from medssl.workspace import digest
 
 
 @pytest.fixture(scope="session")
@@ -46,38 +41,4 @@ def tested(finished, tiny_source, tmp_path_factory):
 
 @pytest.fixture
 def make_predictor():
-    """A predictor of raw pixels: `bright` where a 32-pixel image is brighter than middle gray, else `dark`."""
-    from medssl.transfer.fitted import Fitted, LinearHead
-
-    def make(temperature=1.0, encoder=None, familiar=None, view=None, known=None, unit="image"):
-        width = 256 if encoder is None else encoder.embed_dim
-        slope = np.full((1, width), 20.0 / width, np.float32)
-        head = LinearHead(np.concatenate([slope, -slope]), np.array([-10.0, 10.0], np.float32))
-        about = About(
-            experiment="synthetic",
-            arm="pixels",
-            target=Target(name="light", unit=unit),
-            classes=["bright", "dark"],
-            view=view or View(size=32),
-            encoder="pixels" if encoder is None else encoder.name,
-            head="linear",
-            recipe={"arm": {"strategy": "probe"}, "pretraining": None, "encoder": "pixels"},
-            calibration=Calibration(temperature=temperature, units=40, rule="Made up."),
-            cohort={"name": "virtual", "hash": digest("virtual")},
-            labels=Labels(budget="all", draw=0, every=False, units=80, patients=60, job=None),
-            versions={"medssl": "0"},
-            revision="0",
-        )
-        usual = Known(
-            scans=80,
-            patients=60,
-            modality={"unknown": 80},
-            kind={"image": 80},
-            unit={"a.u.": 80},
-            spacing=None,
-            ranges={"a.u.": (0.0, 255.0)},
-            oriented=True,
-        )
-        return Predictor(about, known or usual, Fitted(head, encoder), familiar)
-
-    return make
+    return synthetic.predictor

@@ -90,6 +90,20 @@ def test_what_cannot_be_refitted_is_refused(finished, tmp_path):
         refit(Results.open(place), "pixels")
 
 
+def test_a_target_of_patients_gives_a_row_a_patient(finished, taken):
+    """All images of a patient are averaged before the head, as in a job."""
+    results, workspace = finished
+    predictor = Predictor.load(taken("pixels"))
+    single = predictor.predictions(results.cohort_folder, workspace).units
+    target = predictor.about.target.model_copy(update={"unit": "patient"})
+    predictor.about = predictor.about.model_copy(update={"target": target})
+    found = predictor.predictions(results.cohort_folder, workspace).units.set_index("unit")
+    assert len(found) == 80 and (found.index == found["patient"]).all()
+    odds = np.log(single["score_rough"] / single["score_calm"]).groupby(single["patient"]).mean()
+    expected = 1 / (1 + np.exp(-odds))  # the head is linear
+    assert found["score_rough"].reindex(odds.index).to_numpy() == pytest.approx(expected.to_numpy(), abs=1e-4)
+
+
 def test_patients_are_means_of_their_units(finished, taken):
     results, workspace = finished
     found = Predictor.load(taken("pixels")).predictions(results.cohort_folder, workspace)
