@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medssl.cohort import Cohort
-from medssl.config import Budget
+from medssl.config import Budget, Strict
 from medssl.errors import UserError, unknown
 from medssl.experiment.external import PART, joined_samples
 from medssl.experiment.job import Fit, JobInputs, fit_arm
@@ -138,7 +139,11 @@ def _predictor(
     known = Known.of(scans[scans["patient"].isin(set(pool["patient"]))])
     familiar, distance, of = _familiar(fit, pool["patient"].to_numpy(), held)
     teachers = units[units["unit"].isin(inputs.train)]
-    run = config.pretraining[arm.pretrain].model_dump(mode="json") if arm.pretrain else None
+    recipe = {
+        "arm": _said(arm),
+        "pretraining": _said(config.pretraining.get(arm.pretrain or "")),
+        "encoder": encoder_key,
+    }
     about = About(
         experiment=results.name,
         arm=inputs.arm_name,
@@ -147,7 +152,7 @@ def _predictor(
         view=plan.view(arm),
         encoder=PIXELS if source is None else source.name,
         head=str(fit.fitted.head.kind),
-        recipe={"arm": arm.model_dump(mode="json"), "pretraining": run, "encoder": encoder_key},
+        recipe=recipe,
         calibration=calibration,
         cohort={"name": plan.cohort.name, "hash": plan.cohort.hash},
         labels=Labels(
@@ -163,6 +168,17 @@ def _predictor(
     )
     known = known.model_copy(update={"distance": distance, "distance_from": of})
     return Predictor(about, known, Fitted(fit.fitted.head, encoder), familiar)
+
+
+def _said(settings: Strict | None) -> dict[str, Any] | None:
+    """Settings as plain data; of a file of weights its name, since where it lies is nobody's business elsewhere."""
+    if settings is None:
+        return None
+    values = settings.model_dump(mode="json")
+    for key in ("init", "weights"):
+        if Path(str(values.get(key, ""))).is_file():
+            values[key] = Path(values[key]).name
+    return values
 
 
 def _familiar(fit: Fit, patients: np.ndarray, held: np.ndarray) -> tuple[Familiar | None, float | None, str]:

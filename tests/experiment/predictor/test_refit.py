@@ -68,6 +68,18 @@ def test_the_folder_names_no_patient_and_no_path(finished, taken, tiny_source):
         assert not any(word in text for word in [*keys, "PATIENT", str(tiny_source), str(finished[1].path)]), file.name
 
 
+def test_a_file_of_weights_is_named_without_its_folder(finished, tmp_path):
+    from medssl.encoders import create_encoder, save_checkpoint
+
+    results, _ = finished
+    file = save_checkpoint(tmp_path / "weights.safetensors", create_encoder("small", seed=9))
+    arm = results.settings.arms["random"].model_copy(update={"init": str(file)})
+    changed = Results(results.path, results.settings.model_copy(update={"arms": {"random": arm}}))
+    about = refit(changed, "random").about
+    assert about.recipe["arm"]["init"] == "weights.safetensors" and str(tmp_path) not in about.model_dump_json()
+    assert about.labels.job is None  # the experiment's own arm began with other weights
+
+
 def test_what_cannot_be_refitted_is_refused(finished, tmp_path):
     results, workspace = finished
     for arguments, message in (
