@@ -133,7 +133,7 @@ def _figures(predictor: Predictor, results: Results) -> str:
         return f"The experiment has no figures with {budget_name(labels.budget, results.settings.per)}."
     part = "validation" if results.settings.evaluate == "validation" else "test"
     lines = [
-        f"On the {part} patients, mean over {averaged(results)}, with 95 % intervals: they belong to the recipe at "
+        f"On the {part} patients, mean over {averaged(results)}, with 95 % intervals: they belong to the recipe with "
         f"{budget_name(labels.budget, results.settings.per)}, and this predictor is one of its fits."
     ]
     if labels.every:
