@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from medssl.config import View, load_experiment
     from medssl.encoders import Encoder, create_encoder
     from medssl.experiment import Results, run
+    from medssl.experiment.predictor import Predictor
     from medssl.ingest import ingest
     from medssl.training import pretrain
     from medssl.workspace import Workspace
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 _PLACES = {
     "Cohort": "cohort",
     "Encoder": "encoders",
+    "Predictor": "experiment.predictor",
     "Results": "experiment",
     "Samples": "cohort",
     "View": "config",
@@ -36,6 +38,7 @@ _PLACES = {
 __all__ = [
     "Cohort",
     "Encoder",
+    "Predictor",
     "Results",
     "Samples",
     "View",

@@ -62,6 +62,13 @@ class Workspace:
     def encoders(self) -> list[Path]:
         return sorted(p.parent for p in (self.path / "encoders").glob("*/history.jsonl"))
 
+    @contextmanager
+    def passing(self) -> Iterator[Path]:
+        """A folder of the workspace that is gone when the block ends: for scans that are looked at once."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.path, prefix=".passing-") as name:
+            yield Path(name)
+
     def secret(self) -> bytes:
         """The key of all pseudonyms in this workspace, made on first use with mode 0600."""
         if self._secret is not None:

@@ -159,3 +159,51 @@ def _evidence(job: Any, skill: float, test_units: int, rng: np.random.Generator)
     frame = pd.DataFrame(rows, columns=["unit", "patient", "cls", "truth", "score"])
     about = {"job": job.key, "cohort": "virtual", "arm": job.arm, "budget": str(job.budget), "draw": job.draw}
     return frame.assign(**about, seed=job.seed, split="test", target="lesion")
+
+
+def predictor(
+    temperature: float = 1.0,
+    encoder: Any = None,
+    familiar: Any = None,
+    view: Any = None,
+    known: Any = None,
+    budget: int | str = "all",
+    every: bool = False,
+) -> Any:
+    """The arm `pixels` of `write_experiment`, taken away: `bright` where a 32-pixel image is brighter than middle gray,
+    else `dark`. With another encoder its classes mean nothing."""
+    from medssl.config import Target, View
+    from medssl.experiment.predictor import Predictor
+    from medssl.experiment.predictor.about import About, Calibration, Labels
+    from medssl.experiment.predictor.known import Known
+    from medssl.transfer.fitted import Fitted, LinearHead
+
+    width = 256 if encoder is None else encoder.embed_dim
+    slope = np.full((1, width), 20.0 / width, np.float32)
+    head = LinearHead(np.concatenate([slope, -slope]), np.array([-10.0, 10.0], np.float32))
+    about = About(
+        experiment="synthetic",
+        arm="pixels",
+        target=Target(name="light", unit="image"),
+        classes=["bright", "dark"],
+        view=view or View(size=32),
+        encoder="pixels" if encoder is None else encoder.name,
+        head="linear",
+        recipe={"arm": {"strategy": "probe"}, "pretraining": None, "encoder": "pixels"},
+        calibration=Calibration(temperature=temperature, units=40, rule="Made up."),
+        cohort={"name": "virtual", "hash": "c0ffee12c0ffee12"},
+        labels=Labels(budget=budget, draw=0, every=every, units=80, patients=60, job=None),
+        versions={"medssl": "0"},
+        revision="0",
+    )
+    usual = Known(
+        scans=80,
+        patients=60,
+        modality={"unknown": 80},
+        kind={"image": 80},
+        unit={"a.u.": 80},
+        spacing=None,
+        ranges={"a.u.": (0.0, 255.0)},
+        oriented=True,
+    )
+    return Predictor(about, known or usual, Fitted(head, encoder), familiar)

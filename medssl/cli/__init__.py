@@ -4,7 +4,7 @@ Results go to standard output (`--json`: one object and nothing else), messages 
 Exit codes: 0 done, 1 failed, 2 the user's input.
 """
 
-from medssl.cli import cohorts, curation, encoders, experiments, privacy  # they register their commands
+from medssl.cli import cohorts, curation, encoders, experiments, predictors, privacy  # they register their commands
 from medssl.cli.base import app
 
 
@@ -12,4 +12,4 @@ def main() -> None:
     app()
 
 
-__all__ = ["app", "cohorts", "curation", "encoders", "experiments", "main", "privacy"]
+__all__ = ["app", "cohorts", "curation", "encoders", "experiments", "main", "predictors", "privacy"]

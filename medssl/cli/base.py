@@ -85,6 +85,14 @@ def answer(value: Any, as_json: bool, text: str) -> None:
     print(json.dumps(value) if as_json else text)
 
 
+def experiment_folder(name: str, workspace: Path | None) -> Path:
+    """Of an experiment that is named by its folder, or as in the workspace."""
+    from medssl.workspace import Workspace
+
+    folder = Path(name)
+    return folder if (folder / "config.yaml").exists() else Workspace(workspace).experiment(name)
+
+
 def _shown(where: str, workspace: Path | None) -> str:
     """A place as it may be printed: what may name a patient is shown on a terminal, and by its keyed id in a pipe."""
     if not isinstance(where, SourcePath) or sys.stderr.isatty():

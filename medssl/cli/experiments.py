@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from medssl.cli.base import JsonOption, Settings, WorkspaceOption, answer, command
+from medssl.cli.base import JsonOption, Settings, WorkspaceOption, answer, command, experiment_folder
 from medssl.errors import MedsslError
 from medssl.progress import say
 from medssl.workspace import Workspace
@@ -88,9 +88,7 @@ def audit(
     """
     from medssl.experiment import audit as run_audit
 
-    folder = Path(experiment)
-    if not (folder / "config.yaml").exists():
-        folder = Workspace(workspace).experiment(experiment)
+    folder = experiment_folder(experiment, workspace)
     checks = run_audit(folder)
     passed = all(check.passed for check in checks)
     lines = [f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.sentence}" for check in checks]

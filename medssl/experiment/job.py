@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,9 @@ from medssl.errors import MedsslError
 from medssl.experiment.plan import is_scored
 from medssl.transfer import Heads, Problem, strategy, target_kind
 from medssl.workspace import atomic, digest
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from medssl.transfer.fitted import Fitted
 
 
 @dataclass(frozen=True)
@@ -78,15 +82,38 @@ class JobInputs:
     out: Path
 
 
-def run_job(job: JobInputs) -> tuple[str, float]:
-    """Fit, predict the test units, write the evidence rows atomically. Returns (job key, seconds)."""
-    started = time.perf_counter()
-    one_thread()
+@dataclass(frozen=True)
+class Fit:
+    """An arm, fitted on the labels of one budget in one draw: what a job scores, and what is taken away."""
+
+    problem: Problem
+    fitted: Fitted
+
+    def features(self, units: np.ndarray) -> np.ndarray:
+        """Mean embeddings (n, D) of the units with these numbers."""
+        if self.fitted.encoder is None:
+            return self.problem.features()[units]
+        return self.fitted.embed(self.problem.images, self.problem.unit_of, units)
+
+    def logits(self, units: np.ndarray, arm: str) -> np.ndarray:
+        """(n, outputs) of the units with these numbers.
+
+        Raises:
+            MedsslError: not all of them are numbers.
+        """
+        logits = self.fitted.logits(self.features(units))
+        if not np.isfinite(logits).all():
+            raise MedsslError("the predictor gave no numbers: its training diverged", arm)
+        return logits
+
+
+def fit_arm(job: JobInputs) -> Fit:
+    """Fit the arm on the labeled units: the one way, of jobs and of predictors that are taken away."""
     units, shared = job.units, job.shared
     target = target_kind(job.target.kind, units["label"].dropna().tolist())
     number = pd.Series(range(len(units)), index=units["unit"])
     train = number[list(job.train)].to_numpy()
-    pool, test = pool_and_test(units, job.split, job.test)
+    pool, _ = pool_and_test(units, job.split, job.test)
     problem = Problem(
         target=target,
         train=train,
@@ -102,15 +129,16 @@ def run_job(job: JobInputs) -> tuple[str, float]:
         heads=lambda: shared.source.heads() if shared.source else {},
     )
     method = strategy(shared.arm.strategy_name, shared.arm.strategy_settings)
-    fitted = method.fit(problem)
-    if fitted.encoder is None:
-        features = problem.features()[test]
-    else:
-        features = fitted.embed(problem.images, problem.unit_of, test)
-    logits = fitted.logits(features)
-    if not np.isfinite(logits).all():
-        raise MedsslError("the predictor gave no numbers: its training diverged", job.arm_name)
-    rows = target.evidence(units.iloc[test], logits)
+    return Fit(problem, method.fit(problem))
+
+
+def run_job(job: JobInputs) -> tuple[str, float]:
+    """Fit, predict the test units, write the evidence rows atomically. Returns (job key, seconds)."""
+    started = time.perf_counter()
+    one_thread()
+    units, fit = job.units, fit_arm(job)
+    _, test = pool_and_test(units, job.split, job.test)
+    rows = fit.problem.target.evidence(units.iloc[test], fit.logits(test, job.arm_name))
     about: dict[str, str | int] = {
         "job": job.key,
         "cohort": job.cohort,

@@ -21,7 +21,7 @@ from medssl.metrics import METRICS
 from medssl.transfer import PIXELS, strategy
 from medssl.workspace import code_revision, digest
 
-JOB_ROOMS = ("augment", "cohort", "encoders", "metrics", "pretext", "transfer", "experiment/job.py")
+JOB_ROOMS = ("augment", "cohort", "encoders", "metrics", "transfer", "experiment/job.py")
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_key
 
     from medssl.training.rules import resolve_precision
 
-    config, revision = plan.config, code_revision(*JOB_ROOMS)
+    config = plan.config
     precision = resolve_precision("auto", torch.device("cpu"))
     scored = plan.units.loc[is_scored(plan.units["part"], config.evaluate)]
     common = {
@@ -153,8 +153,9 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_key
         "pool": digest(plan.units.loc[plan.units["part"] == "pool", ["unit", "label"]].to_dict("list")),
         "precision": precision,
         "threads": 1,
-        "revision": revision,
     }
+    methods = {name: strategy(arm.strategy_name, arm.strategy_settings) for name, arm in config.arms.items()}
+    revisions = {name: code_revision(*JOB_ROOMS, *method.rooms) for name, method in methods.items()}
     jobs = []
     for budget in config.budgets:
         for name, arm in config.arms.items():
@@ -162,6 +163,7 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_key
                 **common,
                 "arm": name,
                 "samples": samples_keys[name],
+                "revision": revisions[name],
                 "strategy": [arm.strategy_name, arm.strategy_settings],
             }
             recipe = arm_recipe(arm, config)

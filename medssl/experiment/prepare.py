@@ -128,8 +128,7 @@ def prepare_arm(
     elif source is not None:  # now, and not as the error of a hundred jobs that have opened the test split
         encoder = source.make(arm.seed)
         encoder.check_field("an image", samples.view.size, samples.view.size, f"arm '{name}'")
-        if check := getattr(method, "check", None):
-            check(encoder, source.heads())
+        method.check(encoder, source.heads())
     modality = str(plan.cohort.scans()["modality"].mode()[0])
     images = Path(str(samples.images.filename))  # type: ignore[attr-defined]  # a memory map knows its file
     return ArmInputs(arm, source, images, unit_of, features, modality), key

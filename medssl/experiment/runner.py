@@ -166,7 +166,7 @@ def _run_jobs(
     done = {job.key for job in jobs if (results / f"{job.key}.parquet").exists()}
     index = Index(folder)
     index.plan(jobs, done)
-    todo = [_inputs(job, plan, arms[job.arm, job.run], results) for job in jobs if job.key not in done]
+    todo = [job_inputs(job, plan, arms[job.arm, job.run], results) for job in jobs if job.key not in done]
     if todo:
         if plan.config.evaluate == "test":
             for looked_at in (plan.cohort, *plan.external):
@@ -211,7 +211,8 @@ def _finished(todo: list[JobInputs], processes: int) -> Iterator[Outcome]:
             killed |= under_way
 
 
-def _inputs(job: Job, plan: Plan, shared: ArmInputs, results: Path) -> JobInputs:
+def job_inputs(job: Job, plan: Plan, shared: ArmInputs, results: Path) -> JobInputs:
+    """What a worker is given for a job; its evidence goes to the folder `results`."""
     return JobInputs(
         key=job.key,
         experiment=plan.config.name,

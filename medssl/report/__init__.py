@@ -2,6 +2,7 @@
 
 from medssl.report.files import publish
 from medssl.report.html import render_report, write_report
+from medssl.report.model_card import model_card, write_predictor
 from medssl.report.terminal import terminal_table
 
-__all__ = ["publish", "render_report", "terminal_table", "write_report"]
+__all__ = ["model_card", "publish", "render_report", "terminal_table", "write_predictor", "write_report"]

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 
 from medssl.encoders import Encoder, embed_all
 from medssl.transfer.features import unit_means
-from medssl.transfer.heads import Head
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Fitted:
         encoder: that gives the embeddings; None: the arm's own, as it was.
     """
 
-    head: Head
+    head: nn.Module
     encoder: Encoder | None = None
 
     def logits(self, features: np.ndarray) -> np.ndarray:

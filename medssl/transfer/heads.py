@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medssl.errors import UserError, unknown
+
 NEVER = -1e4  # logit of a class without any label: hardly possible
 FEWEST = 1e-6  # share of the votes of a class that no neighbour votes for
 
@@ -120,3 +122,23 @@ class NeighboursHead(Head):
         nearest, index = cosine.topk(int(self.neighbours))
         weight = (nearest / self.temperature).softmax(1)
         return (weight[:, :, None] * self.votes[index]).sum(1).clamp_min(FEWEST).log()
+
+
+HEADS: dict[str, type[Head]] = {head.kind: head for head in (LinearHead, LayeredHead, CosineHead, NeighboursHead)}
+
+
+def make_head(kind: str, tensors: dict[str, Tensor]) -> Head:
+    """The head of that kind from its state dict.
+
+    Raises:
+        UserError: no head of that kind, or one that has other tensors.
+    """
+    if kind not in HEADS:
+        raise unknown("kind of head", kind, sorted(HEADS), "head")
+    try:
+        head = HEADS[kind](**tensors)
+        head.load_state_dict(tensors)
+    except (TypeError, RuntimeError):
+        fix = "Make the predictor again with this version of medssl."
+        raise UserError(f"these are not the tensors of a head of kind '{kind}'", "head", fix) from None
+    return head.eval()

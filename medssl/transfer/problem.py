@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:  # torch takes seconds to import
+    from medssl.encoders import Encoder
     from medssl.transfer.fitted import Fitted
 
 
@@ -19,6 +21,7 @@ Heads = dict[str, dict[str, Any]]
 class TargetKind(Protocol):
     """What is predicted: encoding of labels, loss, linear model, evidence rows, metrics."""
 
+    classes: list[str]
     outputs: int
     metrics: tuple[str, ...]
 
@@ -31,21 +34,35 @@ class TargetKind(Protocol):
     def fit_linear(self, features: np.ndarray, truth: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
         """Fit a linear model of features (M, D): weights (outputs, D) and bias (outputs,)."""
 
+    def scores(self, logits: np.ndarray) -> np.ndarray:
+        """What a predictor says of units, (N, outputs), from logits (N, outputs)."""
+
     def evidence(self, units: pd.DataFrame, logits: np.ndarray) -> pd.DataFrame:
         """Rows `unit, patient, cls, truth, score` of test units with columns `unit, patient, label`."""
 
 
-class Strategy(Protocol):
-    """How encoder and labels become a predictor. `frozen` ones read `Problem.features` and never build an encoder.
+class Strategy(ABC):
+    """How encoder and labels become a predictor.
 
-    One that asks more of its arm than that images fit has `check(encoder, heads)`, which is called before any job and
-    raises a UserError.
+    Attributes:
+        frozen: it reads `Problem.features` and never builds an encoder.
+        rooms: further folders of medssl whose code decides what it fits, so that a change there makes new jobs.
     """
 
-    frozen: bool
+    frozen: bool = False
+    rooms: tuple[str, ...] = ()
 
+    @abstractmethod
     def fit(self, problem: Problem) -> Fitted:
         """Fit on the labeled units; unlabeled ones of the pool may be looked at, test units may not."""
+
+    def check(self, encoder: Encoder, heads: Heads) -> None:
+        """Called before any job, where it is not frozen, with the arm's encoder and its checkpoint's heads.
+
+        Raises:
+            UserError: they lack what the strategy needs.
+        """
+        return None
 
 
 @dataclass(frozen=True)

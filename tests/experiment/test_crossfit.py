@@ -327,3 +327,16 @@ def test_a_stored_config_says_the_same_again(crossed):
     assert stored.split == crossed.settings.split and stored.draws == 12 and stored.budgets == [5, "all"]
     plain = Experiment.model_validate({**crossed.config, "budgets": ["all"]}).model_dump(exclude={"budgets", "draws"})
     assert Experiment.model_validate(plain | {"split": crossed.settings.split}).budgets == ["all"]
+
+
+def test_a_predictor_is_the_model_of_one_fold_or_learns_from_all_of_them(crossed):
+    from medssl.experiment.predictor import refit
+
+    one, every = refit(crossed, "pixels", draw=2), refit(crossed, "pixels", all_labels=True)
+    place = Workspace(crossed.path.parent.parent)
+    found = one.predictions(crossed.cohort_folder, place).units.set_index("unit")["score_rough"]
+    rows = crossed.evidence()
+    rows = rows[(rows["arm"] == "pixels") & (rows["budget"] == "all") & (rows["draw"] == 2) & (rows["cls"] == "rough")]
+    assert found.reindex(rows["unit"]).tolist() == pytest.approx(rows["score"].tolist(), abs=1e-5)
+    assert (one.about.labels.units, every.about.labels.units) == (24, 32)
+    assert every.known.patients == 80 > one.known.patients

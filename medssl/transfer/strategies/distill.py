@@ -21,7 +21,7 @@ from medssl.config import register
 from medssl.encoders import create_encoder
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.network import Batch, Group, train, views_of
-from medssl.transfer.problem import Problem
+from medssl.transfer.problem import Problem, Strategy
 from medssl.transfer.unlabeled import Choice, Network, Pool, PoolRecipe, chosen, need_classes, predict, seeded, view
 
 
@@ -42,9 +42,7 @@ class Settings(PoolRecipe):
     unlabeled: int = Field(32, ge=2)
 
 
-class Distill:
-    frozen = False
-
+class Distill(Strategy):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.teacher = chosen(settings.teacher, "distill.teacher")

@@ -14,7 +14,7 @@ from medssl.encoders import Encoder
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.heads import LinearHead
 from medssl.transfer.network import Group, Recipe, make_encoder, supervised, train
-from medssl.transfer.problem import Heads, Problem
+from medssl.transfer.problem import Heads, Problem, Strategy
 
 
 class Settings(Recipe):
@@ -23,9 +23,7 @@ class Settings(Recipe):
     freeze: int | None = Field(None, ge=0)
 
 
-class Finetune:
-    frozen = False
-
+class Finetune(Strategy):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 

@@ -20,7 +20,7 @@ from medssl.augment import Views
 from medssl.config import register
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.network import Batch, Group, train, views_of
-from medssl.transfer.problem import Problem
+from medssl.transfer.problem import Problem, Strategy
 from medssl.transfer.unlabeled import Network, Pool, PoolRecipe, need_classes, seeded, view
 
 WEAK_CROP = 0.8
@@ -43,9 +43,7 @@ class Settings(PoolRecipe):
     cutout: float = Field(0.25, ge=0, le=1)
 
 
-class FixMatch:
-    frozen = False
-
+class FixMatch(Strategy):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 

@@ -20,7 +20,7 @@ from medssl.errors import UserError
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.heads import LayeredHead
 from medssl.transfer.network import Group, Recipe, make_encoder, supervised, train
-from medssl.transfer.problem import Heads, Problem
+from medssl.transfer.problem import Heads, Problem, Strategy
 
 HEAD = "projection"
 TASKS = (  # whose checkpoints hold one: linear layers with ReLU, under that name
@@ -35,9 +35,7 @@ class Settings(Recipe):
     layers: int = Field(1, ge=1)
 
 
-class FromProjection:
-    frozen = False
-
+class FromProjection(Strategy):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 

@@ -15,7 +15,7 @@ from medssl.config import register
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.heads import LinearHead
 from medssl.transfer.network import Batch, Group, Recipe, make_encoder, supervised, train
-from medssl.transfer.problem import Problem
+from medssl.transfer.problem import Problem, Strategy
 
 RISE, RATIO = 0.1, 32  # share of the steps in which the rate rises, and how far below the peak it starts and ends
 
@@ -31,9 +31,7 @@ class Settings(Recipe):
     unfrozen: float = Field(0.5, gt=0, le=1)
 
 
-class Gradual:
-    frozen = False
-
+class Gradual(Strategy):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 

@@ -20,7 +20,7 @@ from medssl.transfer.features import pool_scale
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.heads import LinearHead
 from medssl.transfer.network import Group, Recipe, labeled, make_encoder, supervised, train
-from medssl.transfer.problem import Problem
+from medssl.transfer.problem import Problem, Strategy
 
 LOOKED_AT = 256  # samples of the pool: enough for mean and spread, and quick for large encoders
 
@@ -36,9 +36,7 @@ class Settings(Recipe):
     penalty: float = Field(0.2, gt=0)
 
 
-class HeadFirst:
-    frozen = False
-
+class HeadFirst(Strategy):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from medssl.config import register
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.network import Batch, Group, train, views_of
-from medssl.transfer.problem import Problem
+from medssl.transfer.problem import Problem, Strategy
 from medssl.transfer.unlabeled import Network, Pool, PoolRecipe, need_classes, seeded, view
 
 RAMP = 0.3  # of the steps, until the teacher counts fully: 40,000 of the paper's 150,000
@@ -35,9 +35,7 @@ class Settings(PoolRecipe):
     weight: float = Field(1.0, ge=0)
 
 
-class MeanTeacher:
-    frozen = False
-
+class MeanTeacher(Strategy):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 

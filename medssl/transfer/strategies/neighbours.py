@@ -15,7 +15,7 @@ from medssl.metrics import one_hot
 from medssl.transfer.features import pool_scale
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.heads import NeighboursHead
-from medssl.transfer.problem import Problem
+from medssl.transfer.problem import Problem, Strategy
 
 
 class Settings(Strict):
@@ -31,7 +31,7 @@ class Settings(Strict):
     temperature: float = Field(0.07, gt=0)
 
 
-class Neighbours:
+class Neighbours(Strategy):
     frozen = True
 
     def __init__(self, settings: Settings) -> None:

@@ -8,7 +8,7 @@ from medssl.config import Strict, register
 from medssl.transfer.features import pool_scale
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.heads import LinearHead
-from medssl.transfer.problem import Problem
+from medssl.transfer.problem import Problem, Strategy
 
 
 class Settings(Strict):
@@ -17,7 +17,7 @@ class Settings(Strict):
     penalty: float = Field(0.2, gt=0)
 
 
-class Probe:
+class Probe(Strategy):
     frozen = True
 
     def __init__(self, settings: Settings) -> None:

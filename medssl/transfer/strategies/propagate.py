@@ -16,7 +16,7 @@ from medssl.config import Strict, register
 from medssl.transfer.features import pool_scale
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.heads import LinearHead
-from medssl.transfer.problem import Problem
+from medssl.transfer.problem import Problem, Strategy
 
 SHARPNESS = 4.0  # of the softmax over the regression's values, which lie around 0 to 1; the order within a class stays
 
@@ -37,7 +37,7 @@ class Settings(Strict):
     penalty: float = Field(0.8, gt=0)
 
 
-class Propagate:
+class Propagate(Strategy):
     frozen = True
 
     def __init__(self, settings: Settings) -> None:

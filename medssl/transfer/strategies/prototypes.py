@@ -16,7 +16,7 @@ from medssl.metrics import one_hot
 from medssl.transfer.features import pool_scale
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.heads import NEVER, CosineHead
-from medssl.transfer.problem import Problem
+from medssl.transfer.problem import Problem, Strategy
 
 
 class Settings(Strict):
@@ -26,7 +26,7 @@ class Settings(Strict):
     temperature: float = Field(0.1, gt=0)
 
 
-class Prototypes:
+class Prototypes(Strategy):
     frozen = True
 
     def __init__(self, settings: Settings) -> None:

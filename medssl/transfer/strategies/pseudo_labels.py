@@ -18,7 +18,7 @@ from pydantic import Field
 
 from medssl.config import Strict, register
 from medssl.transfer.fitted import Fitted
-from medssl.transfer.problem import Problem
+from medssl.transfer.problem import Problem, Strategy
 from medssl.transfer.unlabeled import Choice, chosen, need_classes, predict, softmax
 
 
@@ -37,7 +37,7 @@ class Settings(Strict):
     threshold: float = Field(0.9, ge=0, lt=1)
 
 
-class PseudoLabels:
+class PseudoLabels(Strategy):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.predictor = chosen(settings.predictor, "pseudo_labels.predictor")

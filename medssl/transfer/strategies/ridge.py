@@ -14,7 +14,7 @@ from medssl.metrics import one_hot
 from medssl.transfer.features import pool_scale
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.heads import NEVER, LinearHead
-from medssl.transfer.problem import Problem
+from medssl.transfer.problem import Problem, Strategy
 
 
 class Settings(Strict):
@@ -24,7 +24,7 @@ class Settings(Strict):
     penalty: float = Field(0.8, gt=0)
 
 
-class Ridge:
+class Ridge(Strategy):
     frozen = True
 
     def __init__(self, settings: Settings) -> None:

@@ -21,7 +21,7 @@ from medssl.pretext import Batch as Puzzle
 from medssl.pretext import task_class
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.network import Batch, Group, autocast, train
-from medssl.transfer.problem import Problem
+from medssl.transfer.problem import Problem, Strategy
 from medssl.transfer.unlabeled import Network, Pool, PoolRecipe, Unlabeled, seeded
 
 SCALED: dict[str, dict[str, Any]] = {"rotation": {}, "exemplar": {"copies": 2}}
@@ -40,8 +40,8 @@ class Settings(PoolRecipe):
     weight: float = Field(1.0, ge=0)
 
 
-class S4L:
-    frozen = False
+class S4L(Strategy):
+    rooms = ("pretext",)
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

@@ -25,7 +25,7 @@ from medssl.encoders.rotated import ROTATIONS, FourRotations, rotations
 from medssl.errors import UserError
 from medssl.transfer.fitted import Fitted, LinearHead
 from medssl.transfer.network import Batch, Group, Recipe, autocast, make_encoder, train, views_of
-from medssl.transfer.problem import Problem
+from medssl.transfer.problem import Problem, Strategy
 from medssl.transfer.unlabeled import need_classes, seeded
 
 
@@ -42,9 +42,7 @@ class Settings(Recipe):
     predictor: Literal["aggregated", "distilled"] = "aggregated"
 
 
-class SLA:
-    frozen = False
-
+class SLA(Strategy):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 

@@ -43,10 +43,14 @@ class Classification:
         weight, bias = fit_logistic(features, [(np.arange(len(truth)), truth)], [penalty], self.outputs)
         return weight[0, 0], bias[0, 0]
 
+    def scores(self, logits: np.ndarray) -> np.ndarray:
+        """Probabilities (N, classes) from logits (N, classes)."""
+        shifted = np.exp(logits - logits.max(1, keepdims=True))
+        return shifted / shifted.sum(1, keepdims=True)
+
     def evidence(self, units: pd.DataFrame, logits: np.ndarray) -> pd.DataFrame:
         """One row per unit and class: truth 0 or 1, score in [0, 1]."""
-        shifted = np.exp(logits - logits.max(1, keepdims=True))
-        scores = shifted / shifted.sum(1, keepdims=True)
+        scores = self.scores(logits)
         truth = one_hot(self.encode(units["label"].tolist()), self.outputs)
         return pd.DataFrame(
             {
