@@ -176,7 +176,8 @@ def predictor(
     from medssl.experiment.predictor import Predictor
     from medssl.experiment.predictor.about import About, Calibration, Labels
     from medssl.experiment.predictor.known import Known
-    from medssl.transfer.fitted import Fitted, LinearHead
+    from medssl.transfer.fitted import Fitted
+    from medssl.transfer.heads import LinearHead
 
     width = 256 if encoder is None else encoder.embed_dim
     slope = np.full((1, width), 20.0 / width, np.float32)

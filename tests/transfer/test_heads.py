@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from medssl.transfer.heads import CosineHead, LinearHead, NeighboursHead
+from medssl.errors import UserError
+from medssl.transfer.heads import HEADS as KINDS
+from medssl.transfer.heads import CosineHead, LayeredHead, LinearHead, NeighboursHead, make_head
 
 RNG = np.random.default_rng(0)
 MEAN, STD = RNG.normal(size=5), RNG.uniform(0.5, 2, 5)
@@ -13,6 +15,7 @@ HEADS = [
     LinearHead(WEIGHT, BIAS, MEAN, STD),
     CosineHead(WEIGHT, BIAS, MEAN, STD),
     NeighboursHead(EXAMPLES, VOTES, MEAN, STD, 3, 0.5),
+    LayeredHead(weight0=torch.randn(4, 5), bias0=torch.ones(4), weight1=torch.randn(3, 4), bias1=torch.ones(3)),
 ]
 
 
@@ -26,8 +29,15 @@ def test_a_head_is_made_again_from_its_tensors_or_their_shapes(head):
     assert torch.equal(empty(x), head(x)) and head(x).shape == (7, 3)
 
 
-def test_kinds_differ():
-    assert {head.kind for head in HEADS} == {"linear", "cosine", "neighbours"}
+def test_a_file_of_tensors_and_a_kind_make_a_head():
+    assert {head.kind for head in HEADS} == set(KINDS)
+    x = torch.randn(7, 5, generator=torch.Generator().manual_seed(1))
+    for head in HEADS:
+        assert torch.equal(make_head(head.kind, head.state_dict())(x), head(x))
+    with pytest.raises(UserError, match="Did you mean 'linear'"):
+        make_head("linaer", HEADS[0].state_dict())
+    with pytest.raises(UserError, match="not the tensors of a head"):
+        make_head("linear", {"slope": torch.ones(1)})
 
 
 def test_a_linear_head_standardises():

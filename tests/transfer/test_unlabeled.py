@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from medssl.encoders import create_encoder, embed_all
 from medssl.errors import UserError
 from medssl.transfer import strategy, unit_means
-from medssl.transfer.fitted import Fitted, LinearHead
+from medssl.transfer.fitted import Fitted
+from medssl.transfer.heads import LinearHead
 from medssl.transfer.unlabeled import Pool, chosen, need_classes, predict, softmax
 
 SHORT = {"min_steps": 40, "batch": 16, "unlabeled": 16}

@@ -23,7 +23,8 @@ from medssl.config import register
 from medssl.encoders import Encoder
 from medssl.encoders.rotated import ROTATIONS, FourRotations, rotations
 from medssl.errors import UserError
-from medssl.transfer.fitted import Fitted, LinearHead
+from medssl.transfer.fitted import Fitted
+from medssl.transfer.heads import LinearHead
 from medssl.transfer.network import Batch, Group, Recipe, autocast, make_encoder, train, views_of
 from medssl.transfer.problem import Problem, Strategy
 from medssl.transfer.unlabeled import need_classes, seeded
