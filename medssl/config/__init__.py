@@ -15,11 +15,11 @@ from medssl.config.models import (
     LabelColumns,
     Source,
     Target,
-    View,
 )
 from medssl.config.pretraining import DEFAULT_STEPS, Engine, Pretraining
 from medssl.config.reading import apply_overrides, find_config, load_experiment, shipped_configs, validate
 from medssl.config.registry import register, registered, settings_for
+from medssl.config.view import View
 
 __all__ = [
     "DEFAULT_STEPS",

@@ -15,8 +15,9 @@ from torch import Tensor
 from medssl.augment import RowGenerator
 from medssl.config import View
 from medssl.encoders import Encoder
-from medssl.pretext.base import Batch, PretextTask, TaskSettings, gather
+from medssl.pretext.base import Batch, PretextTask, TaskSettings
 from medssl.pretext.heads import mlp, retrieval
+from medssl.pretext.processes import gather
 
 
 class Settings(TaskSettings):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-import math
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.distributed as distributed
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -251,60 +248,3 @@ def weight_decay_groups(parameters: Iterable[nn.Parameter], decay: float) -> lis
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
-
-
-class MomentumCopy(nn.Module):
-    """A copy that follows a module as its exponential moving average (He 2020, Grill 2020); never differentiated.
-
-    Make it in the task's constructor, and call `follow` in `after_step`. It is saved with the task.
-    """
-
-    module: Any
-
-    def __init__(self, source: nn.Module) -> None:
-        super().__init__()
-        self.module = copy.deepcopy(source).requires_grad_(False)
-
-    def forward(self, *inputs: Any) -> Any:
-        return self.module(*inputs)
-
-    @torch.no_grad()
-    def follow(self, source: nn.Module, momentum: float) -> None:
-        """Move by 1 - momentum of the way towards the source; buffers, such as running means, are taken over."""
-        theirs = [p.detach() for p in source.parameters()]
-        torch._foreach_lerp_(list(self.module.parameters()), theirs, 1 - momentum)
-        for mine, other in zip(self.module.buffers(), source.buffers(), strict=True):
-            mine.copy_(other)
-
-
-def momentum_at(step: int, steps: int, start: float) -> float:
-    """Half a cosine from `start` up to 1 (Grill 2020, BYOL); `step` counts from 0."""
-    return 1 - (1 - start) * (1 + math.cos(math.pi * step / max(1, steps))) / 2
-
-
-def process_count() -> int:
-    """Processes that train together."""
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
-
-
-def gather(x: Tensor) -> tuple[Tensor, int]:
-    """The rows of all processes in the order of the global batch, with gradients, and the place of this one's first."""
-    if process_count() == 1:
-        return x, 0
-    return _Gather.apply(x), distributed.get_rank() * len(x)
-
-
-class _Gather(torch.autograd.Function):
-    """All processes' rows; each row's gradient is the sum of what all processes found for it."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(process_count())]
-        distributed.all_gather(parts, x.contiguous())
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        total = gradient.clone(memory_format=torch.contiguous_format)
-        distributed.all_reduce(total)
-        return total.chunk(process_count())[distributed.get_rank()]

@@ -16,8 +16,9 @@ from torch import Tensor
 from medssl.augment import RowGenerator
 from medssl.config import View
 from medssl.encoders import Encoder
-from medssl.pretext.base import Batch, MomentumCopy, PretextTask, TaskSettings
+from medssl.pretext.base import Batch, PretextTask, TaskSettings
 from medssl.pretext.heads import cosine, mlp, retrieval
+from medssl.pretext.momentum import MomentumCopy
 
 
 class Settings(TaskSettings):

@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from medssl.augment import RowGenerator
 from medssl.config import View
 from medssl.encoders import Encoder
-from medssl.pretext.base import Batch, MomentumCopy, PretextTask, TaskSettings, process_count
+from medssl.pretext.base import Batch, PretextTask, TaskSettings
 from medssl.pretext.heads import mlp, retrieval
+from medssl.pretext.momentum import MomentumCopy
 from medssl.pretext.pictures import Column, Picture, pictures, taken_for_each_other
+from medssl.pretext.processes import process_count
 
 
 class Settings(TaskSettings):

@@ -19,9 +19,10 @@ from torch import Tensor
 from medssl.augment import RowGenerator
 from medssl.config import View
 from medssl.encoders import Encoder
-from medssl.pretext.base import Batch, PretextTask, gather
+from medssl.pretext.base import Batch, PretextTask
 from medssl.pretext.heads import mlp
 from medssl.pretext.negatives import NegativeSettings, apart, refuse_one_patient
+from medssl.pretext.processes import gather
 
 
 class Settings(NegativeSettings):

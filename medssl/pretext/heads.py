@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medssl.augment import RowGenerator, Views
-from medssl.pretext.base import Batch, PretextTask, gather
+from medssl.pretext.base import Batch, PretextTask
+from medssl.pretext.processes import gather
 
 
 def mlp(inputs: int, hidden: int, outputs: int, layers: int, last_norm: bool) -> nn.Sequential:

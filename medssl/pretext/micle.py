@@ -23,9 +23,10 @@ from torch import Tensor
 from medssl.augment import RowGenerator
 from medssl.config import View
 from medssl.encoders import Encoder
-from medssl.pretext.base import Batch, PretextTask, gather, process_count
+from medssl.pretext.base import Batch, PretextTask
 from medssl.pretext.negatives import NegativeSettings, apart, refuse_one_patient
 from medssl.pretext.pictures import Picture, pictures, taken_for_each_other
+from medssl.pretext.processes import gather, process_count
 from medssl.pretext.simclr import nt_xent, projection_head
 
 

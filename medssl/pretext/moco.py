@@ -23,9 +23,11 @@ from medssl.augment import RowGenerator
 from medssl.config import View
 from medssl.encoders import Encoder
 from medssl.errors import UserError
-from medssl.pretext.base import Batch, MomentumCopy, PretextTask, gather, momentum_at, process_count
+from medssl.pretext.base import Batch, PretextTask
 from medssl.pretext.heads import found_untrained, mlp, retrieval
+from medssl.pretext.momentum import MomentumCopy, momentum_at
 from medssl.pretext.negatives import Memory, NegativeSettings, apart, info_nce, refuse_one_patient
+from medssl.pretext.processes import gather, process_count
 
 QUEUE_AT_MOST = 4096
 

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medssl.errors import UserError
-from medssl.pretext.base import Batch, TaskSettings, gather
+from medssl.pretext.base import Batch, TaskSettings
+from medssl.pretext.processes import gather
 
 NOBODY = -1
 

@@ -26,11 +26,12 @@ from medssl.augment import RowGenerator
 from medssl.config import View
 from medssl.encoders import Encoder
 from medssl.errors import unknown
-from medssl.pretext.base import Batch, PretextTask, gather, process_count
+from medssl.pretext.base import Batch, PretextTask
 from medssl.pretext.heads import found_untrained, retrieval
 from medssl.pretext.inpainting import holes
 from medssl.pretext.negatives import NOBODY, Memory, NegativeSettings, apart, info_nce, refuse_one_patient
 from medssl.pretext.pictures import Picture, beside, pictures
+from medssl.pretext.processes import gather, process_count
 from medssl.pretext.rotation import ANGLES, turn
 from medssl.pretext.tiles import cut, standardised, tile_size
 

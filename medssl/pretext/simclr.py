@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from medssl.augment import RowGenerator
 from medssl.config import View
 from medssl.encoders import Encoder
-from medssl.pretext.base import Batch, PretextTask, gather, process_count
+from medssl.pretext.base import Batch, PretextTask
 from medssl.pretext.negatives import NegativeSettings, apart, refuse_one_patient
+from medssl.pretext.processes import gather, process_count
 
 
 class Settings(NegativeSettings):

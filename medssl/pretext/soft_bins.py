@@ -6,8 +6,8 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor, nn
 
-from medssl.pretext.base import process_count
 from medssl.pretext.lab import tally
+from medssl.pretext.processes import process_count
 
 
 class Frequencies(nn.Module):

@@ -29,9 +29,10 @@ from medssl.augment import RowGenerator
 from medssl.config import View
 from medssl.encoders import Encoder
 from medssl.errors import UserError
-from medssl.pretext.base import Batch, PretextTask, TaskSettings, gather
+from medssl.pretext.base import Batch, PretextTask, TaskSettings
 from medssl.pretext.heads import mlp
 from medssl.pretext.pictures import Picture, pictures
+from medssl.pretext.processes import gather
 from medssl.pretext.tiles import standardised
 
 CANDIDATES = 16  # places that are drawn, for the patch and for the one elsewhere

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 from medssl.augment import RowGenerator
 from medssl.errors import MedsslError
 from medssl.pretext import Batch, PretextTask
-from medssl.pretext.base import process_count
+from medssl.pretext.processes import process_count
 from medssl.training.gradients import parts_work
 
 ROWS = 8  # images that are tried

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from medssl.augment import RowGenerator
 from medssl.errors import UserError
 from medssl.pretext import Batch, PretextTask
-from medssl.pretext.base import process_count
+from medssl.pretext.processes import process_count
 
 
 def refuse_parts(task: PretextTask, batch: int, parts: int) -> None:

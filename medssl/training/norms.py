@@ -8,7 +8,7 @@ import torch.distributed.nn.functional as distributed_nn
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from medssl.pretext.base import process_count
+from medssl.pretext.processes import process_count
 
 
 def share_norms(module: nn.Module, device: torch.device) -> nn.Module:

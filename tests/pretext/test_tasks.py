@@ -9,9 +9,9 @@ from medssl.config import View
 from medssl.encoders import create_encoder
 from medssl.errors import UserError
 from medssl.pretext import Batch, task_class, tasks
-from medssl.pretext.base import MomentumCopy, momentum_at
 from medssl.pretext.decoder import PixelShuffle
 from medssl.pretext.inpainting import holes, masked_error
+from medssl.pretext.momentum import MomentumCopy, momentum_at
 from medssl.pretext.rotation import circle, turn, turned
 
 BLOCKS = ("mae", "simmim")  # need sides that their patches divide
