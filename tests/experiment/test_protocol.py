@@ -115,9 +115,9 @@ def kills_its_worker(job):
 def test_a_predictor_without_numbers_is_a_failed_job(tiny_config, workspace, monkeypatch):
     import numpy as np
 
-    from medssl.transfer.strategies.probe import Probe
+    from medssl.transfer.fitted import Fitted
 
-    monkeypatch.setattr(Probe, "predict", lambda self, problem: np.full((len(problem.test), 2), np.nan))
+    monkeypatch.setattr(Fitted, "logits", lambda self, features: np.full((len(features), 2), np.nan))
     config = load_experiment(
         tiny_config(arms={"pixels": {"encoder": "pixels"}}, budgets=[2], pretraining={}, baseline="pixels", claim=None)
     )
