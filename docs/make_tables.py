@@ -19,11 +19,12 @@ ROOT = Path(__file__).parents[1]
 
 
 def short(results: Results) -> str:
-    """The claimed arm and the baselines, and what the claim came to."""
+    """The claimed arm, the baselines and ImageNet at its native size, and what the claim came to."""
     arm, _, _ = results.main_comparison
+    native = [name for name in results.settings.arms if name.startswith("imagenet_224")]
     verdict = next(s for s in results.verdicts()["sentence"] if "named beforehand" in s)
     sentences = [verdict, *results.claim_sentences()]
-    return "\n".join([*score_lines(results, [*results.settings.baseline, arm]), "", *(f"- {s}" for s in sentences)])
+    return "\n".join([*score_lines(results, [*results.settings.baseline, *native, arm]), "", *(f"- {s}" for s in sentences)])
 
 
 def whole(results: Results) -> str:
