@@ -24,7 +24,9 @@ def short(results: Results) -> str:
     native = [name for name in results.settings.arms if name.startswith("imagenet_224")]
     verdict = next(s for s in results.verdicts()["sentence"] if "named beforehand" in s)
     sentences = [verdict, *results.claim_sentences()]
-    return "\n".join([*score_lines(results, [*results.settings.baseline, *native, arm]), "", *(f"- {s}" for s in sentences)])
+    return "\n".join(
+        [*score_lines(results, [*results.settings.baseline, *native, arm]), "", *(f"- {s}" for s in sentences)]
+    )
 
 
 def whole(results: Results) -> str:

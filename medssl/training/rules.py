@@ -20,17 +20,16 @@ REFERENCE_BATCH = 128  # tasks state their learning rate at this batch
 
 
 def resolve_precision(asked: str, device: torch.device) -> str:
-    """`32` or `bf16`. `auto` takes bf16 where it is faster: GPUs that have it, CPUs with AMX, and those that have both
-    avx512_bf16 and avx_vnni.
+    """`32` or `bf16`. `auto` takes bf16 where it is faster: GPUs that have it, and CPUs with AMX.
 
-    A CPU that merely knows avx512_bf16 is slower with it in convolutions: it takes the wide vectors in two halves.
+    A CPU that merely knows bf16 instructions (avx512_bf16) is slower with them in convolutions, or faster but now and then
+    wrong in 3-D (docs/decisions.md).
     """
     if asked in ("32", "bf16"):
         return asked
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "32"
-    flags = _cpu_flags() if device.type == "cpu" else set()
-    return "bf16" if "amx_bf16" in flags or {"avx512_bf16", "avx_vnni"} <= flags else "32"
+    return "bf16" if device.type == "cpu" and "amx_bf16" in _cpu_flags() else "32"
 
 
 def resolve_batch(

@@ -153,12 +153,7 @@ def test_auto_follows_hardware_and_pool(monkeypatch):
     assert rules.resolve_batch("auto", CPU, 5000, 2) == 128
     assert rules.resolve_batch("auto", CPU, 100, 2) == 64
     assert rules.resolve_batch("auto", torch.device("cuda"), 5000, 2) == 256
-    for flags, precision in (
-        ({"avx512_bf16"}, "32"),
-        ({"avx_vnni"}, "32"),
-        ({"avx512_bf16", "avx_vnni"}, "bf16"),
-        ({"amx_bf16"}, "bf16"),
-    ):
+    for flags, precision in (({"avx512_bf16"}, "32"), ({"amx_bf16"}, "bf16")):
         monkeypatch.setattr(rules, "_cpu_flags", lambda flags=flags: flags)
         assert rules.resolve_precision("auto", CPU) == precision
     assert rules.resolve_learning_rate(None, 1e-3, 512) == pytest.approx(2e-3)
