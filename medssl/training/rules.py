@@ -22,8 +22,8 @@ REFERENCE_BATCH = 128  # tasks state their learning rate at this batch
 def resolve_precision(asked: str, device: torch.device) -> str:
     """`32` or `bf16`. `auto` takes bf16 where it is faster: GPUs that have it, and CPUs with AMX.
 
-    A CPU that merely knows bf16 instructions (avx512_bf16) is slower with them in convolutions, or faster but now and then
-    wrong in 3-D (docs/decisions.md).
+    A CPU that merely knows bf16 instructions (avx512_bf16) is slower with them in convolutions, or faster but now and
+    then wrong in 3-D (docs/decisions.md).
     """
     if asked in ("32", "bf16"):
         return asked
