@@ -8,6 +8,11 @@ import torch
 from medssl.encoders.base import Encoder
 
 
+def layout(spatial_dims: int) -> torch.memory_format:
+    """Channels last: what convolutions are fastest with, on CPUs with AMX by far."""
+    return torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
+
+
 def embed_all(encoder: Encoder, images: np.ndarray, batch: int | None = None) -> np.ndarray:
     """The pooled features of all images, in their order.
 
@@ -22,15 +27,14 @@ def embed_all(encoder: Encoder, images: np.ndarray, batch: int | None = None) ->
     pixels = int(np.prod(images.shape[2:]))
     batch = batch or max(8, min(512, 2**19 // pixels))
     device = encoder.mean.device
-    layout = torch.channels_last if encoder.spatial_dims == 2 else torch.channels_last_3d
     training = encoder.training
-    encoder.eval().to(memory_format=layout)
+    encoder.eval().to(memory_format=layout(encoder.spatial_dims))
     features = np.empty((len(images), encoder.embed_dim), np.float32)
     try:
         with torch.inference_mode():
             for start in range(0, len(images), batch):
                 part = torch.from_numpy(np.array(images[start : start + batch])).to(device)
-                x = (part.float() / 255).contiguous(memory_format=layout)
+                x = (part.float() / 255).contiguous(memory_format=layout(encoder.spatial_dims))
                 features[start : start + batch] = encoder.embed(x).float().cpu().numpy()
     finally:
         encoder.train(training)

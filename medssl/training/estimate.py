@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from medssl.augment import RowGenerator
+from medssl.encoders.embed import layout
 from medssl.errors import MedsslError
 from medssl.pretext import Batch, PretextTask
 from medssl.pretext.processes import process_count
@@ -74,11 +75,6 @@ def estimate(fabric: Fabric, task: PretextTask, batch: Batch, resident: int) -> 
     fixed += sum(buffer.nbytes for buffer in trial.buffers()) + resident
     each = max(0, more - less) // max(1, rows - few) if rows > few else more // rows
     return Estimate(fixed, each, seconds / rows)
-
-
-def layout(dims: int) -> torch.memory_format:
-    """Channels last: what convolutions are fastest with, on CPUs with AMX by far."""
-    return torch.channels_last if dims == 2 else torch.channels_last_3d
 
 
 def device_memory(device: torch.device) -> int:

@@ -16,11 +16,12 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from medssl.augment import RowGenerator
+from medssl.encoders.embed import layout
 from medssl.errors import MedsslError
 from medssl.pretext import Batch, PretextTask
 from medssl.pretext.base import MakeOptimizer
 from medssl.progress import bar, say
-from medssl.training.estimate import Estimate, device_memory, is_out_of_memory, layout, out_of_memory
+from medssl.training.estimate import Estimate, device_memory, is_out_of_memory, out_of_memory
 from medssl.training.feed import Feed
 from medssl.training.gradients import gradients
 from medssl.training.history import History

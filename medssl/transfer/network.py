@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from medssl.augment import RowGenerator, Views, make_view, preset, preset_for
 from medssl.config import Strict
 from medssl.encoders import Encoder
+from medssl.encoders.embed import layout
 from medssl.transfer.problem import Problem
 
 
@@ -93,11 +94,6 @@ def make_encoder(problem: Problem, who: str) -> Encoder:
     side = problem.images.shape[-1]
     encoder.check_field("an image", side, side, who)
     return encoder.to(memory_format=layout(encoder.spatial_dims))
-
-
-def layout(spatial_dims: int) -> torch.memory_format:
-    """In which convolutions are quick."""
-    return torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
 
 
 def views_of(problem: Problem, recipe: Recipe) -> Views:

@@ -52,6 +52,10 @@ class Strategy(ABC):
     frozen: bool = False
     rooms: tuple[str, ...] = ()
 
+    def __init__(self, settings: Any) -> None:
+        """`settings` are those that the strategy's file registers."""
+        self.settings = settings
+
     @abstractmethod
     def fit(self, problem: Problem) -> Fitted:
         """Fit on the labeled units; unlabeled ones of the pool may be looked at, test units may not."""

@@ -15,10 +15,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from medssl.augment import RowGenerator, Views, make_view
+from medssl.encoders.embed import layout
 from medssl.errors import UserError
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.heads import LinearHead
-from medssl.transfer.network import Batch, Recipe, layout, make_encoder, passes
+from medssl.transfer.network import Batch, Recipe, make_encoder, passes
 from medssl.transfer.problem import Problem, Strategy
 from medssl.transfer.registry import strategy
 

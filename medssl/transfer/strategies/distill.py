@@ -44,7 +44,7 @@ class Settings(PoolRecipe):
 
 class Distill(Strategy):
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+        super().__init__(settings)
         self.teacher = chosen(settings.teacher, "distill.teacher")
 
     def fit(self, problem: Problem) -> Fitted:

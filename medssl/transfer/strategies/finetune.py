@@ -24,9 +24,6 @@ class Settings(Recipe):
 
 
 class Finetune(Strategy):
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
     def check(self, encoder: Encoder, heads: Heads) -> None:
         """
         Raises:

@@ -44,9 +44,6 @@ class Settings(PoolRecipe):
 
 
 class FixMatch(Strategy):
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
     def fit(self, problem: Problem) -> Fitted:
         """See `Strategy.fit`.
 

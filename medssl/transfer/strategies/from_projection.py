@@ -36,9 +36,6 @@ class Settings(Recipe):
 
 
 class FromProjection(Strategy):
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
     def check(self, encoder: Encoder, heads: Heads) -> None:
         """
         Raises:

@@ -32,9 +32,6 @@ class Settings(Recipe):
 
 
 class Gradual(Strategy):
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
     def fit(self, problem: Problem) -> Fitted:
         """See `Strategy.fit`.
 

@@ -37,9 +37,6 @@ class Settings(Recipe):
 
 
 class HeadFirst(Strategy):
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
     def fit(self, problem: Problem) -> Fitted:
         """See `Strategy.fit`.
 

@@ -36,9 +36,6 @@ class Settings(PoolRecipe):
 
 
 class MeanTeacher(Strategy):
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
     def fit(self, problem: Problem) -> Fitted:
         """See `Strategy.fit`.
 

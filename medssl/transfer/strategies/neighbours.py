@@ -34,9 +34,6 @@ class Settings(Strict):
 class Neighbours(Strategy):
     frozen = True
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
     def fit(self, problem: Problem) -> Fitted:
         features = problem.features()
         mean, std = pool_scale(features, problem.pool)

@@ -40,9 +40,6 @@ class Settings(Strict):
 class Propagate(Strategy):
     frozen = True
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
     def fit(self, problem: Problem) -> Fitted:
         from sklearn.linear_model import Ridge
 

@@ -29,9 +29,6 @@ class Settings(Strict):
 class Prototypes(Strategy):
     frozen = True
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
     def fit(self, problem: Problem) -> Fitted:
         features = problem.features()
         mean, std = pool_scale(features, problem.pool)

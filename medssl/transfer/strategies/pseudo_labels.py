@@ -39,7 +39,7 @@ class Settings(Strict):
 
 class PseudoLabels(Strategy):
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+        super().__init__(settings)
         self.predictor = chosen(settings.predictor, "pseudo_labels.predictor")
         self.frozen = self.predictor.frozen
 

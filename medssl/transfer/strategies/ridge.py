@@ -27,9 +27,6 @@ class Settings(Strict):
 class Ridge(Strategy):
     frozen = True
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
     def fit(self, problem: Problem) -> Fitted:
         features, outputs = problem.features(), problem.target.outputs
         mean, std = pool_scale(features, problem.pool)

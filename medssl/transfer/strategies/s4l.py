@@ -44,7 +44,7 @@ class S4L(Strategy):
     rooms = ("pretext",)
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+        super().__init__(settings)
         self.task = task_class(settings.task)
         raw = SCALED[settings.task] | settings.settings
         self.task_settings = settings_for("task", settings.task, raw, "s4l.settings")

@@ -44,9 +44,6 @@ class Settings(Recipe):
 
 
 class SLA(Strategy):
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
     def fit(self, problem: Problem) -> Fitted:
         """See `Strategy.fit`.
 
