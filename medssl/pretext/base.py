@@ -87,6 +87,7 @@ class PretextTask(nn.Module):
     channels: ClassVar[tuple[int, ...]] = (1, 3)
     smallest: ClassVar[int] = 16  # pixels a side
     needs_tokens: ClassVar[bool] = False  # a transformer, which takes a mask and gives tokens
+    sees_wholes: ClassVar[bool] = True  # or tiles alone: then batch norms end with the statistics of whole images
     least_batch: ClassVar[int] = 2  # batch normalisation needs two
     learning_rate: ClassVar[float] = 1e-3  # at batch 128
     weight_decay: ClassVar[float] = 0.05

@@ -53,6 +53,7 @@ class CPC(PretextTask):
     Settings = Settings
     compares = True
     smallest = 32
+    sees_wholes = False
 
     def __init__(self, encoder: Encoder, settings: Any, view: View, modality: str = "") -> None:
         super().__init__(encoder, settings, view, modality)

@@ -48,6 +48,7 @@ class RelativePatch(PretextTask):
     compares = False
     dims = (2, 3)
     smallest = 32
+    sees_wholes = False
 
     def __init__(self, encoder: Encoder, settings: Any, view: View, modality: str = "") -> None:
         super().__init__(encoder, settings, view, modality)

@@ -78,6 +78,10 @@ class Feed:
             return f"{need}: kept on the device, no worker processes"
         return f"{need}: gathered from disk by {self.workers} worker processes"
 
+    def __len__(self) -> int:
+        """How many samples there are to train on."""
+        return len(self._keep)
+
     def __call__(self, step: int) -> Batch:
         """The batch of this step, counted from 0."""
         chosen = self.sampling(step)[self._own]

@@ -25,7 +25,7 @@ from medssl.training.estimate import Estimate, device_memory, is_out_of_memory, 
 from medssl.training.feed import Feed
 from medssl.training.gradients import gradients
 from medssl.training.history import History
-from medssl.training.norms import share_norms
+from medssl.training.norms import settle_norms, share_norms
 from medssl.training.rules import learning_rate_at
 from medssl.training.signals import stop_signals
 from medssl.training.state import is_disk_full, load_state, save_state
@@ -35,6 +35,7 @@ FLOOR = 1 << 61  # keeps the draws of the floor apart from those of training ste
 CLIP = 1.0  # largest norm of the gradient
 LOG_LINES = 200  # at most, over a whole run
 RANK_EVERY = 10  # steps at least between effective ranks, which cost an eigenvalue problem
+SETTLING = 100  # batches at most that give batch norms their last statistics
 NEIGHBOURS_EVERY = 50  # steps at least between on-line kNN; at most ten times a run
 
 
@@ -189,11 +190,21 @@ class Loop:
                     saved = now
                 if stop and done < steps and not stopped.hand_on(stop):
                     raise KeyboardInterrupt if stop == signal.SIGINT else SystemExit(128 + stop)
+        if not self.task.sees_wholes:
+            self.settle()
         if history:
             history.close()
         self.feed.close()
         elapsed = time.monotonic() - begun
         return first, (steps - first) * self.feed.batch / elapsed if steps > first else 0.0
+
+    def settle(self) -> None:
+        """One pass over the samples, as the training had them in its first steps."""
+        count = min(SETTLING, math.ceil(len(self.feed) / self.feed.batch))
+        stacks = self.task.sampling != "image"
+        with self.fabric.autocast():
+            whole = (self.feed(step).images for step in range(count))
+            settle_norms(self.task.encoder, (x.flatten(0, 1) if stacks else x for x in whole))
 
     def guarded_step(self, step: int) -> dict[str, Tensor]:
         """`step`, with an out-of-memory error that says what to lower and by how much."""

@@ -189,3 +189,14 @@ def test_bf16_trains_with_images_that_were_not_rounded(tmp_path, monkeypatch):
     assert kinds == {torch.float32} and not equal(weights(half), weights(full))
     assert half.history["loss"].to_numpy() == pytest.approx(full.history["loss"].to_numpy(), rel=0.05)
     assert weights(half)["encoder.stem.0.weight"].dtype == torch.float32
+
+
+@pytest.mark.parametrize(("task", "whole"), [("jigsaw", True), ("rotation", False)])
+def test_a_task_of_tiles_ends_with_the_batch_statistics_of_whole_images(tmp_path, task, whole):
+    data = samples(n=32, size=36)
+    encoder = load_checkpoint(run(tmp_path, task, data=data).checkpoint)[0]
+    norm = encoder.stem[1]
+    with torch.no_grad():  # 32 images are two batches of 16, so that their mean is that of all
+        settled = encoder.stem[0](encoder.normalise(torch.from_numpy(data.images) / 255)).mean((0, 2, 3))
+    assert torch.allclose(norm.running_mean, settled, atol=1e-4) == whole
+    assert norm.momentum == 0.1
