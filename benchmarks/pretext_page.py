@@ -2,8 +2,8 @@
 
     python benchmarks/pretext_page.py    # write the page anew from the rows that are there, and from the tasks
 
-The page holds text that people write and two parts between marks, `table` and `tasks`, which are made from the rows and
-from what every task says of itself in its file.
+The page holds text that people write and three parts between marks, `table`, `trials` and `tasks`, which are made from
+the rows, from the trials of `pretext_trials.py`, and from what every task says of itself in its file.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ BASELINES = {"autoencoder", "denoising"}  # kept for comparison; nobody expects 
 
 
 def write_page() -> Path:
-    """`docs/pretext_tasks.md` from all finished rows in `benchmarks/results`."""
+    """`docs/pretext_tasks.md` from all finished rows and all trials in `benchmarks/results`."""
     kept = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("pretext_*.json"))]
     rows = [row for row in kept if row.get("status") == "finished"]
-    write_text(PAGE, page(PAGE.read_text(), rows))
+    trials = {file.stem: json.loads(file.read_text()) for file in sorted(RESULTS.glob("trials_*.json"))}
+    write_text(PAGE, page(PAGE.read_text(), rows, trials))
     return PAGE
 
 
@@ -157,14 +158,28 @@ def sentences(rows: list[dict[str, Any]]) -> list[str]:
     return out
 
 
+def tried(trials: dict[str, list[dict[str, Any]]]) -> str:
+    """One line a trial, by task; the stem of a file is `trials_SET_TASK`."""
+    lines = ["| task | set | changed settings | frozen | minus random features |", "|---" * 5 + "|"]
+    for stem, made in trials.items():
+        place = next(place for place in sorted(SETS, key=len, reverse=True) if stem.startswith(f"trials_{place}_"))
+        task = stem.removeprefix(f"trials_{place}_")
+        for trial in made:
+            changes = f"`{json.dumps(trial['changes'])}`" if trial["changes"] else "none"
+            cells = f"`{task}`", place, changes, _score(trial["score"]), _gap(trial["minus_random"])
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) if trials else "None yet."
+
+
 def above(gap: list[float | None]) -> bool:
     """Whether a difference's interval lies above 0."""
     return gap[1] is not None and gap[1] > 0
 
 
-def page(text: str, rows: list[dict[str, Any]]) -> str:
-    """The page with both parts made anew."""
-    for mark, content in (("table", table(rows)), ("tasks", "\n\n".join(map(section, tasks().values())))):
+def page(text: str, rows: list[dict[str, Any]], trials: dict[str, list[dict[str, Any]]]) -> str:
+    """The page with its three parts made anew."""
+    sections = "\n\n".join(map(section, tasks().values()))
+    for mark, content in (("table", table(rows)), ("trials", tried(trials)), ("tasks", sections)):
         pattern = re.compile(f"(<!-- {mark} -->\n).*?(\n<!-- /{mark} -->)", re.DOTALL)
         if not pattern.search(text):
             raise ValueError(f"the page has no part '{mark}'")

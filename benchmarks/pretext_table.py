@@ -76,12 +76,21 @@ class Row:
         how: draws, replicates and the strategy of finetuning.
         folder: of the rows.
         variant: what is unlike other rows.
+        changes: of the task's settings, for a trial.
     """
 
     def __init__(
-        self, task: str, place: str, minutes: float, how: dict[str, Any], folder: Path, variant: Variant = Variant()
+        self,
+        task: str,
+        place: str,
+        minutes: float,
+        how: dict[str, Any],
+        folder: Path,
+        variant: Variant = Variant(),
+        changes: dict[str, Any] | None = None,
     ) -> None:
         self.task, self.place, self.minutes, self.how, self.variant = task, place, minutes, how, variant
+        self.settings = SETS[place].settings | (changes or {})
         self.encoder = IMAGENET if variant.imagenet else encoder_of(task_class(task))
         self.start = "imagenet" if variant.imagenet else "random"
         self.random = "imagenet" if variant.imagenet else f"random_{self.encoder}"  # arms of the experiment
@@ -91,7 +100,7 @@ class Row:
         self.what = {
             "task": task,
             "set": place,
-            "settings": settings_for("task", task, SETS[place].settings).model_dump(mode="json"),
+            "settings": settings_for("task", task, self.settings).model_dump(mode="json"),
             "encoder": self.encoder,
             "minutes": minutes,
             **asdict(variant),
@@ -130,7 +139,7 @@ class Row:
             steps = self.steps(plan, workspace)
             write_json(self.file, {"what": self.what, "status": "running", "steps": steps})
         engine = {"encoder": self.encoder, "weights": self.start, "batch": self.variant.batch, "steps": steps}
-        spec = {"task": self.task, **engine, "settings": place.settings}
+        spec = {"task": self.task, **engine, "settings": self.settings}
         within = place.volumes is None and self.variant.pool is None
         if within:
             raw["pretraining"], own = {self.frozen: spec}, {"pretrain": self.frozen}
@@ -165,7 +174,7 @@ class Row:
         cohort, out = self.source(plan, workspace)
         samples, about = of_cohort(cohort, self.task, plan.config.view, out)
         engine = {"encoder": self.encoder, "weights": self.start, "batch": self.variant.batch}
-        request = Request(samples, self.task, SETS[self.place].settings, out, about["modality"], engine, make_fabric)
+        request = Request(samples, self.task, self.settings, out, about["modality"], engine, make_fabric)
         return steps_for(self.minutes, request.loop(DEFAULT_STEPS))
 
     def apart(self, plan: Plan, spec: dict[str, Any], workspace: Workspace) -> Path:
@@ -188,8 +197,8 @@ class Row:
         pairs |= {"imagenet": (frozen, "imagenet")} if "imagenet" in scores.index else {}
         keys = ["score", "low", "high"], ["difference", "low", "high"]
         return {
-            "scores": {name: _numbers(scores.loc[arm], keys[0]) for name, arm in arms.items()},
-            "minus": {name: _numbers(gaps.loc[pair], keys[1]) for name, pair in pairs.items()},
+            "scores": {name: numbers(scores.loc[arm], keys[0]) for name, arm in arms.items()},
+            "minus": {name: numbers(gaps.loc[pair], keys[1]) for name, pair in pairs.items()},
         }
 
     def cost(self, folder: Path) -> dict[str, Any]:
@@ -203,7 +212,8 @@ class Row:
         return {"pretext": reached, "images_per_second": round(float(speed))}
 
 
-def _numbers(row: pd.Series, keys: list[str]) -> list[float | None]:
+def numbers(row: pd.Series, keys: list[str]) -> list[float | None]:
+    """So many columns of a row, rounded; None where there is no interval."""
     return [None if pd.isna(row[key]) else round(float(row[key]), 4) for key in keys]
 
 

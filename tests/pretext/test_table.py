@@ -54,12 +54,15 @@ def test_the_page_keeps_what_people_wrote_and_describes_every_task():
     kept = (ROOT / "docs" / "pretext_tasks.md").read_text()
     missing = [name for name in tasks() if f"\n### {name}\n" not in kept]
     assert not missing, "write it anew with: python benchmarks/pretext_page.py"
-    shown = page(kept, [finished("rotation", 0.75, 0.08)])
+    trial = {"changes": {"cells": 4}, "score": [0.7, 0.6, 0.8], "minus_random": [0.05, -0.01, 0.1]}
+    arguments = [finished("rotation", 0.75, 0.08)], {"trials_kermany_cxr_slice_sorting": [trial]}
+    shown = page(kept, *arguments)
+    assert '| `slice_sorting` | kermany_cxr | `{"cells": 4}` | .700 (.600-.800) | +.050 [-.010, +.100] |' in shown
     assert shown.startswith("# Pretext tasks") and "How to read it." in shown and "### busi" in shown
     assert all(f"\n### {name}\n" in shown and task.paper in shown for name, task in tasks().items())
-    assert page(shown, [finished("rotation", 0.75, 0.08)]) == shown
+    assert page(shown, *arguments) == shown
     with pytest.raises(ValueError, match="table"):
-        page("no marks", [])
+        page("no marks", [], {})
 
 
 def test_rows_from_imagenet_and_of_small_batches_have_tables_of_their_own():
