@@ -102,7 +102,8 @@ class Arm(Strict):
     """An encoder, its initialisation and a strategy. `pretrain` names a run under `pretraining:`, with its encoder.
 
     Attributes:
-        encoder: a name for `create_encoder`, or `pixels` for 16 x 16 raw pixels without any encoder.
+        encoder: a name for `create_encoder`; or without any encoder `pixels` for 16 x 16 raw pixels, or `radiomics` for
+            first-order and texture features.
         init: `random`, `imagenet`, a timm tag, or a file of weights (such as an SSL checkpoint); `imagenet_to_K` for
             ImageNet's weights up to and including stage K (0 is the stem) and random ones after it;
             `imagenet_mean_var` for random weights with mean and variance of ImageNet's; ignored with `pretrain`.

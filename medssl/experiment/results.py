@@ -31,6 +31,7 @@ from medssl.statistics import (
     scores,
     verdict_sentence,
 )
+from medssl.transfer import HANDCRAFTED
 from medssl.workspace import code_revision, digest, read_lines, write_json
 
 
@@ -317,6 +318,6 @@ class Results:
 
 def _initialisation(arm: Arm, config: Experiment) -> str:
     if not arm.pretrain:
-        return "none" if arm.encoder == "pixels" else arm.init
+        return "none" if arm.encoder in HANDCRAFTED else arm.init
     spec = config.pretraining[arm.pretrain]
     return spec.task if spec.weights == "random" else f"{spec.weights}, then {spec.task}"

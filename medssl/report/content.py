@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from medssl.experiment import Results
 
 ORDER = {"pool": 0, "validation": 1, "test": 2}
+WITHOUT_ENCODER = {"pixels": "none (raw pixels)", "radiomics": "none (first-order and texture features)"}
 PACKAGES = (
     "medssl",
     "torch",
@@ -102,7 +103,7 @@ def arms(results: Results) -> list[dict[str, Any]]:
         settings = results.settings.arms[row["arm"]].strategy_settings
         row["colour"] = colours[row["arm"]]
         row["size"] = "16 px" if row["encoder"] == "pixels" else f"{int(row['size'])} px"
-        row["encoder"] = "none (raw pixels)" if row["encoder"] == "pixels" else row["encoder"]
+        row["encoder"] = WITHOUT_ENCODER.get(row["encoder"], row["encoder"])
         if (seeds := results.settings.arms[row["arm"]].pretrain_seeds) > 1:
             row["pretrain"] = f"{row['pretrain']}, {seeds} seeds"
         row["settings"] = ", ".join(f"{k} {v}" for k, v in settings.items())

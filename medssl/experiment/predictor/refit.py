@@ -25,7 +25,6 @@ from medssl.experiment.predictor.predictor import Predictor
 from medssl.experiment.prepare import prepare_arm
 from medssl.experiment.results import Results
 from medssl.experiment.runner import job_inputs
-from medssl.transfer import PIXELS
 from medssl.workspace import Workspace, code_revision
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -150,7 +149,7 @@ def _predictor(
         target=config.target,
         classes=target.classes,
         view=plan.view(arm),
-        encoder=PIXELS if source is None else source.name,
+        encoder=arm.encoder if source is None else source.name,
         head=str(fit.fitted.head.kind),
         recipe=recipe,
         calibration=calibration,
