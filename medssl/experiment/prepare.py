@@ -13,6 +13,7 @@ from medssl.config import Arm, Experiment, Pretraining, Source
 from medssl.errors import SourcePath, UserError
 from medssl.experiment.job import ArmInputs, EncoderSource
 from medssl.experiment.plan import Plan
+from medssl.experiment.tuning import recipes
 from medssl.progress import say
 from medssl.transfer import HANDCRAFTED, strategy, unit_means
 from medssl.workspace import Workspace, atomic, code_revision, data_folder, digest
@@ -123,13 +124,17 @@ def prepare_arm(
     source, key = _encoder_source(arm, plan.config, pretrained, samples, run)
     unit_of = unit_numbers(samples.table, plan.units["unit"], plan.config.target.unit)
     features = None
-    method = strategy(arm.strategy_name, arm.strategy_settings, f"arms.{name}.strategy")
-    if method.frozen:
+    methods = [
+        strategy(arm.strategy_name, arm.strategy_settings | changes, f"arms.{name}.strategy")
+        for changes in recipes(name, arm, plan.config.tuning)
+    ]
+    if methods[0].frozen:
         features = _features(source, key, samples, unit_of, len(plan.units), workspace, plan.config.seed)
     elif source is not None:  # now, and not as the error of a hundred jobs that have opened the test split
         encoder = source.make(arm.seed)
         encoder.check_field("an image", samples.view.size, samples.view.size, f"arm '{name}'")
-        method.check(encoder, source.heads())
+        for method in methods:
+            method.check(encoder, source.heads())
     else:
         fix = "Take a frozen one, such as probe or gradient_boosting, or give the arm an encoder."
         what = f"the strategy '{arm.strategy_name}' trains an encoder, and '{arm.encoder}' is none"

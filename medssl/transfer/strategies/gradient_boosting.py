@@ -44,6 +44,7 @@ class Settings(Strict):
 
 class GradientBoosting(Strategy):
     frozen = True
+    grid = ({"depth": 1}, {"learning_rate": 0.03, "rounds": 300}, {"smallest_leaf": 5})
 
     def fit(self, problem: Problem) -> Fitted:
         """See `Strategy.fit`.
