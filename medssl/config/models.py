@@ -157,6 +157,7 @@ class Experiment(Strict):
     """An experiment, complete in itself: which scans, which arms, which budgets, how often.
 
     `evaluate: validation` scores on the validation patients: recipes are tuned that way, and the test split stays shut.
+    With `tuning` every arm chooses its recipe inside each budget that is large enough, by the budget's own labels.
     `external` cohorts (another site) are scored by the same models, in tables of their own, and used for nothing else.
     With `split.folds` a draw is the training set that leaves one fold of one repeat out, and `all` is the only budget
     unless others are named: n labels of the other folds.

@@ -110,7 +110,7 @@ class Results:
         """The recipes that were tried inside budgets: a row a job and recipe, in the order of the jobs. Columns `arm,
         budget, draw, run, trial, settings` (that differ from the arm's own), `metric, validation` (units), `score,
         chosen`; no rows where nothing was tuned."""
-        return read_trials(self.files())
+        return read_trials(self.files() if self.settings.tuning else [])
 
     def scores(self) -> pd.DataFrame:
         """Columns `arm, budget, metric, score, low, high, draws, pretrain_seeds, units, patients`; NaN bounds: not

@@ -176,8 +176,8 @@ def local_patterns(samples: np.ndarray, neighbours: int, radius: int) -> Feature
         planes = {f", across axis {axis}": np.moveaxis(samples, 1 + axis, 1) for axis in range(3)}
     out: Features = {}
     for where, stack in planes.items():
-        codes = np.stack([patterns(stack[:, k], neighbours, radius) for k in range(stack.shape[1])], 1)
-        share = _histogram(codes.reshape(len(codes), -1), neighbours + 2)
+        codes = patterns(stack.reshape(-1, *stack.shape[2:]), neighbours, radius)
+        share = _histogram(codes.reshape(len(samples), -1), neighbours + 2)
         out |= {name.format(code) + where: share[:, code] for code in range(neighbours + 2)}
     return out
 

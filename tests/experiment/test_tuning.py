@@ -14,8 +14,8 @@ from medssl.experiment import Results, audit, run
 from medssl.experiment.plan import list_jobs, make_plan
 from medssl.experiment.predictor import refit
 from medssl.experiment.runner import preview
-from medssl.experiment.tuning import hold_out, recipes, try_recipes
-from medssl.report import write_report
+from medssl.experiment.tuning import hold_out, recipes, try_recipes, words
+from medssl.report import write_predictor, write_report
 from medssl.transfer import Problem, strategy, target_kind
 
 TUNED = {
@@ -125,7 +125,7 @@ def test_a_planted_trial_is_found_by_the_audit(tuned, tmp_path):
     assert [check.name for check in audit(place) if not check.passed] == ["trials"]
 
 
-def test_a_predictor_is_tuned_as_its_job_was(tuned):
+def test_a_predictor_is_tuned_as_its_job_was(tuned, tmp_path):
     results, workspace = tuned
     job = results.trials().query("arm == 'pixels' and budget == 20 and draw == 0 and chosen").iloc[0]
     predictor = refit(results, "pixels", budget=20)
@@ -133,6 +133,8 @@ def test_a_predictor_is_tuned_as_its_job_was(tuned):
     found = predictor.predictions(results.cohort_folder, workspace).units.set_index("unit")["score_rough"]
     truth = results.evidence().query("arm == 'pixels' and budget == '20' and draw == 0 and cls == 'rough'")
     assert found.reindex(truth["unit"]).to_numpy() == pytest.approx(truth["score"].to_numpy(), abs=1e-5)
+    write_predictor(results.path, "pixels", tmp_path / "taken", budget=20)
+    assert f"tuned by a part of its own labels: {words(job['settings'])}" in (tmp_path / "taken/card.md").read_text()
     every = refit(results, "pixels", all_labels=True)
     assert every.about.labels.units == 160 and "chosen" in every.about.recipe
 
