@@ -21,7 +21,7 @@ from medssl.cohort.budgets import Budgets
 from medssl.config import LOWER_IS_BETTER, Arm, Budget, Experiment, Tuning
 from medssl.errors import MedsslError, UserError
 from medssl.metrics import score_metric
-from medssl.transfer import Problem, Strategy, strategy, target_kind
+from medssl.transfer import Problem, Strategy, strategy
 
 if TYPE_CHECKING:  # 0.2 s to import
     import pyarrow as pa
@@ -31,6 +31,7 @@ KEY = b"medssl.trials"  # in the metadata of an evidence file
 COLUMNS = ["arm", "budget", "draw", "run", "trial", "settings", "metric", "validation", "score", "chosen"]
 
 Changes = dict[str, Any]  # settings of a recipe that differ from the arm's own
+Classes = Mapping[str, tuple[str, ...]]  # unit -> its classes
 Held = dict[int, dict[Budget, tuple[str, ...]]]  # draw -> budget -> units that score the recipes
 
 
@@ -61,11 +62,12 @@ def recipes(name: str, arm: Arm, tuning: Tuning | None) -> list[Changes]:
         if all(other.settings != settings for _, settings in found):
             found.append((dict(changes), other.settings))
     if len(found) < tuning.trials:
+        fewer = f"set tuning.trials to {len(found)} for all arms" if len(found) > 1 else "leave tuning out"
         raise UserError(
             f"arm '{name}' has {len(found)} recipe(s), and every arm gets {tuning.trials} trials",
             f"arms.{name}.grid",
             f"Give the arm a grid of at least {tuning.trials - 1} recipes that differ from its own, such as "
-            f"grid: [{{SETTING: VALUE}}, ...], or set tuning.trials to {len(found)} or less for all arms.",
+            f"grid: [{{SETTING: VALUE}}, ...], or {fewer}.",
         )
     return [changes for changes, _ in found[: tuning.trials]]
 
@@ -84,14 +86,10 @@ def held_out(config: Experiment, units: pd.DataFrame, budgets: Budgets, tied: Ma
     if config.tuning is None:
         return {}
     known = units.dropna(subset=["label"]).set_index("unit")
-    of = _classes(known["label"], config).to_dict()
+    of = {unit: (label,) for unit, label in known["label"].items()}
     owner, share = known["patient"].map(tied).to_dict(), config.tuning.validation
-    names = set(of.values())
-    large = [
-        budget
-        for budget in config.budgets
-        if all(_fewest([of[unit] for unit in draw[budget]], names) >= LEAST for draw in budgets.values())
-    ]
+    names = {name for several in of.values() for name in several}
+    large = [b for b in config.budgets if all(fewest(draw[b], of, names) >= LEAST for draw in budgets.values())]
     return {
         draw: {budget: hold_out(of_draw[budget], of, owner, share, tuning_seed(config, draw)) for budget in large}
         for draw, of_draw in budgets.items()
@@ -104,13 +102,14 @@ def tuning_seed(config: Experiment, draw: int) -> int:
 
 
 def hold_out(
-    train: Sequence[str], classes: Mapping[str, str], owner: Mapping[str, Hashable], share: float, seed: int
+    train: Sequence[str], classes: Classes, owner: Mapping[str, Hashable], share: float, seed: int
 ) -> tuple[str, ...]:
     """The share of each class's units that is kept for validation, at least one, in the order of `train`.
 
     Args:
         train: labeled units.
-        classes, owner: of each unit; what has one owner stays on one side.
+        classes: of each unit, one or several.
+        owner: of each unit; what has one owner stays on one side.
         share: of each class, about; never more, unless the smallest owner of a class has more.
         seed: of who is taken.
 
@@ -119,7 +118,7 @@ def hold_out(
     """
     sizes: dict[Hashable, Counter[str]] = {}
     for unit in train:
-        sizes.setdefault(owner[unit], Counter())[classes[unit]] += 1
+        sizes.setdefault(owner[unit], Counter()).update(classes[unit])
     total = sum(sizes.values(), Counter())
     wanted = {name: max(1, round(share * count)) for name, count in total.items()}
     everyone = list(sizes)
@@ -243,13 +242,7 @@ def listed(budgets: Sequence[Budget]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def _classes(labels: pd.Series, config: Experiment) -> pd.Series:
-    """unit -> its class; one and the same for all where units do not belong to one of several classes."""
-    classes = getattr(target_kind(config.target.kind, labels.tolist()), "classes", ())
-    return labels if set(labels) <= set(classes) else labels.map(lambda _: "")
-
-
-def _fewest(of_budget: list[str], names: set[str]) -> int:
-    """Units of the rarest class."""
-    counts = Counter(of_budget)
+def fewest(train: Sequence[str], classes: Classes, names: set[str]) -> int:
+    """Units of the rarest of these classes."""
+    counts = Counter(name for unit in train for name in classes[unit])
     return min(counts[name] for name in names)

@@ -170,11 +170,11 @@ def test_every_shipped_strategy_has_a_grid_for_four_trials():
 
 def test_who_is_held_out():
     train = [f"u{i}" for i in range(60)]
-    classes = {unit: "ab"[i % 3 == 0] for i, unit in enumerate(train)}
+    classes = {unit: ("ab"[i % 3 == 0],) for i, unit in enumerate(train)}
     owner = {unit: i // 6 for i, unit in enumerate(train)}  # ten patients with four of a and two of b
     held = hold_out(train, classes, owner, 0.25, seed=1)
     assert {owner[u] for u in held}.isdisjoint({owner[u] for u in train if u not in held})
-    counts = pd.Series([classes[u] for u in held]).value_counts().to_dict()
+    counts = pd.Series([classes[u][0] for u in held]).value_counts().to_dict()
     assert (
         counts == {"a": 8, "b": 4} == {"a": 2 * 4, "b": 2 * 2}
     )  # a quarter would be 10 and 5: whole patients fit below
