@@ -86,8 +86,9 @@ def held_out(config: Experiment, units: pd.DataFrame, budgets: Budgets, tied: Ma
     if config.tuning is None:
         return {}
     known = units.dropna(subset=["label"]).set_index("unit")
-    of = {unit: (label,) for unit, label in known["label"].items()}
-    owner, share = known["patient"].map(tied).to_dict(), config.tuning.validation
+    of = {str(unit): (str(label),) for unit, label in known["label"].items()}
+    owner = {str(unit): tied[patient] for unit, patient in known["patient"].items()}
+    share = config.tuning.validation
     names = {name for several in of.values() for name in several}
     large = [b for b in config.budgets if all(fewest(draw[b], of, names) >= LEAST for draw in budgets.values())]
     return {

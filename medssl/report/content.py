@@ -192,7 +192,7 @@ def tuning(results: Results) -> dict[str, Any]:
             for one in by_budget
         ]
         recipe = words(part["settings"].iloc[0])
-        rows.append({"arm": str(arm), "colour": colours[arm], "recipe": recipe, "cells": cells})
+        rows.append({"arm": arm, "colour": colours[str(arm)], "recipe": recipe, "cells": cells})
     order = list(results.settings.arms)
     return {
         "rows": sorted(rows, key=lambda row: order.index(row["arm"])),
