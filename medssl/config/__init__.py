@@ -19,6 +19,7 @@ from medssl.config.models import (
 from medssl.config.pretraining import DEFAULT_STEPS, Engine, Pretraining
 from medssl.config.reading import apply_overrides, find_config, load_experiment, shipped_configs, validate
 from medssl.config.registry import register, registered, settings_for
+from medssl.config.tuning import Tuning
 from medssl.config.view import View
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Source",
     "Strict",
     "Target",
+    "Tuning",
     "View",
     "apply_overrides",
     "find_config",

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from medssl.config.base import Strict
 from medssl.config.pretraining import Pretraining
+from medssl.config.tuning import Tuning
 from medssl.config.view import View
 from medssl.errors import UserError, unknown
 
@@ -102,12 +103,15 @@ class Arm(Strict):
     """An encoder, its initialisation and a strategy. `pretrain` names a run under `pretraining:`, with its encoder.
 
     Attributes:
-        encoder: a name for `create_encoder`, or `pixels` for 16 x 16 raw pixels without any encoder.
+        encoder: a name for `create_encoder`; or without any encoder `pixels` for 16 x 16 raw pixels, or `radiomics` for
+            first-order and texture features.
         init: `random`, `imagenet`, a timm tag, or a file of weights (such as an SSL checkpoint); `imagenet_to_K` for
             ImageNet's weights up to and including stage K (0 is the stem) and random ones after it;
             `imagenet_mean_var` for random weights with mean and variance of ImageNet's; ignored with `pretrain`.
         size: input size where it is not the experiment's own (ImageNet at its native 224).
         strategy: a name, or `{name: ..., key: value}` with the strategy's settings.
+        grid: recipes to try beside this one where the experiment has `tuning`: a list of settings that are changed,
+            such as `[{penalty: 0.02}, {penalty: 2}]`; default the strategy's own.
         pretrain_seeds: encoders that are pretrained, with the run's seed and those after it; every draw is made with
             each. With several, intervals hold the chance of pretraining too.
         seed: another one gives other training seeds in every draw (an A/A of the same arm).
@@ -118,6 +122,7 @@ class Arm(Strict):
     pretrain: str | None = None
     size: int | None = None
     strategy: str | dict[str, Any] = "probe"
+    grid: list[dict[str, Any]] | None = None
     pretrain_seeds: int = Field(1, ge=1)
     seed: int = Field(0, ge=0)
 
@@ -152,6 +157,7 @@ class Experiment(Strict):
     """An experiment, complete in itself: which scans, which arms, which budgets, how often.
 
     `evaluate: validation` scores on the validation patients: recipes are tuned that way, and the test split stays shut.
+    With `tuning` every arm chooses its recipe inside each budget that is large enough, by the budget's own labels.
     `external` cohorts (another site) are scored by the same models, in tables of their own, and used for nothing else.
     With `split.folds` a draw is the training set that leaves one fold of one repeat out, and `all` is the only budget
     unless others are named: n labels of the other folds.
@@ -170,6 +176,7 @@ class Experiment(Strict):
     draws: int = Field(10, ge=1)
     seed: int = 0
     metrics: list[str] = Field(default=["auc", "accuracy"])
+    tuning: Tuning | None = None
     evaluate: Literal["test", "validation"] = "test"
     pretraining: dict[str, Pretraining] = Field(default={})
     arms: dict[str, Arm]
@@ -208,6 +215,9 @@ class Experiment(Strict):
                 raise unknown("pretraining run", arm.pretrain, list(self.pretraining), f"arms.{name}.pretrain")
             if arm.pretrain_seeds > 1 and arm.pretrain is None:
                 raise UserError("an arm that is not pretrained has no pretraining seeds", f"arms.{name}.pretrain_seeds")
+            if arm.grid is not None and self.tuning is None:
+                fix = "Add tuning: {trials: N} to the experiment, or leave the grid out."
+                raise UserError("a grid is only tried where the experiment has tuning", f"arms.{name}.grid", fix)
         several = {arm.pretrain_seeds for arm in self.arms.values()} - {1}
         if len(several) > 1:
             raise UserError(

@@ -17,8 +17,10 @@ def create_encoder(
     """An encoder by name.
 
     Args:
-        name: `small`, `small_gn` or `small_split` (house ResNet, 2-D and 3-D), `small_vit` (a transformer, 2-D and
-            3-D), any name of timm (2-D), or one of MONAI's ResNets, `resnet10` to `resnet50` (3-D).
+        name: `small`, `small_gn` or `small_split` (house ResNet, 2-D and 3-D), the same half or twice as wide or twice
+            as deep (`small_narrow`, `small_wide`, `small_narrow_deep`, `small_deep`, `small_wide_deep`), `small_vit`
+            (a transformer, 2-D and 3-D), any name of timm (2-D), or one of MONAI's ResNets, `resnet10` to `resnet50`
+            (3-D).
         spatial_dims: 2 or 3.
         in_channels: 1 for gray, 3 for colour, one each for several contrasts or windows.
         weights: `random`, `imagenet`, a .safetensors file (a medssl checkpoint, or a plain state dict of

@@ -1,10 +1,13 @@
 """The house's encoder for CPUs: a ResNet (He 2016) of ten layers, 1.2 million weights in 2-D and 0.9 million in 3-D.
 
 `small` has batch normalisation. `small_gn` has group normalisation (Wu 2018), which knows no batch: for few images at
-once, for accumulation, and for several processes.
+once, for accumulation, and for several processes. The other names differ in width and depth alone, to ask whether
+bigger encoders need fewer labels (SimCLRv2, Chen 2020, arXiv:2006.10029, figure 1).
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -16,7 +19,25 @@ NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 GROUPS = 8
 # In 3-D a quarter of ResNet-10's widths: a 48-voxel cube costs as much as a hundred 64-pixel images at these.
 WIDTHS = {2: (32, 64, 128, 256), 3: (16, 32, 64, 128)}
-SMALL = {"small": "batch", "small_gn": "group"}  # names, and the normalisation of each
+
+
+class Shape(NamedTuple):
+    """norm: `batch` or `group`; width: times the house's; depth: blocks a stage."""
+
+    norm: str = "batch"
+    width: float = 1
+    depth: int = 1
+
+
+SMALL = {
+    "small": Shape(),
+    "small_gn": Shape(norm="group"),
+    "small_narrow": Shape(width=0.5),
+    "small_wide": Shape(width=2),
+    "small_narrow_deep": Shape(width=0.5, depth=2),
+    "small_deep": Shape(depth=2),
+    "small_wide_deep": Shape(width=2, depth=2),
+}
 
 
 def norm_layer(kind: str, spatial_dims: int, width: int) -> nn.Module:
@@ -50,7 +71,8 @@ class SmallResNet(Encoder):
     """Stem 3x3 with stride 2, then stages with strides 1, 2, 2, 2: 64 pixels end as 4 x 4 features."""
 
     def __init__(self, name: str, spatial_dims: int, in_channels: int, share: int = 1) -> None:
-        widths, norm = [width // share for width in WIDTHS[spatial_dims]], SMALL[name]
+        norm, times, depth = SMALL[name]
+        widths = [int(width * times) // share for width in WIDTHS[spatial_dims]]
         super().__init__(
             name,
             spatial_dims,
@@ -67,9 +89,11 @@ class SmallResNet(Encoder):
             nn.ReLU(inplace=True),
         )
         inputs = (widths[0], *widths[:-1])
-        self.stages = nn.ModuleList(
-            BasicBlock(spatial_dims, i, w, s, norm) for i, w, s in zip(inputs, widths, (1, 2, 2, 2), strict=True)
-        )
+        self.stages = nn.ModuleList()
+        for before, width, stride in zip(inputs, widths, (1, 2, 2, 2), strict=True):
+            first = BasicBlock(spatial_dims, before, width, stride, norm)
+            more = [BasicBlock(spatial_dims, width, width, 1, norm) for _ in range(depth - 1)]
+            self.stages.append(nn.Sequential(first, *more) if more else first)
         for module in self.modules():
             if isinstance(module, CONV[spatial_dims]):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -163,11 +163,32 @@ def _draws(record: Record) -> Iterator[str]:
 
 
 def _trials(record: Record) -> Iterator[str]:
-    """Every arm was scored with the same number of recipes."""
+    """Every arm was scored with the same number of recipes, and where recipes were tuned all arms tried as many, on
+    labels of the budget whose patients taught nothing to the trials."""
     scored = record.everything[record.everything["split"] == record.config.evaluate]
     tried = scored[scored["arm"].isin(list(record.config.arms))].groupby("arm")["recipe"].nunique()
     if tried.nunique() > 1:
         yield f"arm '{tried.idxmax()}' was scored with {tried.max()} recipes, arm '{tried.idxmin()}' with {tried.min()}"
+    if record.config.tuning:
+        yield from _tuning(record, record.config.tuning.trials)
+
+
+def _tuning(record: Record, trials: int) -> Iterator[str]:
+    of, tuned = record.patient_of, set(map(str, record.results.tuned_budgets))
+    found = record.results.trials()
+    jobs = found.assign(budget=found["budget"].map(str)).groupby(["arm", "budget", "draw", "run"])
+    chosen = jobs["chosen"].sum()
+    wanted = record.jobs.loc[record.jobs["budget"].isin(tuned), ["arm", "budget", "draw", "run"]]
+    everyone = set(wanted.itertuples(index=False, name=None))
+    if set(chosen.index) != everyone or (jobs.size() != trials).any() or (chosen != 1).any():
+        yield f"some job that should have chosen one of {trials} recipes did not"
+    for draw, budgets in record.json("validation.json").items():
+        for budget, held in budgets.items():
+            taught = record.budgets[int(draw)][budget]
+            if not set(held) < set(taught):
+                yield f"in draw {draw} the labels that chose the recipes at {budget} are not a part of the budget"
+            if {of[unit] for unit in held} & {of[unit] for unit in set(taught) - set(held)}:
+                yield f"in draw {draw} labels of one patient at {budget} both taught and chose recipes"
 
 
 def _tables(record: Record) -> Iterator[str]:

@@ -14,6 +14,7 @@ import pandas as pd
 from medssl.config import Arm, Target
 from medssl.errors import MedsslError
 from medssl.experiment.plan import is_scored
+from medssl.experiment.tuning import Changes, Trial, try_recipes, with_trials
 from medssl.transfer import Heads, Problem, strategy, target_kind
 from medssl.workspace import atomic, digest
 
@@ -61,7 +62,8 @@ class ArmInputs:
 
 @dataclass(frozen=True)
 class JobInputs:
-    """Everything one job needs, small enough to be sent to another process."""
+    """Everything one job needs, small enough to be sent to another process. `recipes` are chosen from by the labeled
+    units `validation` and the `metric`; without such units the first one is taken."""
 
     key: str
     experiment: str
@@ -80,14 +82,19 @@ class JobInputs:
     test: tuple[str, ...]
     shared: ArmInputs
     out: Path
+    recipes: tuple[Changes, ...] = ({},)
+    validation: tuple[str, ...] = ()
+    metric: str = ""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """An arm, fitted on the labels of one budget in one draw: what a job scores, and what is taken away."""
+    """An arm, fitted on the labels of one budget in one draw: what a job scores, and what is taken away. `trials` are
+    those that chose its recipe."""
 
     problem: Problem
     fitted: Fitted
+    trials: tuple[Trial, ...] = ()
 
     def features(self, units: np.ndarray) -> np.ndarray:
         """Mean embeddings (n, D) of the units with these numbers."""
@@ -128,12 +135,20 @@ def fit_arm(job: JobInputs) -> Fit:
         precision=job.precision,
         heads=lambda: shared.source.heads() if shared.source else {},
     )
-    method = strategy(shared.arm.strategy_name, shared.arm.strategy_settings)
-    return Fit(problem, method.fit(problem))
+    methods = [strategy(shared.arm.strategy_name, shared.arm.strategy_settings | one) for one in job.recipes]
+    if not job.validation:
+        return Fit(problem, methods[0].fit(problem))
+    held = number[list(job.validation)].to_numpy()
+    trials = try_recipes(problem, methods, job.recipes, held, job.metric)
+    chosen = next(method for method, trial in zip(methods, trials, strict=True) if trial.chosen)
+    return Fit(problem, chosen.fit(problem), tuple(trials))
 
 
 def run_job(job: JobInputs) -> tuple[str, float]:
     """Fit, predict the test units, write the evidence rows atomically. Returns (job key, seconds)."""
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
     started = time.perf_counter()
     one_thread()
     units, fit = job.units, fit_arm(job)
@@ -153,8 +168,11 @@ def run_job(job: JobInputs) -> tuple[str, float]:
     }
     part = dict(zip(units["unit"], units["part"], strict=True))
     rows = rows.assign(**about, split=rows["unit"].map(part))
+    tried = {name: about[name] for name in ("arm", "budget", "draw", "run")}
+    tried |= {"metric": job.metric, "validation": len(job.validation)}
+    table = with_trials(pa.Table.from_pandas(rows, preserve_index=False), tried, fit.trials)
     with atomic(job.out) as fresh:
-        rows.to_parquet(fresh, index=False, compression="zstd")
+        parquet.write_table(table, fresh, compression="zstd")
     return job.key, time.perf_counter() - started
 
 

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
-from medssl.config import Experiment
+from medssl.config import Budget, Experiment
+from medssl.experiment.tuning import LEAST, listed
 
 
-def notes(config: Experiment, jobs: pd.DataFrame, arms: pd.DataFrame, looks: int, cross_fitted: str) -> list[str]:
+def notes(
+    config: Experiment,
+    jobs: pd.DataFrame,
+    arms: pd.DataFrame,
+    looks: int,
+    cross_fitted: str,
+    tuned: Sequence[Budget] = (),
+) -> list[str]:
     """Plain sentences, the experiment's own note first.
 
     Args:
         config: of the experiment.
         jobs, arms: as `Results` gives them.
         looks: how often the test patients were looked at.
-        cross_fitted: as `Results` gives it.
+        cross_fitted, tuned: as `Results` gives `cross_fitted` and `tuned_budgets`.
     """
     said = [config.note] if config.note else []
     if config.split.folds:
@@ -31,15 +41,31 @@ def notes(config: Experiment, jobs: pd.DataFrame, arms: pd.DataFrame, looks: int
             "these are meant. Such figures are no result; the test patients were not looked at."
         )
     said += [*_unfinished(jobs), *_pretraining(config)]
-    said.append(
-        "Recipes are the config's own and the same at every budget; no validation labels were used in this run. "
-        "How the recipes were chosen is not recorded here: whoever reports these figures must say it."
-    )
+    said.append(_recipes(config, tuned))
     if arms[["encoder", "size"]].drop_duplicates().shape[0] > 1:
         said.append("Arms with different encoders or input sizes are compared across encoders, and marked so.")
     if looks and config.evaluate == "test":
         said.append(f"The test patients of this cohort have been looked at {looks} time(s) (see its ledger).")
     return said
+
+
+def _recipes(config: Experiment, tuned: Sequence[Budget]) -> str:
+    beforehand = "How that recipe was chosen is not recorded here: whoever reports these figures must say it."
+    if not config.tuning or not tuned:
+        return (
+            "Recipes are the config's own and the same at every budget; no validation labels were used in this run. "
+            "How the recipes were chosen is not recorded here: whoever reports these figures must say it."
+        )
+    said = (
+        f"With {listed(tuned)} labels each job chose among {config.tuning.trials} recipes, as many for every arm, by "
+        f"{100 * config.tuning.validation:.0f} % of its own labels, and the best was fitted again on all of them."
+    )
+    if len(tuned) == len(config.budgets):
+        return said
+    return (
+        f"{said} Smaller budgets have fewer than {LEAST} {config.target.unit}s of some class: there the recipe is the "
+        f"arm's own, fixed beforehand. {beforehand}"
+    )
 
 
 def _unfinished(jobs: pd.DataFrame) -> list[str]:

@@ -11,17 +11,18 @@ import pandas as pd
 
 from medssl.cohort import Cohort
 from medssl.cohort.budgets import Budgets, draw_budgets
-from medssl.cohort.splits import Split, cohort_split, tied_patients
+from medssl.cohort.splits import Split, cohort_split, components, tied_patients
 from medssl.config import Arm, Budget, Experiment, View
 from medssl.errors import UserError, unknown
 from medssl.experiment.crossfit import Tested, cross_fit
 from medssl.experiment.external import PART, external_units
 from medssl.experiment.groups import attribute_values
+from medssl.experiment.tuning import Held, held_out, recipes, tuning_metric
 from medssl.metrics import METRICS
 from medssl.transfer import PIXELS, strategy
 from medssl.workspace import code_revision, digest
 
-JOB_ROOMS = ("augment", "cohort", "encoders", "metrics", "transfer", "experiment/job.py")
+JOB_ROOMS = ("augment", "cohort", "encoders", "metrics", "transfer", "experiment/job.py", "experiment/tuning.py")
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Job:
     """One arm, trained on the labels of one budget in one draw, from the encoder of one run of pretraining.
 
     `recipe` names what the arm's config says of it: one that is tried with another recipe had one more trial. `test`
-    are the units of its fold; empty: all of the part that is scored.
+    are the units of its fold; empty: all of the part that is scored. `validation` are the labeled units that choose the
+    recipe; empty: it is the arm's own.
     """
 
     key: str
@@ -42,6 +44,7 @@ class Job:
     run: int = 0
     recipe: str = ""
     test: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class Plan:
             is cross-fitted, all that are labeled are `test`, and units of the pool have no label.
         budgets: labeled units of each draw and budget.
         tested: where it is cross-fitted, the units that each draw tests.
+        tied: patient -> number of the group of patients that stay together, whatever is parted.
+        held: where recipes are tuned, the labeled units of each draw and budget that choose them.
     """
 
     config: Experiment
@@ -62,6 +67,8 @@ class Plan:
     budgets: Budgets
     external: tuple[Cohort, ...] = ()
     tested: Tested = field(default_factory=dict)
+    tied: Mapping[str, int] = field(default_factory=dict)
+    held: Held = field(default_factory=dict)
 
     def view(self, arm: Arm) -> View:
         return self.config.view.model_copy(update={"size": arm.size}) if arm.size else self.config.view
@@ -74,15 +81,17 @@ def make_plan(config: Experiment, cohort: Cohort, external: tuple[Cohort, ...] =
         UserError: no such target, a class with fewer patients than a budget, another split than the cohort's own.
     """
     for name, arm in config.arms.items():  # an unknown strategy or setting fails before anything runs
-        strategy(arm.strategy_name, arm.strategy_settings, f"arms.{name}.strategy")
+        recipes(name, arm, config.tuning)
     for metric in config.metrics:
         if metric not in METRICS:
             raise unknown("metric", metric, sorted(METRICS), "metrics")
     units = cohort.units(config.target.name, config.target.unit)
     ties = patients_with_ties(cohort, units)
+    tied = components(ties)
     if config.split.folds:
         split, units, budgets, tested = cross_fit(config, cohort, units, ties)
-        return Plan(config, cohort, split, units, budgets, tested=tested)
+        held = held_out(config, units, budgets, tied)
+        return Plan(config, cohort, split, units, budgets, tested=tested, tied=tied, held=held)
     split = cohort_split(cohort.path, ties, config.split, _official(cohort, config))
     units = units.assign(part=units["patient"].map(split.part_of()))
     _refuse_missing_class(units, config)
@@ -90,7 +99,8 @@ def make_plan(config: Experiment, cohort: Cohort, external: tuple[Cohort, ...] =
     budgets = draw_budgets(pool, config.budgets, config.per, config.draws, config.seed)
     elsewhere = [external_units(other, config, units) for other in external]
     everything = pd.concat([units[["unit", "patient", "label", "part"]], *elsewhere], ignore_index=True)
-    return Plan(config, cohort, split, everything, budgets, external)
+    held = held_out(config, units, budgets, tied)
+    return Plan(config, cohort, split, everything, budgets, external, tied=tied, held=held)
 
 
 def is_scored(part: pd.Series, evaluate: str) -> pd.Series:
@@ -155,6 +165,7 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_key
         "threads": 1,
     }
     methods = {name: strategy(arm.strategy_name, arm.strategy_settings) for name, arm in config.arms.items()}
+    tried = {name: recipes(name, arm, config.tuning) for name, arm in config.arms.items()}
     revisions = {name: code_revision(*JOB_ROOMS, *method.rooms) for name, method in methods.items()}
     jobs = []
     for budget in config.budgets:
@@ -181,17 +192,20 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_key
                     test = tuple(plan.tested.get(draw, ()))
                     if test:
                         what["fold"] = digest(sorted(test))
-                    jobs.append(
-                        Job(digest(what), name, budget, draw, what["seed"], precision, train, run, recipe, test)
-                    )
+                    held = plan.held.get(draw, {}).get(budget, ())
+                    if held:
+                        what["tuning"] = [tried[name], digest(sorted(held)), tuning_metric(config)]
+                    key, seed = digest(what), what["seed"]
+                    jobs.append(Job(key, name, budget, draw, seed, precision, train, run, recipe, test, held))
     return jobs
 
 
 def arm_recipe(arm: Arm, config: Experiment) -> str:
     """Hash of all that was chosen for an arm; seeds are no choice."""
-    chosen = arm.model_dump(exclude={"seed", "pretrain_seeds"})
+    chosen = arm.model_dump(exclude={"seed", "pretrain_seeds", "grid"})
     run = config.pretraining[arm.pretrain].choices() | {"seed": None} if arm.pretrain else None
-    return digest([chosen, run, config.view.model_dump()])
+    tuned = [config.tuning.model_dump(), arm.grid] if config.tuning else []
+    return digest([chosen, run, config.view.model_dump(), *tuned])
 
 
 def job_seed(seed: int, draw: int, own: int = 0) -> int:

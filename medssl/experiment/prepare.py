@@ -13,11 +13,13 @@ from medssl.config import Arm, Experiment, Pretraining, Source
 from medssl.errors import SourcePath, UserError
 from medssl.experiment.job import ArmInputs, EncoderSource
 from medssl.experiment.plan import Plan
+from medssl.experiment.tuning import recipes
 from medssl.progress import say
-from medssl.transfer import PIXELS, pixel_features, strategy, unit_means
+from medssl.transfer import HANDCRAFTED, strategy, unit_means
 from medssl.workspace import Workspace, atomic, code_revision, data_folder, digest
 
 PRETRAINING_ROOMS = ("augment", "encoders", "pretext", "training")
+FEATURE_ROOMS = ("encoders", "transfer/features.py", "transfer/radiomics.py")
 
 
 def ensure_cohort(source: Source, workspace: Workspace) -> Cohort:
@@ -122,13 +124,21 @@ def prepare_arm(
     source, key = _encoder_source(arm, plan.config, pretrained, samples, run)
     unit_of = unit_numbers(samples.table, plan.units["unit"], plan.config.target.unit)
     features = None
-    method = strategy(arm.strategy_name, arm.strategy_settings, f"arms.{name}.strategy")
-    if method.frozen:
+    methods = [
+        strategy(arm.strategy_name, arm.strategy_settings | changes, f"arms.{name}.strategy")
+        for changes in recipes(name, arm, plan.config.tuning)
+    ]
+    if methods[0].frozen:
         features = _features(source, key, samples, unit_of, len(plan.units), workspace, plan.config.seed)
     elif source is not None:  # now, and not as the error of a hundred jobs that have opened the test split
         encoder = source.make(arm.seed)
         encoder.check_field("an image", samples.view.size, samples.view.size, f"arm '{name}'")
-        method.check(encoder, source.heads())
+        for method in methods:
+            method.check(encoder, source.heads())
+    else:
+        fix = "Take a frozen one, such as probe or gradient_boosting, or give the arm an encoder."
+        what = f"the strategy '{arm.strategy_name}' trains an encoder, and '{arm.encoder}' is none"
+        raise UserError(what, f"arms.{name}.strategy", fix)
     modality = str(plan.cohort.scans()["modality"].mode()[0])
     images = Path(str(samples.images.filename))  # type: ignore[attr-defined]  # a memory map knows its file
     return ArmInputs(arm, source, images, unit_of, features, modality), key
@@ -149,8 +159,8 @@ def _encoder_source(
     if arm.pretrain:
         key, checkpoint = pretrained[arm.pretrain][run]
         return EncoderSource(config.pretraining[arm.pretrain].encoder, "checkpoint", channels, dims, checkpoint), key
-    if arm.encoder == PIXELS:
-        return None, PIXELS
+    if arm.encoder in HANDCRAFTED:
+        return None, arm.encoder
     key = f"{arm.encoder}-{weights_key(arm.init)}-{channels}-{config.seed}"
     return EncoderSource(arm.encoder, arm.init, channels, dims), key
 
@@ -165,11 +175,11 @@ def _features(
     seed: int,
 ) -> Path:
     """File of (units, D) mean embeddings, computed once per encoder, samples and list of units."""
-    what = [key, samples.key, digest(unit_of.tolist()), code_revision("encoders", "transfer/features.py")]
+    what = [key, samples.key, digest(unit_of.tolist()), code_revision(*FEATURE_ROOMS)]
     path = workspace.features(digest(what))
     if not path.exists():
         if source is None:
-            embedded = pixel_features(samples.images)
+            embedded = HANDCRAFTED[key](samples.images)
         else:
             from medssl.encoders import embed_all
 

@@ -20,6 +20,7 @@ from medssl.experiment.ledger import looks
 from medssl.experiment.loading import evidence_key, load_evidence
 from medssl.experiment.notes import notes
 from medssl.experiment.plan import encoder_label
+from medssl.experiment.tuning import read_trials
 from medssl.progress import say
 from medssl.statistics import (
     Estimate,
@@ -31,6 +32,7 @@ from medssl.statistics import (
     scores,
     verdict_sentence,
 )
+from medssl.transfer import HANDCRAFTED
 from medssl.workspace import code_revision, digest, read_lines, write_json
 
 
@@ -103,6 +105,12 @@ class Results:
         except (OSError, ValueError) as error:
             fix = "Delete the damaged file and run the config again."
             raise MedsslError(f"an evidence file cannot be read ({type(error).__name__})", self.name, fix) from None
+
+    def trials(self) -> pd.DataFrame:
+        """The recipes that were tried inside budgets: a row a job and recipe, in the order of the jobs. Columns `arm,
+        budget, draw, run, trial, settings` (that differ from the arm's own), `metric, validation` (units), `score,
+        chosen`; no rows where nothing was tuned."""
+        return read_trials(self.files() if self.settings.tuning else [])
 
     def scores(self) -> pd.DataFrame:
         """Columns `arm, budget, metric, score, low, high, draws, pretrain_seeds, units, patients`; NaN bounds: not
@@ -229,9 +237,19 @@ class Results:
         return {budget: len(first[str(budget)]) for budget in self.settings.budgets}
 
     @property
+    def tuned_budgets(self) -> list[Budget]:
+        """Budgets at which each job chose its recipe among several."""
+        path = self.path / "validation.json"
+        if not self.settings.tuning or not path.exists():
+            return []
+        first = json.loads(path.read_text())["0"]
+        return [budget for budget in self.settings.budgets if str(budget) in first]
+
+    @property
     def notes(self) -> list[str]:
         """What a reader must know before the figures, in plain sentences."""
-        return notes(self.settings, self.jobs(), self.arms(), len(self.looks()), self.cross_fitted)
+        looks = len(self.looks())
+        return notes(self.settings, self.jobs(), self.arms(), looks, self.cross_fitted, self.tuned_budgets)
 
     def looks(self) -> list[dict[str, Any]]:
         """The ledger of looks at the test split of this cohort, by all its experiments."""
@@ -239,7 +257,8 @@ class Results:
         return looks(self.path / folder) if folder else []
 
     def as_json(self) -> dict[str, Any]:
-        """The keys that scripts rely on: `experiment`, `results`, `scores`, `differences`, `savings`, `curves`."""
+        """The keys that scripts rely on: `experiment`, `results`, `scores`, `differences`, `savings`, `curves`,
+        `trials`."""
         return {
             "experiment": str(self.path),
             "results": str(self.evidence_folder),
@@ -247,6 +266,7 @@ class Results:
             "differences": records(self.differences()),
             "savings": records(self.savings()),
             "curves": records(self.curves()),
+            "trials": records(self.trials()),
             "external_scores": records(self.external()[0]),
             "external_differences": records(self.external()[1]),
         }
@@ -317,6 +337,6 @@ class Results:
 
 def _initialisation(arm: Arm, config: Experiment) -> str:
     if not arm.pretrain:
-        return "none" if arm.encoder == "pixels" else arm.init
+        return "none" if arm.encoder in HANDCRAFTED else arm.init
     spec = config.pretraining[arm.pretrain]
     return spec.task if spec.weights == "random" else f"{spec.weights}, then {spec.task}"

@@ -21,6 +21,7 @@ from medssl.experiment.plan import Job, Plan, list_jobs, make_plan
 from medssl.experiment.power import foresee, foresee_sentence
 from medssl.experiment.prepare import encoder_seeds, ensure_cohort, prepare_arm, pretrain_encoders
 from medssl.experiment.results import Results
+from medssl.experiment.tuning import LEAST, listed, recipes, tuned_budgets, tuning_metric
 from medssl.progress import bar, say
 from medssl.workspace import Workspace, digest, lock, write_json, write_text
 
@@ -56,6 +57,12 @@ def preview(config: Experiment, workspace: Workspace | None = None) -> tuple[dic
     found = foresee(plan)
     runs = {name: {"length": config.pretraining[name].length, "seeds": n} for name, n in encoder_seeds(config).items()}
     about = {"name": config.name, "patients": _sizes(plan), "pretraining": runs, "jobs": _job_count(config)}
+    if config.tuning:
+        about["tuning"] = {
+            "trials": config.tuning.trials,
+            "budgets": tuned_budgets(plan.held),
+            "fits": _fit_count(plan),
+        }
     return {**about, "detectable": found}, f"{_summary(plan)}\n{foresee_sentence(found)}"
 
 
@@ -101,6 +108,9 @@ def write_plan(plan: Plan, folder: Path, workspace: Workspace) -> None:
     write_json(folder / "budgets.json", draws)
     if plan.tested:
         write_folds(plan.tested, folder)
+    if plan.held:
+        held = {str(draw): {str(b): units for b, units in budgets.items()} for draw, budgets in plan.held.items()}
+        write_json(folder / "validation.json", held)
     labeled = plan.units.dropna(subset=["label"])
     counts = labeled.groupby("part").agg(units=("unit", "size"), patients=("patient", "nunique")).to_dict("index")
     classes = labeled.groupby(["part", "label"]).size().unstack(fill_value=0).to_dict("index")
@@ -150,8 +160,28 @@ def _summary(plan: Plan) -> str:
     return (
         f"{config.title or config.name}: {sum(sizes.values())} patients ({parts}), "
         f"pretraining: {', '.join(runs) or 'none'}; then {_job_count(config)} jobs "
-        f"({len(config.arms)} arms x {len(config.budgets)} budgets x {draws})"
+        f"({len(config.arms)} arms x {len(config.budgets)} budgets x {draws}){_tuning(plan)}"
     )
+
+
+def _tuning(plan: Plan) -> str:
+    """What tuning adds, for the summary."""
+    tuning, budgets = plan.config.tuning, tuned_budgets(plan.held)
+    if not tuning:
+        return ""
+    if not budgets:
+        return f". No budget has {LEAST} {plan.config.target.unit}s of every class, so no recipe is tuned"
+    return (
+        f", {_fit_count(plan)} fits: with {listed(budgets)} labels each job tries {tuning.trials} recipes on "
+        f"{100 * tuning.validation:.0f} % of its labels and fits the best again"
+    )
+
+
+def _fit_count(plan: Plan) -> int:
+    """Fits of all jobs, trials included."""
+    config = plan.config
+    more = config.tuning.trials * len(tuned_budgets(plan.held)) if config.tuning else 0
+    return _job_count(config) // len(config.budgets) * (len(config.budgets) + more)
 
 
 def _job_count(config: Experiment) -> int:
@@ -231,6 +261,9 @@ def job_inputs(job: Job, plan: Plan, shared: ArmInputs, results: Path) -> JobInp
         test=job.test,
         shared=shared,
         out=results / f"{job.key}.parquet",
+        recipes=tuple(recipes(job.arm, plan.config.arms[job.arm], plan.config.tuning)),
+        validation=job.validation,
+        metric=tuning_metric(plan.config),
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import yaml
 
+from medssl.experiment.tuning import words
 from medssl.figures import arm_colours, budget_key, budget_name, metric_name
 from medssl.figures.words import NOT_ESTIMABLE, interval, number
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from medssl.experiment import Results
 
 ORDER = {"pool": 0, "validation": 1, "test": 2}
+WITHOUT_ENCODER = {"pixels": "none (raw pixels)", "radiomics": "none (first-order and texture features)"}
 PACKAGES = (
     "medssl",
     "torch",
@@ -102,7 +104,7 @@ def arms(results: Results) -> list[dict[str, Any]]:
         settings = results.settings.arms[row["arm"]].strategy_settings
         row["colour"] = colours[row["arm"]]
         row["size"] = "16 px" if row["encoder"] == "pixels" else f"{int(row['size'])} px"
-        row["encoder"] = "none (raw pixels)" if row["encoder"] == "pixels" else row["encoder"]
+        row["encoder"] = WITHOUT_ENCODER.get(row["encoder"], row["encoder"])
         if (seeds := results.settings.arms[row["arm"]].pretrain_seeds) > 1:
             row["pretrain"] = f"{row['pretrain']}, {seeds} seeds"
         row["settings"] = ", ".join(f"{k} {v}" for k, v in settings.items())
@@ -171,6 +173,32 @@ def curve_table(results: Results) -> list[dict[str, str]]:
         }
         for row in results.curves().to_dict("records")
     ]
+
+
+def tuning(results: Results) -> dict[str, Any]:
+    """Of the recipes that were tried inside budgets: a row an arm and recipe; a cell a tuned budget: how often it was
+    chosen, and its mean validation score. Empty where nothing was tuned."""
+    budgets = results.tuned_budgets
+    tried = results.trials() if budgets else None
+    if tried is None or tried.empty:
+        return {}
+    colours, rows = arm_colours(results.settings.arms), []
+    for (arm, _), part in tried.groupby(["arm", "trial"]):
+        by_budget = [part[part["budget"] == budget] for budget in budgets]
+        cells = [
+            {"value": f"{one['chosen'].sum()} of {len(one)}", "score": number(one["score"].mean())}
+            if len(one)
+            else None
+            for one in by_budget
+        ]
+        recipe = words(part["settings"].iloc[0])
+        rows.append({"arm": arm, "colour": colours[str(arm)], "recipe": recipe, "cells": cells})
+    order = list(results.settings.arms)
+    return {
+        "rows": sorted(rows, key=lambda row: order.index(row["arm"])),
+        "heads": [head for head in budget_heads(results) if head["budget"] in map(str, budgets)],
+        "metric": metric_name(tried["metric"].iloc[0]),
+    }
 
 
 def external_tables(results: Results) -> list[dict[str, Any]]:

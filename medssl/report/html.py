@@ -53,6 +53,7 @@ def render_report(results: Results) -> str:
         savings=content.savings_table(results),
         curves=content.curve_table(results),
         fixed=content.fixed_table(results),
+        tuning=content.tuning(results),
         subgroups=content.subgroup_tables(results),
         external=content.external_tables(results),
         compared=results.main_comparison,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from medssl.experiment import Results
+from medssl.experiment.tuning import words
 from medssl.figures import budget_key, budget_name, metric_name
 from medssl.figures.words import interval, number
 from medssl.report.protocol import averaged
@@ -88,7 +89,7 @@ def model_card(predictor: Predictor, results: Results) -> str:
         value_unit=_counts(known.unit),
         view=", ".join(f"{key} {value}" for key, value in about.view.model_dump(exclude_none=True).items()),
         encoder=f"`{about.encoder}` ({about.recipe['encoder']})",
-        strategy=f"`{about.recipe['arm']['strategy']}`",
+        strategy=f"`{about.recipe['arm']['strategy']}`{_chosen(about.recipe)}",
         recorded=_recorded(predictor),
         figures=_figures(predictor, results),
         calibration=calibration.rule + (temperature if calibration.units else ""),
@@ -117,6 +118,11 @@ def write_predictor(
     predictor = refit(results, arm, budget, draw, all_labels)
     predictor.save(out, model_card(predictor, results))
     return predictor
+
+
+def _chosen(recipe: dict[str, Any]) -> str:
+    """Which of the recipes that were tried it is; empty where none were."""
+    return f" (tuned by a part of its own labels: {words(recipe['chosen'])})" if "chosen" in recipe else ""
 
 
 def _recorded(predictor: Predictor) -> str:

@@ -1,10 +1,13 @@
-"""Features of units: the handcrafted floor, and means over the samples of a unit."""
+"""Features of units: the handcrafted ones, and means over the samples of a unit."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
 from medssl.errors import UserError
+from medssl.transfer.radiomics import radiomics_features
 
 PIXELS = "pixels"  # stands for an encoder's name in an arm
 SIDE = 16
@@ -19,6 +22,9 @@ def pixel_features(images: np.ndarray) -> np.ndarray:
     Returns:
         (N, C * 256) float32 in [0, 1].
     """
+    if images.ndim != 4:
+        fix = "Take the encoder radiomics, which measures volumes too."
+        raise UserError("raw pixels are those of images, and these are volumes", "arms", fix)
     n, channels, height, width = images.shape
     if height % SIDE or width % SIDE:
         raise UserError(f"raw pixels need a size that {SIDE} divides, not {height} x {width}", "view.size")
@@ -28,6 +34,10 @@ def pixel_features(images: np.ndarray) -> np.ndarray:
         grid = block.reshape(len(block), channels, SIDE, height // SIDE, SIDE, width // SIDE)
         out[start : start + 1024] = grid.mean((3, 5)).reshape(len(block), -1) / 255
     return out
+
+
+# what may stand for an encoder's name in an arm: images (N, C, *spatial) uint8 -> (N, D) float32, without learning
+HANDCRAFTED: dict[str, Callable[[np.ndarray], np.ndarray]] = {PIXELS: pixel_features, "radiomics": radiomics_features}
 
 
 def pool_scale(features: np.ndarray, pool: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

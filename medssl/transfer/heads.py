@@ -124,7 +124,54 @@ class NeighboursHead(Head):
         return (weight[:, :, None] * self.votes[index]).sum(1).clamp_min(FEWEST).log()
 
 
-HEADS: dict[str, type[Head]] = {head.kind: head for head in (LinearHead, LayeredHead, CosineHead, NeighboursHead)}
+class TreesHead(Head):
+    """A sum of decision trees: (N, D) -> (N, outputs).
+
+    Args:
+        feature, threshold: (T, M) of each node of each tree: a unit goes left where that feature is at most this.
+        left, right: (T, M) numbers of the nodes that follow; a leaf is followed by itself.
+        value: (T, M) what a leaf says.
+        share: (T, outputs) how much of a tree's value goes to each logit.
+        bias: (outputs,).
+        depth: steps from the root to the deepest leaf.
+    """
+
+    kind = "trees"
+    feature: Tensor
+    threshold: Tensor
+    left: Tensor
+    right: Tensor
+    value: Tensor
+    share: Tensor
+    bias: Tensor
+    depth: Tensor
+
+    def __init__(
+        self,
+        feature: Numbers,
+        threshold: Numbers,
+        left: Numbers,
+        right: Numbers,
+        value: Numbers,
+        share: Numbers,
+        bias: Numbers,
+        depth: Numbers,
+    ) -> None:
+        nodes = {"feature": feature, "threshold": threshold, "left": left, "right": right, "value": value}
+        super().__init__(**nodes, share=share, bias=bias, depth=depth)
+
+    def forward(self, x: Tensor) -> Tensor:
+        trees = torch.arange(len(self.feature))
+        node = torch.zeros(len(x), len(trees), dtype=torch.long)
+        for _ in range(int(self.depth)):
+            seen = x.gather(1, self.feature[trees, node].long())
+            below = seen <= self.threshold[trees, node]
+            node = torch.where(below, self.left[trees, node], self.right[trees, node]).long()
+        return self.value[trees, node] @ self.share + self.bias
+
+
+KINDS: tuple[type[Head], ...] = (LinearHead, LayeredHead, CosineHead, NeighboursHead, TreesHead)
+HEADS = {head.kind: head for head in KINDS}
 
 
 def make_head(kind: str, tensors: dict[str, Tensor]) -> Head:

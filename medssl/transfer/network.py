@@ -21,7 +21,7 @@ from medssl.augment import RowGenerator, Views, make_view, preset, preset_for
 from medssl.config import Strict
 from medssl.encoders import Encoder
 from medssl.encoders.embed import layout
-from medssl.transfer.problem import Problem
+from medssl.transfer.problem import Grid, Problem
 
 
 class Recipe(Strict):
@@ -42,6 +42,10 @@ class Recipe(Strict):
     min_steps: int = Field(100, ge=1)
     epochs: float = Field(6.0, gt=0)
     crop: float = Field(0.6, gt=0, le=1)
+
+
+# What to try beside the recipe: in so short a training the learning rate decides most.
+RATES: Grid = ({"learning_rate": 3e-4}, {"learning_rate": 3e-3}, {"learning_rate": 1e-4})
 
 
 class Labeled(NamedTuple):

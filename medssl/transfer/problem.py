@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
 
 Heads = dict[str, dict[str, Any]]
+Grid = tuple[dict[str, Any], ...]
 
 
 class TargetKind(Protocol):
@@ -46,10 +47,13 @@ class Strategy(ABC):
 
     Attributes:
         frozen: it reads `Problem.features` and never builds an encoder.
+        grid: recipes worth trying beside an arm's own where an experiment tunes: settings that are changed, the most
+            promising first.
         rooms: further folders of medssl whose code decides what it fits, so that a change there makes new jobs.
     """
 
     frozen: bool = False
+    grid: Grid = ()
     rooms: tuple[str, ...] = ()
 
     def __init__(self, settings: Any) -> None:

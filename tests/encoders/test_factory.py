@@ -39,6 +39,26 @@ def test_small_has_the_stated_size():
     assert 1.1e6 < weights < 1.4e6
 
 
+@pytest.mark.parametrize(
+    ("name", "width", "depth"),
+    [
+        ("small_narrow", 0.5, 1),
+        ("small_wide", 2, 1),
+        ("small_narrow_deep", 0.5, 2),
+        ("small_deep", 1, 2),
+        ("small_wide_deep", 2, 2),
+    ],
+)
+@pytest.mark.parametrize("dims", [2, 3])
+def test_width_and_depth_are_all_that_the_sizes_differ_in(name, width, depth, dims):
+    small, encoder = create_encoder("small", dims), create_encoder(name, dims)
+    assert encoder.channels == [int(c * width) for c in small.channels] and encoder.strides == small.strides
+    blocks = [sum(type(m).__name__.endswith("BasicBlock") for m in e.modules()) for e in (small, encoder)]
+    assert blocks == [4, 4 * depth] and len(encoder.in_stages()) == len(small.in_stages())
+    x = torch.rand((2, 1) + (32,) * dims)
+    assert [f.shape[1] for f in encoder(x)] == encoder.channels and encoder.embed(x).shape == (2, encoder.embed_dim)
+
+
 @pytest.mark.parametrize("name", ["resnet10t", "tf_efficientnet_lite0"])
 def test_timm_networks_keep_the_contract(name):
     encoder = create_encoder(name)

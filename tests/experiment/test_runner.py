@@ -119,6 +119,7 @@ def test_another_number_of_draws_reuses_the_old_ones(finished, tiny_config, tmp_
         ("metrics=[auc, accurcy]", "Did you mean 'accuracy'"),
         ("cohort.source=nowhere", "does not exist"),
         ("arms.random.encoder=resnt18", "unknown encoder 'resnt18'"),
+        ("arms.pixels.strategy=finetune", "'finetune' trains an encoder, and 'pixels' is none"),
         ("arms.scratch.size=8", "single point to the last stage of 'small', and arm 'scratch' needs 9"),
     ],
 )

@@ -28,3 +28,8 @@ def test_the_pool_sets_mean_and_spread_and_other_units_do_not():
     scaled = (features - mean) / std
     assert scaled[:2] == pytest.approx(np.array([[-1.0, -1.0], [1.0, 1.0]]), abs=1e-5)
     assert scaled[2] == pytest.approx([98, -3], abs=1e-3)
+
+
+def test_volumes_have_no_raw_pixels():
+    with pytest.raises(UserError, match=r"these are volumes(.|\n)*radiomics"):
+        pixel_features(np.zeros((1, 1, 16, 16, 16), np.uint8))

@@ -4,7 +4,7 @@ import torch
 
 from medssl.errors import UserError
 from medssl.transfer.heads import HEADS as KINDS
-from medssl.transfer.heads import CosineHead, LayeredHead, LinearHead, NeighboursHead, make_head
+from medssl.transfer.heads import CosineHead, LayeredHead, LinearHead, NeighboursHead, TreesHead, make_head
 
 RNG = np.random.default_rng(0)
 MEAN, STD = RNG.normal(size=5), RNG.uniform(0.5, 2, 5)
@@ -15,6 +15,16 @@ HEADS = [
     LinearHead(WEIGHT, BIAS, MEAN, STD),
     CosineHead(WEIGHT, BIAS, MEAN, STD),
     NeighboursHead(EXAMPLES, VOTES, MEAN, STD, 3, 0.5),
+    TreesHead(
+        feature=[[1, 0, 4, 0, 0], [2, 0, 0, 0, 0]],
+        threshold=[[0.2, 0, -0.5, 0, 0], [0.1, 0, 0, 0, 0]],
+        left=[[1, 1, 3, 3, 4], [1, 1, 2, 0, 0]],
+        right=[[2, 1, 4, 3, 4], [2, 1, 2, 0, 0]],
+        value=[[0, 1, 0, 2, 4], [0, 8, 16, 0, 0]],
+        share=[[1, 0, 0], [0, -1, 1]],
+        bias=[100, 0, 0],
+        depth=2,
+    ),
     LayeredHead(weight0=torch.randn(4, 5), bias0=torch.ones(4), weight1=torch.randn(3, 4), bias1=torch.ones(3)),
 ]
 
@@ -63,3 +73,9 @@ def test_votes_are_weighted_as_in_wu():
     logits = HEADS[2](torch.from_numpy(x).float())
     assert logits.softmax(1).numpy() == pytest.approx(share, abs=1e-4)
     assert np.isfinite(logits.numpy()).all() and (share == 0).any()
+
+
+def test_trees_are_walked_to_their_leaves():
+    """By hand: the first tree asks for feature 1, and to its right for feature 4; the second for feature 2."""
+    x = torch.tensor([[9, 0.2, 0.1, 9, 9], [9, 0.3, 0.2, 9, -0.5], [9, 0.3, 0.1, 9, 0]])
+    assert HEADS[3](x).tolist() == [[101, -8, 8], [102, -16, 16], [104, -8, 8]]

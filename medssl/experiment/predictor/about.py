@@ -46,7 +46,7 @@ class About(Strict):
 
     Attributes:
         view: how scans become samples.
-        encoder: its name, `pixels` where there is none.
+        encoder: its name, or that of handcrafted features (`pixels`, `radiomics`).
         head: its kind.
         recipe: the arm, its pretraining run, and the key of its encoder.
         cohort: name and hash.

@@ -24,7 +24,7 @@ from medssl.errors import MedsslError, UserError
 from medssl.experiment.predictor.about import SCHEMA, About
 from medssl.experiment.predictor.known import Known
 from medssl.experiment.predictor.scans import Drawn, about_scans, about_units, draw, opened
-from medssl.transfer import PIXELS, pixel_features, target_kind, unit_means
+from medssl.transfer import HANDCRAFTED, target_kind, unit_means
 from medssl.workspace import Workspace, write_json, write_text
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -56,7 +56,7 @@ class Predictor:
 
     Args:
         about, known: as they are written.
-        fitted: head, and the encoder; None there: raw pixels.
+        fitted: head, and the encoder; None there: handcrafted features.
         familiar: None where too few units were there.
 
     Attributes:
@@ -179,7 +179,7 @@ class Predictor:
 
     def _embed(self, images: np.ndarray) -> np.ndarray:
         if self.fitted.encoder is None:
-            return pixel_features(images)
+            return HANDCRAFTED[self.about.encoder](images)
         from medssl.encoders import embed_all
 
         return embed_all(self.fitted.encoder, images)
@@ -245,12 +245,12 @@ def _patient_table(units: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
 
 
 def _read_weights(path: Path, encoder: str) -> tuple[Any, dict[str, dict[str, Any]]]:
-    """Encoder (None for raw pixels) and the tensors of the heads."""
+    """Encoder (None for handcrafted features) and the tensors of the heads."""
     from safetensors.torch import load_file
 
     from medssl.encoders import load_checkpoint
 
-    if encoder != PIXELS:
+    if encoder not in HANDCRAFTED:
         found = load_checkpoint(path, least_match=1.0)
         return found.encoder, found.heads
     heads: dict[str, dict[str, Any]] = {}

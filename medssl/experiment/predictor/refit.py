@@ -25,7 +25,7 @@ from medssl.experiment.predictor.predictor import Predictor
 from medssl.experiment.prepare import prepare_arm
 from medssl.experiment.results import Results
 from medssl.experiment.runner import job_inputs
-from medssl.transfer import PIXELS
+from medssl.experiment.tuning import held_out
 from medssl.workspace import Workspace, code_revision
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -63,7 +63,7 @@ def refit(results: Results, arm: str, budget: Budget = "all", draw: int = 0, all
     plan = _plan(results, arm, budget)
     inputs, key, encoder = _inputs(plan, results, workspace, arm, budget, draw)
     if all_labels:
-        inputs, key = _with_all_labels(inputs), None
+        inputs, key = _with_all_labels(inputs, plan), None
     with _one_thread():
         fit = fit_arm(inputs)
         return _predictor(fit, inputs, plan, results, (budget, draw, all_labels), key, encoder)
@@ -107,12 +107,15 @@ def _inputs(
     return inputs, job.key if job.key in recorded else None, encoder
 
 
-def _with_all_labels(inputs: JobInputs) -> JobInputs:
-    """All of the cohort's own units are the pool, and all that have a label teach."""
+def _with_all_labels(inputs: JobInputs, plan: Plan) -> JobInputs:
+    """All of the cohort's own units are the pool, and all that have a label teach. Where the job chose its recipe, they
+    choose it anew."""
     own = ~inputs.units["part"].str.startswith(PART)
     units = inputs.units.assign(part=inputs.units["part"].where(~own, "pool"))
     train = tuple(units.loc[own & units["label"].notna(), "unit"])
-    return replace(inputs, units=units, train=train, test=())
+    config = plan.config.model_copy(update={"budgets": ["all"]})
+    held = held_out(config, units[own], {0: {"all": list(train)}}, plan.tied) if inputs.validation else {}
+    return replace(inputs, units=units, train=train, test=(), validation=held[0]["all"] if held else ())
 
 
 def _predictor(
@@ -144,13 +147,15 @@ def _predictor(
         "pretraining": _said(config.pretraining.get(arm.pretrain or "")),
         "encoder": encoder_key,
     }
+    if fit.trials:
+        recipe["chosen"] = next(trial.settings for trial in fit.trials if trial.chosen)
     about = About(
         experiment=results.name,
         arm=inputs.arm_name,
         target=config.target,
         classes=target.classes,
         view=plan.view(arm),
-        encoder=PIXELS if source is None else source.name,
+        encoder=arm.encoder if source is None else source.name,
         head=str(fit.fitted.head.kind),
         recipe=recipe,
         calibration=calibration,

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from medssl.config import register
 from medssl.encoders import create_encoder
 from medssl.transfer.fitted import Fitted
-from medssl.transfer.network import Batch, Group, train, views_of
+from medssl.transfer.network import RATES, Batch, Group, train, views_of
 from medssl.transfer.problem import Problem, Strategy
 from medssl.transfer.unlabeled import Choice, Network, Pool, PoolRecipe, chosen, need_classes, predict, seeded, view
 
@@ -43,6 +43,8 @@ class Settings(PoolRecipe):
 
 
 class Distill(Strategy):
+    grid = RATES
+
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.teacher = chosen(settings.teacher, "distill.teacher")

@@ -13,7 +13,7 @@ from medssl.config import register
 from medssl.encoders import Encoder
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.heads import LinearHead
-from medssl.transfer.network import Group, Recipe, make_encoder, supervised, train
+from medssl.transfer.network import RATES, Group, Recipe, make_encoder, supervised, train
 from medssl.transfer.problem import Heads, Problem, Strategy
 
 
@@ -24,6 +24,8 @@ class Settings(Recipe):
 
 
 class Finetune(Strategy):
+    grid = RATES
+
     def check(self, encoder: Encoder, heads: Heads) -> None:
         """
         Raises:

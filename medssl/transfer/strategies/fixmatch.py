@@ -19,7 +19,7 @@ from torch import Tensor
 from medssl.augment import Views
 from medssl.config import register
 from medssl.transfer.fitted import Fitted
-from medssl.transfer.network import Batch, Group, train, views_of
+from medssl.transfer.network import RATES, Batch, Group, train, views_of
 from medssl.transfer.problem import Problem, Strategy
 from medssl.transfer.unlabeled import Network, Pool, PoolRecipe, need_classes, seeded, view
 
@@ -44,6 +44,8 @@ class Settings(PoolRecipe):
 
 
 class FixMatch(Strategy):
+    grid = RATES
+
     def fit(self, problem: Problem) -> Fitted:
         """See `Strategy.fit`.
 

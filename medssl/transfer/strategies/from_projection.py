@@ -19,7 +19,7 @@ from medssl.encoders import Encoder
 from medssl.errors import UserError
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.heads import LayeredHead
-from medssl.transfer.network import Group, Recipe, make_encoder, supervised, train
+from medssl.transfer.network import RATES, Group, Recipe, make_encoder, supervised, train
 from medssl.transfer.problem import Heads, Problem, Strategy
 
 HEAD = "projection"
@@ -36,6 +36,8 @@ class Settings(Recipe):
 
 
 class FromProjection(Strategy):
+    grid = RATES
+
     def check(self, encoder: Encoder, heads: Heads) -> None:
         """
         Raises:

@@ -14,7 +14,7 @@ from torch import Tensor
 from medssl.config import register
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.heads import LinearHead
-from medssl.transfer.network import Batch, Group, Recipe, make_encoder, supervised, train
+from medssl.transfer.network import RATES, Batch, Group, Recipe, make_encoder, supervised, train
 from medssl.transfer.problem import Problem, Strategy
 
 RISE, RATIO = 0.1, 32  # share of the steps in which the rate rises, and how far below the peak it starts and ends
@@ -32,6 +32,8 @@ class Settings(Recipe):
 
 
 class Gradual(Strategy):
+    grid = RATES
+
     def fit(self, problem: Problem) -> Fitted:
         """See `Strategy.fit`.
 

@@ -37,6 +37,8 @@ class Settings(Recipe):
 
 
 class HeadFirst(Strategy):
+    grid = ({"learning_rate": 1e-4}, {"learning_rate": 1e-3}, {"learning_rate": 3e-5})
+
     def fit(self, problem: Problem) -> Fitted:
         """See `Strategy.fit`.
 

@@ -33,6 +33,7 @@ class Settings(Strict):
 
 class Neighbours(Strategy):
     frozen = True
+    grid = ({"neighbours": 5}, {"neighbours": 10}, {"neighbours": 1})
 
     def fit(self, problem: Problem) -> Fitted:
         features = problem.features()

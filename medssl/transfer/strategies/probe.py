@@ -19,6 +19,7 @@ class Settings(Strict):
 
 class Probe(Strategy):
     frozen = True
+    grid = ({"penalty": 0.02}, {"penalty": 2.0}, {"penalty": 0.002})
 
     def fit(self, problem: Problem) -> Fitted:
         features = problem.features()

@@ -39,6 +39,7 @@ class Settings(Strict):
 
 class Propagate(Strategy):
     frozen = True
+    grid = ({"alpha": 0.5}, {"alpha": 0.99}, {"neighbours": 5})
 
     def fit(self, problem: Problem) -> Fitted:
         from sklearn.linear_model import Ridge

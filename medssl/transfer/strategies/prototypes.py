@@ -28,6 +28,7 @@ class Settings(Strict):
 
 class Prototypes(Strategy):
     frozen = True
+    grid = ({"temperature": 0.05}, {"temperature": 0.2}, {"temperature": 0.5})
 
     def fit(self, problem: Problem) -> Fitted:
         features = problem.features()

@@ -38,6 +38,8 @@ class Settings(Strict):
 
 
 class PseudoLabels(Strategy):
+    grid = ({"threshold": 0.8}, {"threshold": 0.95}, {"threshold": 0.7})
+
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.predictor = chosen(settings.predictor, "pseudo_labels.predictor")

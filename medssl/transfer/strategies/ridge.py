@@ -26,6 +26,7 @@ class Settings(Strict):
 
 class Ridge(Strategy):
     frozen = True
+    grid = ({"penalty": 0.08}, {"penalty": 8.0}, {"penalty": 0.008})
 
     def fit(self, problem: Problem) -> Fitted:
         features, outputs = problem.features(), problem.target.outputs

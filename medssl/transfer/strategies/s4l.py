@@ -20,7 +20,7 @@ from medssl.config import View, register, settings_for
 from medssl.pretext import Batch as Puzzle
 from medssl.pretext import task_class
 from medssl.transfer.fitted import Fitted
-from medssl.transfer.network import Batch, Group, autocast, train
+from medssl.transfer.network import RATES, Batch, Group, autocast, train
 from medssl.transfer.problem import Problem, Strategy
 from medssl.transfer.unlabeled import Network, Pool, PoolRecipe, Unlabeled, seeded
 
@@ -42,6 +42,7 @@ class Settings(PoolRecipe):
 
 class S4L(Strategy):
     rooms = ("pretext",)
+    grid = RATES
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)

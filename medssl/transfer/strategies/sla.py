@@ -25,7 +25,7 @@ from medssl.encoders.rotated import ROTATIONS, FourRotations, rotations
 from medssl.errors import UserError
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.heads import LinearHead
-from medssl.transfer.network import Batch, Group, Recipe, autocast, make_encoder, train, views_of
+from medssl.transfer.network import RATES, Batch, Group, Recipe, autocast, make_encoder, train, views_of
 from medssl.transfer.problem import Problem, Strategy
 from medssl.transfer.unlabeled import need_classes, seeded
 
@@ -44,6 +44,8 @@ class Settings(Recipe):
 
 
 class SLA(Strategy):
+    grid = RATES
+
     def fit(self, problem: Problem) -> Fitted:
         """See `Strategy.fit`.
 
