@@ -4,12 +4,13 @@ Adding one is adding a file to `targets/` or `strategies/`: it is found by its n
 """
 
 from medssl.transfer.features import PIXELS, pixel_features, unit_means
-from medssl.transfer.problem import Heads, Problem, Strategy, TargetKind
+from medssl.transfer.problem import Heads, OtherLabels, Problem, Strategy, TargetKind
 from medssl.transfer.registry import strategies, strategy, target_kind, target_kinds
 
 __all__ = [
     "PIXELS",
     "Heads",
+    "OtherLabels",
     "Problem",
     "Strategy",
     "TargetKind",

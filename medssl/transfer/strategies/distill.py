@@ -43,6 +43,8 @@ class Settings(PoolRecipe):
 
 
 class Distill(Strategy):
+    beside = ("same", "in sequence")
+
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.teacher = chosen(settings.teacher, "distill.teacher")

@@ -44,6 +44,8 @@ class Settings(PoolRecipe):
 
 
 class FixMatch(Strategy):
+    beside = ("same", "jointly")
+
     def fit(self, problem: Problem) -> Fitted:
         """See `Strategy.fit`.
 

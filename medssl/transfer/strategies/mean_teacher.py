@@ -36,6 +36,8 @@ class Settings(PoolRecipe):
 
 
 class MeanTeacher(Strategy):
+    beside = ("same", "jointly")
+
     def fit(self, problem: Problem) -> Fitted:
         """See `Strategy.fit`.
 

@@ -38,6 +38,7 @@ class Settings(Strict):
 
 
 class Propagate(Strategy):
+    beside = ("same", "in sequence")
     frozen = True
 
     def fit(self, problem: Problem) -> Fitted:

@@ -38,6 +38,8 @@ class Settings(Strict):
 
 
 class PseudoLabels(Strategy):
+    beside = ("same", "in sequence")
+
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.predictor = chosen(settings.predictor, "pseudo_labels.predictor")

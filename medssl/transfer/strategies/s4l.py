@@ -41,6 +41,7 @@ class Settings(PoolRecipe):
 
 
 class S4L(Strategy):
+    beside = ("other", "jointly")
     rooms = ("pretext",)
 
     def __init__(self, settings: Settings) -> None:

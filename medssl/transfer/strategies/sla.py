@@ -44,6 +44,8 @@ class Settings(Recipe):
 
 
 class SLA(Strategy):
+    beside = ("other", "jointly")
+
     def fit(self, problem: Problem) -> Fitted:
         """See `Strategy.fit`.
 
