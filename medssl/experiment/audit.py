@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from medssl.cohort.duplicates import near_between
 from medssl.cohort.splits import PARTS
 from medssl.config import View
 from medssl.errors import MedsslError
@@ -127,6 +128,23 @@ def _pretraining(record: Record) -> Iterator[str]:
             yield f"who was kept out of the pretraining of '{name}' is not who its folder says"
 
 
+def _others(record: Record) -> Iterator[str]:
+    """Of whoever taught other labels nobody is tested: no patient, no picture and no near duplicate."""
+    tested = {*record.split["test"], *record.split["validation"]}
+    held = record.scans[record.scans["patient"].isin(tested)]
+    sides = [("this cohort", record.cohort.path, held)]
+    folders = record.json("facts.json")["external"]
+    sides += [(f"external cohort '{n}'", record.path / folders[n], scans) for n, scans in record.external.items()]
+    for name, (cohort, scans) in record.others.items():
+        for whose, path, mine in sides:
+            if shared := set(scans["patient"]) & set(mine["patient"]):
+                yield f"{len(shared)} tested patient(s) of {whose} taught '{name}'"
+            if shared := set(scans["actual"]) & set(mine["actual"]):
+                yield f"{len(shared)} picture(s) that are tested in {whose} taught '{name}'"
+            if near := near_between(path, mine, cohort.path, scans):
+                yield f"{len(near)} near duplicate(s) of pictures that are tested in {whose} taught '{name}'"
+
+
 def _nested(record: Record) -> Iterator[str]:
     """In each draw the smaller budgets lie inside the larger ones, and hold as many units as they say."""
     numbers = sorted(int(b) for b in record.config.budgets if b != "all")
@@ -213,6 +231,7 @@ CHECKS = {
     "exact duplicates": _exact,
     "near duplicates": _near,
     "pretraining": _pretraining,
+    "other labels": _others,
     "nested budgets": _nested,
     "same draws": _draws,
     "trials": _trials,

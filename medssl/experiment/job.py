@@ -14,7 +14,7 @@ import pandas as pd
 from medssl.config import Arm, Target
 from medssl.errors import MedsslError
 from medssl.experiment.plan import is_scored
-from medssl.transfer import Heads, Problem, strategy, target_kind
+from medssl.transfer import Heads, OtherLabels, Problem, TargetKind, strategy, target_kind
 from medssl.workspace import atomic, digest
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -48,6 +48,21 @@ class EncoderSource:
 
 
 @dataclass(frozen=True)
+class OtherInputs:
+    """Further labels of an arm: `labels` of units, and of which unit each of the `images` is (-1: of none).
+
+    Attributes:
+        kind: of their target; None where they are in the classes of the experiment's.
+    """
+
+    images: Path
+    unit_of: np.ndarray
+    labels: list[str]
+    kind: str | None
+    modality: str
+
+
+@dataclass(frozen=True)
 class ArmInputs:
     """What all jobs of one arm share; large arrays are named by file and memory-mapped in the worker."""
 
@@ -57,6 +72,7 @@ class ArmInputs:
     unit_of: np.ndarray
     features: Path | None
     modality: str
+    others: OtherInputs | None = None
 
 
 @dataclass(frozen=True)
@@ -127,9 +143,18 @@ def fit_arm(job: JobInputs) -> Fit:
         seed=job.seed,
         precision=job.precision,
         heads=lambda: shared.source.heads() if shared.source else {},
+        others=other_labels(shared.others, target) if shared.others else None,
     )
     method = strategy(shared.arm.strategy_name, shared.arm.strategy_settings)
     return Fit(problem, method.fit(problem))
+
+
+def other_labels(others: OtherInputs, own: TargetKind) -> OtherLabels:
+    """As a strategy takes them."""
+    target = None if others.kind is None else target_kind(others.kind, others.labels)
+    samples = np.flatnonzero(others.unit_of >= 0)
+    truth = (target or own).encode(others.labels)[others.unit_of[samples]]
+    return OtherLabels(target, open_array(others.images), samples, truth, others.modality)
 
 
 def run_job(job: JobInputs) -> tuple[str, float]:

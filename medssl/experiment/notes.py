@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 
 from medssl.config import Experiment
 
+TELLING = 0.9  # share of the pool's own labels that follow from others, from which on a reader must know it
 
-def notes(config: Experiment, jobs: pd.DataFrame, arms: pd.DataFrame, looks: int, cross_fitted: str) -> list[str]:
+
+def notes(
+    config: Experiment,
+    jobs: pd.DataFrame,
+    arms: pd.DataFrame,
+    looks: int,
+    cross_fitted: str,
+    others: Mapping[str, Mapping[str, Any]],
+) -> list[str]:
     """Plain sentences, the experiment's own note first.
 
     Args:
@@ -15,6 +27,7 @@ def notes(config: Experiment, jobs: pd.DataFrame, arms: pd.DataFrame, looks: int
         jobs, arms: as `Results` gives them.
         looks: how often the test patients were looked at.
         cross_fitted: as `Results` gives it.
+        others: the experiment's facts of what stands under `others:`.
     """
     said = [config.note] if config.note else []
     if config.split.folds:
@@ -30,7 +43,7 @@ def notes(config: Experiment, jobs: pd.DataFrame, arms: pd.DataFrame, looks: int
             "Scored on the validation patients, to choose a recipe: wherever test patients are named below, "
             "these are meant. Such figures are no result; the test patients were not looked at."
         )
-    said += [*_unfinished(jobs), *_pretraining(config)]
+    said += [*_unfinished(jobs), *_pretraining(config), *_others(others)]
     said.append(
         "Recipes are the config's own and the same at every budget; no validation labels were used in this run. "
         "How the recipes were chosen is not recorded here: whoever reports these figures must say it."
@@ -39,6 +52,25 @@ def notes(config: Experiment, jobs: pd.DataFrame, arms: pd.DataFrame, looks: int
         said.append("Arms with different encoders or input sizes are compared across encoders, and marked so.")
     if looks and config.evaluate == "test":
         said.append(f"The test patients of this cohort have been looked at {looks} time(s) (see its ledger).")
+    return said
+
+
+def _others(others: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    said = []
+    for name, other in others.items():
+        who = f"{other['patients']} patients of {'the pool' if other['own'] else 'cohort ' + other['cohort']}"
+        if other["labels"]:
+            learnt = f"Other labels: '{name}' is {other['labels']:,} labels of {other['target']}, of {who}. No budget counts "
+            said.append(learnt + "them.")
+        else:
+            said.append(f"Other scans: '{name}' is the scans of {who}, without labels.")
+        if other["kept_out"]:
+            said[-1] += f" {other['kept_out']} of its patients were kept out: they are tested here, or tied to such."
+        if (other["tells"] or 0) >= TELLING:
+            said.append(
+                f"'{name}' tells {other['tells']:.0%} of the pool's own labels: whoever learns it knows more of them "
+                "than its budget says."
+            )
     return said
 
 

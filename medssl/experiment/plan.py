@@ -17,6 +17,7 @@ from medssl.errors import UserError, unknown
 from medssl.experiment.crossfit import Tested, cross_fit
 from medssl.experiment.external import PART, external_units
 from medssl.experiment.groups import attribute_values
+from medssl.experiment.others import OtherData, check_arm, find_others
 from medssl.metrics import METRICS
 from medssl.transfer import PIXELS, strategy
 from medssl.workspace import code_revision, digest
@@ -53,6 +54,7 @@ class Plan:
             is cross-fitted, all that are labeled are `test`, and units of the pool have no label.
         budgets: labeled units of each draw and budget.
         tested: where it is cross-fitted, the units that each draw tests.
+        others: by name, the entries under `others:` that arms use.
     """
 
     config: Experiment
@@ -62,19 +64,29 @@ class Plan:
     budgets: Budgets
     external: tuple[Cohort, ...] = ()
     tested: Tested = field(default_factory=dict)
+    others: dict[str, OtherData] = field(default_factory=dict)
 
     def view(self, arm: Arm) -> View:
         return self.config.view.model_copy(update={"size": arm.size}) if arm.size else self.config.view
 
 
-def make_plan(config: Experiment, cohort: Cohort, external: tuple[Cohort, ...] = ()) -> Plan:
+def make_plan(
+    config: Experiment,
+    cohort: Cohort,
+    external: tuple[Cohort, ...] = (),
+    others: Mapping[str, Cohort] | None = None,
+) -> Plan:
     """Split the cohort's patients (once for all its experiments), draw the budgets, and add the external test units.
 
+    Args:
+        others: the cohorts of the entries under `others:`; without them nothing can be trained on these.
+
     Raises:
-        UserError: no such target, a class with fewer patients than a budget, another split than the cohort's own.
+        UserError: no such target, a class with fewer patients than a budget, another split than the cohort's own, and
+            all of `find_others`.
     """
     for name, arm in config.arms.items():  # an unknown strategy or setting fails before anything runs
-        strategy(arm.strategy_name, arm.strategy_settings, f"arms.{name}.strategy")
+        check_arm(name, arm, strategy(arm.strategy_name, arm.strategy_settings, f"arms.{name}.strategy"))
     for metric in config.metrics:
         if metric not in METRICS:
             raise unknown("metric", metric, sorted(METRICS), "metrics")
@@ -82,7 +94,8 @@ def make_plan(config: Experiment, cohort: Cohort, external: tuple[Cohort, ...] =
     ties = patients_with_ties(cohort, units)
     if config.split.folds:
         split, units, budgets, tested = cross_fit(config, cohort, units, ties)
-        return Plan(config, cohort, split, units, budgets, tested=tested)
+        found = {} if others is None else find_others(config, cohort, split, units, (), others)
+        return Plan(config, cohort, split, units, budgets, tested=tested, others=found)
     split = cohort_split(cohort.path, ties, config.split, _official(cohort, config))
     units = units.assign(part=units["patient"].map(split.part_of()))
     _refuse_missing_class(units, config)
@@ -90,7 +103,8 @@ def make_plan(config: Experiment, cohort: Cohort, external: tuple[Cohort, ...] =
     budgets = draw_budgets(pool, config.budgets, config.per, config.draws, config.seed)
     elsewhere = [external_units(other, config, units) for other in external]
     everything = pd.concat([units[["unit", "patient", "label", "part"]], *elsewhere], ignore_index=True)
-    return Plan(config, cohort, split, everything, budgets, external)
+    found = {} if others is None else find_others(config, cohort, split, units, external, others)
+    return Plan(config, cohort, split, everything, budgets, external, others=found)
 
 
 def is_scored(part: pd.Series, evaluate: str) -> pd.Series:
@@ -166,6 +180,8 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_key
                 "revision": revisions[name],
                 "strategy": [arm.strategy_name, arm.strategy_settings],
             }
+            if arm.jointly is not None:
+                fixed["jointly"] = plan.others[arm.jointly].key
             recipe = arm_recipe(arm, config)
             for run, encoder in enumerate(encoder_keys[name]):
                 for draw in range(config.draws):
@@ -191,7 +207,9 @@ def arm_recipe(arm: Arm, config: Experiment) -> str:
     """Hash of all that was chosen for an arm; seeds are no choice."""
     chosen = arm.model_dump(exclude={"seed", "pretrain_seeds"})
     run = config.pretraining[arm.pretrain].choices() | {"seed": None} if arm.pretrain else None
-    return digest([chosen, run, config.view.model_dump()])
+    entries = [arm.jointly, config.pretraining[arm.pretrain].on if arm.pretrain else None]
+    others = [config.others[name].model_dump(exclude={"cohort": {"source"}}) for name in entries if name]
+    return digest([chosen, run, config.view.model_dump(), *others])
 
 
 def job_seed(seed: int, draw: int, own: int = 0) -> int:

@@ -20,6 +20,7 @@ from medssl.experiment.ledger import looks
 from medssl.experiment.loading import evidence_key, load_evidence
 from medssl.experiment.notes import notes
 from medssl.experiment.plan import encoder_label
+from medssl.experiment.ways import ways_table
 from medssl.progress import say
 from medssl.statistics import (
     Estimate,
@@ -212,6 +213,10 @@ class Results:
             rows.append((name, encoder, _initialisation(arm, self.settings), arm.pretrain, arm.strategy_name, size))
         return pd.DataFrame(rows, columns=["arm", "encoder", "init", "pretrain", "strategy", "size"])
 
+    def ways(self) -> pd.DataFrame:
+        """A row an arm: `arm, way, source, other_labels`, what it learns from beside its budget; see `ways_table`."""
+        return ways_table(self.settings, self.facts)
+
     def histories(self) -> dict[str, pd.DataFrame]:
         """Pretraining run -> its log (step, loss, ...)."""
         path = self.path / "pretrained.json"
@@ -231,7 +236,8 @@ class Results:
     @property
     def notes(self) -> list[str]:
         """What a reader must know before the figures, in plain sentences."""
-        return notes(self.settings, self.jobs(), self.arms(), len(self.looks()), self.cross_fitted)
+        others = self.facts.get("others", {})
+        return notes(self.settings, self.jobs(), self.arms(), len(self.looks()), self.cross_fitted, others)
 
     def looks(self) -> list[dict[str, Any]]:
         """The ledger of looks at the test split of this cohort, by all its experiments."""
@@ -239,7 +245,7 @@ class Results:
         return looks(self.path / folder) if folder else []
 
     def as_json(self) -> dict[str, Any]:
-        """The keys that scripts rely on: `experiment`, `results`, `scores`, `differences`, `savings`, `curves`."""
+        """The keys that scripts rely on: `experiment`, `results`, `scores`, `differences`, `savings`, `curves`, `ways`."""
         return {
             "experiment": str(self.path),
             "results": str(self.evidence_folder),
@@ -247,6 +253,7 @@ class Results:
             "differences": records(self.differences()),
             "savings": records(self.savings()),
             "curves": records(self.curves()),
+            "ways": records(self.ways()),
             "external_scores": records(self.external()[0]),
             "external_differences": records(self.external()[1]),
         }
