@@ -109,7 +109,8 @@ def near_between(first: Path, scans: pd.DataFrame, second: Path, others: pd.Data
         (here, mine, little, _), (there, theirs, tiny, names) = sides
         enough = here.shape[1] - 2 * recipe.bits - 0.5
         for start in range(0, len(here), BLOCK):
-            for i, j in np.argwhere(here[start : start + BLOCK] @ there.T > enough) + [start, 0]:
+            for i, j in np.argwhere(here[start : start + BLOCK] @ there.T > enough):
+                i += start
                 least = recipe.small if little[i] or tiny[j] else recipe.detail
                 if names[j] not in found and _correlation(mine[i], theirs[j], recipe.shift) >= least:
                     found.add(names[j])

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from medssl.config.pretraining import SUPERVISED
 from medssl.errors import UserError, unknown
 
-if TYPE_CHECKING:
-    from medssl.config.models import Experiment
 
-
-def check_others(config: Experiment) -> None:
-    """Raises UserError for an entry that is no other, and for an arm or a pretraining run that names none."""
+def check_others(config: Any) -> None:
+    """Raises UserError where an `Experiment` has an entry that is no other, or an arm or a run that names none."""
     _refuse_own(config)
     for name, run in config.pretraining.items():
         where = f"pretraining.{name}.on"
@@ -29,7 +26,7 @@ def check_others(config: Experiment) -> None:
             raise unknown("entry under others", arm.jointly, list(config.others), f"arms.{name}.jointly")
 
 
-def _refuse_own(config: Experiment) -> None:
+def _refuse_own(config: Any) -> None:
     tested = {source.name for source in config.external}
     for name, other in config.others.items():
         where = f"others.{name}"

@@ -60,8 +60,8 @@ def _others(others: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for name, other in others.items():
         who = f"{other['patients']} patients of {'the pool' if other['own'] else 'cohort ' + other['cohort']}"
         if other["labels"]:
-            learnt = f"Other labels: '{name}' is {other['labels']:,} labels of {other['target']}, of {who}. No budget counts "
-            said.append(learnt + "them.")
+            learnt = f"{other['labels']:,} labels of {other['target']}, of {who}"
+            said.append(f"Other labels: '{name}' is {learnt}. No budget counts them.")
         else:
             said.append(f"Other scans: '{name}' is the scans of {who}, without labels.")
         if other["kept_out"]:

@@ -245,7 +245,7 @@ class Results:
         return looks(self.path / folder) if folder else []
 
     def as_json(self) -> dict[str, Any]:
-        """The keys that scripts rely on: `experiment`, `results`, `scores`, `differences`, `savings`, `curves`, `ways`."""
+        """The keys that scripts rely on: `experiment`, `results`, `scores`, `differences`, `savings`, `curves`, ..."""
         return {
             "experiment": str(self.path),
             "results": str(self.evidence_folder),

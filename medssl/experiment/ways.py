@@ -87,8 +87,8 @@ def _of_labels(name: str, config: Experiment, order: Order) -> Way:
 
 
 def ways_table(config: Experiment, facts: Mapping[str, Any]) -> pd.DataFrame:
-    """A row an arm: `arm, way, source` in words, the ways of an arm in their order in time, and `other_labels`, how many
-    labels it learns beside its budget's.
+    """A row an arm: `arm, way, source` in words, the ways of an arm in their order in time, and `other_labels`, how
+    many labels it learns beside its budget's.
 
     Args:
         facts: of the experiment, as it was run.
