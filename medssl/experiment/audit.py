@@ -44,7 +44,7 @@ def audit(path: Path | str) -> list[Check]:
         UserError: there is no experiment at `path`.
     """
     record = Record(Results.open(path))
-    checks = CHECKS | (OF_FOLDS if record.config.split.folds else {})
+    checks = CHECKS | (OF_FOLDS if record.config.split.folds else {}) | (OF_OTHERS if record.config.others else {})
     return [_guarded(name, check, record) for name, check in checks.items()]
 
 
@@ -231,13 +231,13 @@ CHECKS = {
     "exact duplicates": _exact,
     "near duplicates": _near,
     "pretraining": _pretraining,
-    "other labels": _others,
     "nested budgets": _nested,
     "same draws": _draws,
     "trials": _trials,
     "tables": _tables,
 }
 OF_FOLDS = {"folds": _folds}
+OF_OTHERS = {"other labels": _others}
 
 
 def _same(stored: pd.DataFrame, fresh: pd.DataFrame) -> bool:

@@ -74,7 +74,7 @@ def difference_table(
     return [{**row, "across": row["arm"] in across} for row in rows]
 
 
-def ways(results: Results) -> list[dict[str, Any]]:
+def ways(results: Results) -> list[dict[Any, Any]]:
     """A row an arm: what it learns from beside its budget's labels, and by which of Schaal's eight ways."""
     colours = arm_colours(results.settings.arms)
     rows = results.ways().to_dict("records")
