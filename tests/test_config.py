@@ -49,9 +49,9 @@ def test_overrides_are_read_as_yaml(write):
         ({"others": {"o": {"cohort": {"name": "x", "source": "y"}}}}, [], "own cohort(.|\n)*Leave cohort out"),
         ({"others": {"o": {"cohort": OTHER}}, "external": [OTHER]}, [], "external test cohort may not teach"),
         ({"others": {"o": {"cohort": OTHER}}}, ["arms.scratch.jointly=p"], "unknown entry under others 'p'"),
-        ({}, ["pretraining.simclr.on=there"], "unknown entry under others 'there'"),
+        ({}, ["pretraining.simclr.other=there"], "unknown entry under others 'there'"),
         ({}, ["pretraining.simclr.task=supervised"], "not said whose labels are learnt"),
-        ({"others": {"o": {"target": {"name": "u"}}}}, ["pretraining.simclr.on=o"], "'simclr' needs no labels"),
+        ({"others": {"o": {"target": {"name": "u"}}}}, ["pretraining.simclr.other=o"], "'simclr' needs no labels"),
     ],
 )
 def test_each_mistake_gets_its_own_sentence(write, changes, overrides, message):

@@ -185,7 +185,7 @@ class Experiment(Strict):
 
     `evaluate: validation` scores on the validation patients: recipes are tuned that way, and the test split stays shut.
     `external` cohorts (another site) are scored by the same models, in tables of their own, and used for nothing else.
-    `others` are further scans and labels to learn from, by a name that arms (`jointly`) and pretraining (`on`) use.
+    `others` are further scans and labels to learn from, by a name that arms (`jointly`) and pretraining (`other`) use.
     With `split.folds` a draw is the training set that leaves one fold of one repeat out, and `all` is the only budget
     unless others are named: n labels of the other folds.
     """

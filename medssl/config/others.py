@@ -12,15 +12,15 @@ def check_others(config: Any) -> None:
     """Raises UserError where an `Experiment` has an entry that is no other, or an arm or a run that names none."""
     _refuse_own(config)
     for name, run in config.pretraining.items():
-        where = f"pretraining.{name}.on"
-        if run.on is not None and run.on not in config.others:
-            raise unknown("entry under others", run.on, list(config.others), where)
-        if run.task == SUPERVISED and run.on is None:
+        where = f"pretraining.{name}.other"
+        if run.other is not None and run.other not in config.others:
+            raise unknown("entry under others", run.other, list(config.others), where)
+        if run.task == SUPERVISED and run.other is None:
             fix = "Name an entry under others: the experiment's own labels are for its arms."
             raise UserError("it is not said whose labels are learnt", where, fix)
-        if run.task != SUPERVISED and run.on is not None and config.others[run.on].cohort is None:
-            fix = f"Leave on out, or take task: {SUPERVISED}."
-            raise UserError(f"'{run.task}' needs no labels, and '{run.on}' has no other scans", where, fix)
+        if run.task != SUPERVISED and run.other is not None and config.others[run.other].cohort is None:
+            fix = f"Leave other out, or take task: {SUPERVISED}."
+            raise UserError(f"'{run.task}' needs no labels, and '{run.other}' has no other scans", where, fix)
     for name, arm in config.arms.items():
         if arm.jointly is not None and arm.jointly not in config.others:
             raise unknown("entry under others", arm.jointly, list(config.others), f"arms.{name}.jointly")

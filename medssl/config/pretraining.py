@@ -76,12 +76,12 @@ class Pretraining(Engine):
 
     Attributes:
         task: a pretext task, or `supervised`; `settings` are its own (see `medssl tasks`).
-        on: an entry under `others:`, whose scans are learnt from, and with `supervised` its labels.
+        other: an entry under `others:`, whose scans are learnt from, and with `supervised` its labels.
         size: pixels a side, where it is not the experiment's.
     """
 
     task: str
-    on: str | None = None
+    other: str | None = None
     size: int | None = None
     settings: dict[str, Any] = Field(default={})
 

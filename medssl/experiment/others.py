@@ -79,7 +79,9 @@ class OtherData:
 def used_others(config: Experiment) -> dict[str, bool]:
     """Entries that an arm uses, itself or by its pretraining run -> whether their labels are learnt."""
     runs = [config.pretraining[arm.pretrain] for arm in config.arms.values() if arm.pretrain]
-    used = {run.on: run.task == SUPERVISED for run in sorted(runs, key=lambda run: run.task == SUPERVISED) if run.on}
+    used = {
+        run.other: run.task == SUPERVISED for run in sorted(runs, key=lambda run: run.task == SUPERVISED) if run.other
+    }
     return used | {arm.jointly: True for arm in config.arms.values() if arm.jointly}
 
 

@@ -207,7 +207,7 @@ def arm_recipe(arm: Arm, config: Experiment) -> str:
     """Hash of all that was chosen for an arm; seeds are no choice."""
     chosen = arm.model_dump(exclude={"seed", "pretrain_seeds"})
     run = config.pretraining[arm.pretrain].choices() | {"seed": None} if arm.pretrain else None
-    entries = [arm.jointly, config.pretraining[arm.pretrain].on if arm.pretrain else None]
+    entries = [arm.jointly, config.pretraining[arm.pretrain].other if arm.pretrain else None]
     others = [config.others[name].model_dump(exclude={"cohort": {"source"}}) for name in entries if name]
     return digest([chosen, run, config.view.model_dump(), *others])
 

@@ -85,7 +85,7 @@ def pretrain_encoder(name: str, plan: Plan, workspace: Workspace, run: int = 0) 
     spec = spec.model_copy(update={"seed": spec.seed + run})
     view = plan.config.view.model_copy(update={"size": spec.size}) if spec.size else plan.config.view
     key = encoder_key(name, spec, plan)
-    other = plan.others[spec.on] if spec.on else None
+    other = plan.others[spec.other] if spec.other else None
     if other is not None and spec.task == SUPERVISED:
         return key, _pretrain_on_labels(other, spec, view, workspace.encoder(key))
     result = pretrain(
@@ -136,8 +136,8 @@ def encoder_key(name: str, spec: Pretraining, plan: Plan) -> str:
         "threads": torch.get_num_threads(),
         "revision": code_revision(*PRETRAINING_ROOMS),
     }
-    if spec.on is not None:
-        what |= {"on": plan.others[spec.on].key, "labels": code_revision("transfer/supervised.py")}
+    if spec.other is not None:
+        what |= {"other": plan.others[spec.other].key, "labels": code_revision("transfer/supervised.py")}
     return f"{plan.cohort.name}-{name}-{digest(what, 10)}"
 
 

@@ -63,10 +63,10 @@ def arm_ways(arm: Arm, config: Experiment, origins: Mapping[str, str] | None = N
         source = f"{home} (a file of weights)" if home else Path(weights).name
         ways.append(Way("other", "same" if home == config.cohort.name else "other", "in sequence", source))
     if run and run.task == SUPERVISED:
-        assert run.on is not None, "checked with the config"
-        ways.append(_of_labels(run.on, config, "in sequence"))
+        assert run.other is not None, "checked with the config"
+        ways.append(_of_labels(run.other, config, "in sequence"))
     elif run:
-        there = config.others[run.on].cohort if run.on else None
+        there = config.others[run.other].cohort if run.other else None
         home = there.name if there else config.cohort.name
         ways.append(Way("other", "other" if there else "same", "in sequence", f"{run.task} on {home}"))
     if arm.jointly:

@@ -91,8 +91,8 @@ def ran(place, tiny_raw, tmp_path_factory):
             "side": {"cohort": source(folder), "target": {"name": "side"}},
         },
         "pretraining": {
-            "labels_there": {"task": "supervised", "on": "same", "steps": 4, "batch": 16},
-            "simclr_there": {"task": "simclr", "on": "same", "steps": 2, "batch": 16},
+            "labels_there": {"task": "supervised", "other": "same", "steps": 4, "batch": 16},
+            "simclr_there": {"task": "simclr", "other": "same", "steps": 2, "batch": 16},
         },
         "arms": {
             "scratch": {"strategy": {"name": "finetune", **FEW}},

@@ -19,11 +19,11 @@ RAW = {
     "pretraining": {
         "simclr": {"task": "simclr"},
         "imagenet_simclr": {"task": "simclr", "weights": "imagenet"},
-        "simclr_there": {"task": "simclr", "on": "nodule"},
-        "weak_first": {"task": "supervised", "on": "weak"},
-        "side_first": {"task": "supervised", "on": "side"},
-        "site_first": {"task": "supervised", "on": "site"},
-        "nodule_first": {"task": "supervised", "on": "nodule"},
+        "simclr_there": {"task": "simclr", "other": "nodule"},
+        "weak_first": {"task": "supervised", "other": "weak"},
+        "side_first": {"task": "supervised", "other": "side"},
+        "site_first": {"task": "supervised", "other": "site"},
+        "nodule_first": {"task": "supervised", "other": "nodule"},
     },
 }
 CASES = [
