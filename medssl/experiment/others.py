@@ -52,15 +52,19 @@ class OtherData:
 
     @cached_property
     def patients(self) -> list[str]:
-        """Who teaches: whoever is labeled, or, where no labels are wanted, whoever is not kept out."""
-        everyone = self.units if len(self.units) else self.cohort.scans()
-        return sorted(set(everyone["patient"]) - self.kept_out)
+        """Who may teach."""
+        return sorted(set(self.cohort.scans()["patient"]) - self.kept_out)
 
     @cached_property
-    def key(self) -> str:
-        """Names all that decides what is learnt from it, but for the view."""
+    def scans_key(self) -> str:
+        """Names all that decides what is learnt from its scans, but for the view."""
+        return digest([self.cohort.hash, sorted(self.kept_out)])
+
+    @cached_property
+    def labels_key(self) -> str:
+        """The same of its labels."""
         labels = self.units[["unit", "label"]].to_dict("list")
-        return digest([self.cohort.hash, sorted(self.kept_out), labels, self.target.model_dump(), self.same_task])
+        return digest([self.scans_key, labels, self.target.model_dump(), self.same_task])
 
     def facts(self) -> dict[str, Any]:
         return {
@@ -70,7 +74,7 @@ class OtherData:
             "target": self.target.name if len(self.units) else None,
             "labels": len(self.units),
             "unit": self.target.unit,
-            "patients": len(self.patients),
+            "patients": self.units["patient"].nunique() if len(self.units) else len(self.patients),
             "kept_out": 0 if self.own else len(self.kept_out),
             "tells": self.tells,
         }
@@ -79,10 +83,10 @@ class OtherData:
 def used_others(config: Experiment) -> dict[str, bool]:
     """Entries that an arm uses, itself or by its pretraining run -> whether their labels are learnt."""
     runs = [config.pretraining[arm.pretrain] for arm in config.arms.values() if arm.pretrain]
-    used = {
-        run.other: run.task == SUPERVISED for run in sorted(runs, key=lambda run: run.task == SUPERVISED) if run.other
-    }
-    return used | {arm.jointly: True for arm in config.arms.values() if arm.jointly}
+    learnt = {run.other for run in runs if run.other and run.task == SUPERVISED}
+    learnt |= {arm.jointly for arm in config.arms.values() if arm.jointly}
+    seen = {run.other for run in runs if run.other}
+    return {name: name in learnt for name in config.others if name in learnt | seen}
 
 
 def check_arm(name: str, arm: Arm, method: Strategy) -> None:
@@ -183,15 +187,12 @@ def _mapped(name: str, other: Other, units: pd.DataFrame, config: Experiment, cl
     """With labels as the experiment's classes where they mean the same; else as they are.
 
     Raises:
-        UserError: a label that is no class, a class that does not exist, fewer than two classes of another task.
+        UserError: a label that is no class, a class that does not exist, fewer than two classes: where one class comes
+            from elsewhere alone, the hospital is learnt and not the class.
     """
     where, held = f"others.{name}.classes", sorted(set(units["label"]))
     if not other.same_task:
-        try:
-            target_kind((other.target or config.target).kind, held)
-        except UserError as error:
-            raise UserError(error.what, f"others.{name}.target", error.fix) from None
-        return units
+        return _of_a_kind(name, other.target or config.target, units)
     for label, meant in other.classes.items():
         if label not in held:
             raise unknown("label", label, held, where)
@@ -205,10 +206,17 @@ def _mapped(name: str, other: Other, units: pd.DataFrame, config: Experiment, cl
             f"Say which class it is ({strange[0]}: {classes[0]}), or leave it out ({strange[0]}: ~). Labels that mean "
             "something else are another task: give this entry a target and no classes.",
         )
-    kept = units.assign(label=labels).dropna(subset=["label"]).reset_index(drop=True)
-    if kept.empty:
-        raise UserError("no label is left to learn", where, "Map at least one label to a class.")
-    return kept
+    return _of_a_kind(name, config.target, units.assign(label=labels).dropna(subset=["label"]).reset_index(drop=True))
+
+
+def _of_a_kind(name: str, target: Target, units: pd.DataFrame) -> pd.DataFrame:
+    """The units, whose labels such a target can learn."""
+    try:
+        target_kind(target.kind, units["label"].tolist())
+    except UserError as error:
+        fix = "Take labels that tell patients of this cohort apart, or leave the entry out."
+        raise UserError(f"'{target.name}' of '{name}': {error.what}", f"others.{name}", fix) from None
+    return units
 
 
 def _tells(learnt: pd.DataFrame, pool: pd.DataFrame) -> float | None:

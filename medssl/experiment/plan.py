@@ -12,7 +12,7 @@ import pandas as pd
 from medssl.cohort import Cohort
 from medssl.cohort.budgets import Budgets, draw_budgets
 from medssl.cohort.splits import Split, cohort_split, tied_patients
-from medssl.config import Arm, Budget, Experiment, View
+from medssl.config import SUPERVISED, Arm, Budget, Experiment, View
 from medssl.errors import UserError, unknown
 from medssl.experiment.crossfit import Tested, cross_fit
 from medssl.experiment.external import PART, external_units
@@ -181,7 +181,7 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_key
                 "strategy": [arm.strategy_name, arm.strategy_settings],
             }
             if arm.jointly is not None:
-                fixed["jointly"] = plan.others[arm.jointly].key
+                fixed["jointly"] = plan.others[arm.jointly].labels_key
             recipe = arm_recipe(arm, config)
             for run, encoder in enumerate(encoder_keys[name]):
                 for draw in range(config.draws):
@@ -207,8 +207,8 @@ def arm_recipe(arm: Arm, config: Experiment) -> str:
     """Hash of all that was chosen for an arm; seeds are no choice."""
     chosen = arm.model_dump(exclude={"seed", "pretrain_seeds"})
     run = config.pretraining[arm.pretrain].choices() | {"seed": None} if arm.pretrain else None
-    entries = [arm.jointly, config.pretraining[arm.pretrain].other if arm.pretrain else None]
-    others = [config.others[name].model_dump(exclude={"cohort": {"source"}}) for name in entries if name]
+    entries = [arm.jointly, run["other"] if run and run["task"] == SUPERVISED else None]
+    others = [config.others[name].model_dump(exclude={"cohort"}) for name in entries if name]
     return digest([chosen, run, config.view.model_dump(), *others])
 
 

@@ -115,8 +115,8 @@ def _pretrain_on_labels(other: OtherData, spec: Pretraining, view: View, out: Pa
         samples,
         supervised_task(target, truth, unit_of >= 0),
         out=out,
-        settings={**spec.settings, "labels": other.key},
-        exclude=frozenset(scans["patient"]) - frozenset(other.patients),
+        settings={**spec.settings, "labels": other.labels_key},
+        exclude=frozenset(scans["patient"]) - frozenset(other.units["patient"]),
         modality=str(scans["modality"].mode()[0]),
         about={"cohort": other.cohort.name, "cohort_hash": other.cohort.hash},
         **spec.engine(),
@@ -137,7 +137,10 @@ def encoder_key(name: str, spec: Pretraining, plan: Plan) -> str:
         "revision": code_revision(*PRETRAINING_ROOMS),
     }
     if spec.other is not None:
-        what |= {"other": plan.others[spec.other].key, "labels": code_revision("transfer/supervised.py")}
+        other = plan.others[spec.other]
+        what["other"] = other.scans_key
+        if spec.task == SUPERVISED:
+            what |= {"labels": other.labels_key, "task": code_revision("transfer/supervised.py")}
     return f"{plan.cohort.name}-{name}-{digest(what, 10)}"
 
 

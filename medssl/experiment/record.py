@@ -46,7 +46,7 @@ class Record:
 
     @cached_property
     def others(self) -> dict[str, tuple[Cohort, pd.DataFrame]]:
-        """Entry under `others:` -> its cohort, and the scans of whoever taught."""
+        """Entry under `others:` -> its cohort, and the scans of whoever may have taught."""
         taught = self.json("others.json") if self.json("facts.json").get("others") else {}
         found = {}
         for name, patients in taught.items():

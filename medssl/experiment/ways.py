@@ -82,7 +82,7 @@ def _of_labels(name: str, config: Experiment, order: Order) -> Way:
     other = config.others[name]
     home, target = other.cohort or config.cohort, other.target or config.target
     task: SameOrOther = "same" if other.same_task else "other"
-    source = f"labels {target.name} of {home.name}"
+    source = f"labels of {target.name} in {home.name}"
     return Way(task, "same" if other.cohort is None else "other", order, source, name)
 
 

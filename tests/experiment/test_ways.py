@@ -97,5 +97,5 @@ def test_the_table_says_it_in_words_and_counts_other_labels_once():
     table = ways_table(experiment(**arms), facts).set_index("arm")
     assert table.loc["alone"].tolist() == [ALONE, "", 0]
     assert table.loc["both", "way"] == "same task, other domain, in sequence; then same task, other domain, jointly"
-    assert table.loc["both", "source"] == "labels tumour of theirs; then labels tumour of theirs"
+    assert table.loc["both", "source"] == "labels of tumour in theirs; then labels of tumour in theirs"
     assert table["other_labels"].tolist() == [0, 624, 17]

@@ -8,7 +8,7 @@ from medssl.errors import UserError
 from medssl.transfer import OtherLabels, strategy, target_kind
 
 SHORT = {"min_steps": 40, "batch": 8, "others": 16}
-FEW = {"min_steps": 3, "batch": 4, "others": 6}
+FEW = {"min_steps": 3, "epochs": 0.1, "batch": 4, "others": 6}
 
 
 def others(problem, target=None, units=np.arange(16, 30), truth=None):
