@@ -21,8 +21,10 @@ TAUGHT = 36  # patients of the other cohort, without those who are copied
 
 
 def make_other(folder, tested=(), copy=None, names=("calm", "rough")):
-    """36 patients of the same two textures, brighter on one side; and who is in `tested`. With `copy`, a stranger who has
-    that picture and another one, which his kin has too."""
+    """36 patients of the same two textures, brighter on one side; and who is in `tested`.
+
+    With `copy`, a stranger who has that picture and another one, which his kin has too.
+    """
     folder.mkdir()
     rng = np.random.default_rng(5)
     lines = ["file,patient,label,side"]
