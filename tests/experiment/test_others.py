@@ -212,7 +212,7 @@ def test_other_labels_of_the_own_cohort_are_those_of_the_pool(place, raw, tmp_pa
 
 
 REFUSED = [
-    ({"classes": {"calm": "calm", "rough": "ruff"}}, "unknown class of 'label' 'ruff'(.|\n)*Did you mean 'rough'"),
+    ({"classes": {"calm": "calm", "rough": "roug"}}, "unknown class of 'label' 'roug'(.|\n)*Did you mean 'rough'"),
     ({"classes": {"calmer": "calm"}}, "unknown label 'calmer'(.|\n)*Did you mean 'calm'"),
     ({"classes": {"calm": None, "rough": None}}, "the labels hold 0 class"),
     ({"classes": {"rough": None}}, "the labels hold 1 class"),
