@@ -136,7 +136,7 @@ def find_others(
         if labeled:
             learnt = _labels(name, other, theirs, target)
             learnt = learnt[~learnt["patient"].isin(kept_out)].reset_index(drop=True)
-            learnt = _mapped(name, other, learnt, config, sorted(set(units["label"].dropna())))
+            learnt = _mapped(name, other, learnt, config, units["label"].dropna().tolist())
             if own and target.unit == config.target.unit:
                 tells = _tells(learnt, units[units["part"] == "pool"])
         found[name] = OtherData(name, theirs, own, target, other.same_task, learnt, kept_out, tells)
@@ -183,8 +183,11 @@ def _labels(name: str, other: Other, cohort: Cohort, target: Target) -> pd.DataF
     return frame
 
 
-def _mapped(name: str, other: Other, units: pd.DataFrame, config: Experiment, classes: list[str]) -> pd.DataFrame:
+def _mapped(name: str, other: Other, units: pd.DataFrame, config: Experiment, known: list[str]) -> pd.DataFrame:
     """With labels as the experiment's classes where they mean the same; else as they are.
+
+    Args:
+        known: labels of the experiment's target.
 
     Raises:
         UserError: a label that is no class, a class that does not exist, fewer than two classes: where one class comes
@@ -193,13 +196,14 @@ def _mapped(name: str, other: Other, units: pd.DataFrame, config: Experiment, cl
     where, held = f"others.{name}.classes", sorted(set(units["label"]))
     if not other.same_task:
         return _of_a_kind(name, other.target or config.target, units)
+    classes = sorted(set(known)) if target_kind(config.target.kind, known).classes else []  # numbers have none
     for label, meant in other.classes.items():
         if label not in held:
             raise unknown("label", label, held, where)
-        if meant is not None and meant not in classes:
+        if classes and meant is not None and meant not in classes:
             raise unknown(f"class of '{config.target.name}'", meant, classes, where)
     labels = units["label"].map(lambda label: other.classes.get(label, label))
-    if strange := sorted(set(labels.dropna()) - set(classes)):
+    if classes and (strange := sorted(set(labels.dropna()) - set(classes))):
         raise UserError(
             f"'{name}' has a label '{strange[0]}' that is no class of '{config.target.name}' ({', '.join(classes)})",
             where,
