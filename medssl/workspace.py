@@ -6,7 +6,7 @@ WORKSPACE/
   encoders/KEY/        checkpoint.safetensors, history.jsonl, resume state
   features/            embeddings, one file per (encoder, View)
   experiments/NAME/    config.yaml, split.json, budgets.json, results/*.parquet, jobs.sqlite, report.html, curve.png;
-                       folds.json where it is cross-fitted
+                       folds.json where it is cross-fitted; others.json where others teach
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def _ways(results: Results, width: int) -> list[str]:
         if row["source"]:
             labels = f" ({row['other_labels']:,} other labels)" if row["other_labels"] else ""
             words = f"{row['arm']}: {row['source']}{labels}: {row['way']}"
-            lines += textwrap.wrap(words, max(width, 40), initial_indent="  ", subsequent_indent="    ")
+            lines += textwrap.wrap(words, max(width, 50), initial_indent="  ", subsequent_indent="    ")
     return lines if len(lines) > 1 else []
 
 
