@@ -145,6 +145,12 @@ def score_table(found: Results, metric: str, arms: list[str]) -> None:
     _grid(found, rows, lambda c: f"{c['value']}<small>{escape(c['interval'])}</small>")
 
 
+def ways_table(found: Results) -> None:
+    """What each arm learns from beside its labels, and by which of Schaal's eight ways."""
+    rows = [[row["arm"], row["way"], row["source"] or "–", row["other_labels"]] for row in content.ways(found)]
+    table(["Arm", "Way", "Learnt", "Other labels"], rows, words=3)
+
+
 def difference_table(found: Results, metric: str, baseline: str, arms: list[str]) -> None:
     rows = content.difference_table(found, found.differences(), arms, metric, baseline)
 

@@ -6,7 +6,8 @@ WORKSPACE/
   encoders/KEY/        checkpoint.safetensors, history.jsonl, resume state
   features/            embeddings, one file per (encoder, View)
   experiments/NAME/    config.yaml, split.json, budgets.json, results/*.parquet, jobs.sqlite, report.html, curve.png;
-                       folds.json where it is cross-fitted; validation.json where recipes are tuned
+                       folds.json where it is cross-fitted; validation.json where recipes are tuned; others.json where
+                       others teach
 """
 
 from __future__ import annotations

@@ -13,6 +13,9 @@ SMALL = {
 }
 
 
+OTHER = {"name": "y", "source": "y"}
+
+
 @pytest.fixture
 def write(tmp_path):
     def make(**changes):
@@ -41,11 +44,24 @@ def test_overrides_are_read_as_yaml(write):
         ({"arms": {"scratch": {"pretrain": "simclt"}}}, [], "unknown pretraining run 'simclt'.*\n.*'simclr'"),
         ({"claim": {"arm": "simclr", "baseline": "scratch", "budget": 3}}, [], "unknown budget '3'"),
         ({"budgets": [5, 5]}, [], "different whole numbers"),
+        ({"others": {"o": {}}}, [], "neither another cohort nor another target"),
+        ({"others": {"o": {"target": {"name": "t"}}}}, [], "what the budgets count out"),
+        ({"others": {"o": {"cohort": {"name": "x", "source": "y"}}}}, [], "own cohort(.|\n)*Leave cohort out"),
+        ({"others": {"o": {"cohort": OTHER}}, "external": [OTHER]}, [], "external test cohort may not teach"),
+        ({"others": {"o": {"cohort": OTHER}}}, ["arms.scratch.jointly=p"], "unknown entry under others 'p'"),
+        ({}, ["pretraining.simclr.other=there"], "unknown entry under others 'there'"),
+        ({}, ["pretraining.simclr.task=supervised"], "not said whose labels are learnt"),
+        ({"others": {"o": {"target": {"name": "u"}}}}, ["pretraining.simclr.other=o"], "'simclr' needs no labels"),
     ],
 )
 def test_each_mistake_gets_its_own_sentence(write, changes, overrides, message):
     with pytest.raises(UserError, match=message):
         load_experiment(write(**changes), overrides)
+
+
+def test_labels_that_are_numbers_in_yaml_are_text(write):
+    others = {"o": {"target": {"name": "u"}, "classes": {0: "no", 1: None, "2": 3}}}
+    assert load_experiment(write(others=others)).others["o"].classes == {"0": "no", "1": None, "2": "3"}
 
 
 def test_files_that_are_no_config(tmp_path):

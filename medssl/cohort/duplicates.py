@@ -90,6 +90,33 @@ def near_duplicates(cohort: Path, scans: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["first", "second", "detail"])
 
 
+def near_between(first: Path, scans: pd.DataFrame, second: Path, others: pd.DataFrame) -> set[str]:
+    """Content hashes of those `others` that show the same picture as one of `scans`.
+
+    Args:
+        first, scans: a cohort's folder, and some of its scans as `Cohort.scans` gives them.
+        second, others: likewise of another cohort.
+    """
+    found: set[str] = set()
+    for dims, recipe in RECIPES.items():
+        sides = []
+        for cohort, table in ((first, scans), (second, others)):
+            table = table.drop_duplicates("content_hash")
+            rows = table[table["kind"].isin(["volume", "colour_volume"]) == (dims == 3)]
+            signs, details = _fingerprints(cohort, rows, dims, recipe)
+            small = np.array([min(shape[-dims:]) < 1.5 * recipe.side for shape in rows["shape"]], bool)
+            sides.append((signs.astype(np.float32) * 2 - 1, details, small, rows["content_hash"].to_numpy()))
+        (here, mine, little, _), (there, theirs, tiny, names) = sides
+        enough = here.shape[1] - 2 * recipe.bits - 0.5
+        for start in range(0, len(here), BLOCK):
+            for i, j in np.argwhere(here[start : start + BLOCK] @ there.T > enough):
+                i += start
+                least = recipe.small if little[i] or tiny[j] else recipe.detail
+                if names[j] not in found and _correlation(mine[i], theirs[j], recipe.shift) >= least:
+                    found.add(names[j])
+    return found
+
+
 def fingerprint(array: np.ndarray, dims: int, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
     """((low^dims - 1,) bool, (side,) * dims int8) of an image (y, x) or a volume (z, y, x), in colour (C, ...)."""
     from scipy.fft import dctn

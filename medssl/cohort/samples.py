@@ -64,9 +64,7 @@ def make_samples(cohort: Path, scans: pd.DataFrame, view: View) -> Samples:
     """
     if scans.empty:
         raise UserError("the cohort has no scans", cohort.name, "See its findings for why no file was accepted.")
-    drawn = channels.drawn(scans.to_dict("records"), view, cohort.name)
-    rows = [row for own in drawn for row in {row["scan"]: row for row, _ in own}.values()]
-    _check(rows, view, cohort.name)
+    drawn, rows = planned(scans, view, cohort.name)
     table = _table([own[0][0] for own in drawn], view)
     grids = [[r["content_hash"], r["affine"], r["spacing"], r["unit"], r["percentiles"]] for r in rows]
     key = digest({"view": view.model_dump(mode="json"), "scans": grids, "renderer": RENDERER})
@@ -74,6 +72,18 @@ def make_samples(cohort: Path, scans: pd.DataFrame, view: View) -> Samples:
     if not (folder / "images.npy").is_file():
         _make(cohort, drawn, table, view, folder)
     return Samples(np.load(folder / "images.npy", mmap_mode="r"), table, view, key)
+
+
+def planned(scans: pd.DataFrame, view: View, name: str) -> tuple[list[channels.Drawn], list[dict]]:
+    """Which scans make the channels of each sample, and the rows of all that are drawn. Renders nothing.
+
+    Raises:
+        UserError: as `make_samples`.
+    """
+    drawn = channels.drawn(scans.to_dict("records"), view, name)
+    rows = [row for own in drawn for row in {row["scan"]: row for row, _ in own}.values()]
+    _check(rows, view, name)
+    return drawn, rows
 
 
 def _check(rows: list[dict], view: View, name: str) -> None:

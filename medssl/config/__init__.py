@@ -13,10 +13,11 @@ from medssl.config.models import (
     Experiment,
     Fractions,
     LabelColumns,
+    Other,
     Source,
     Target,
 )
-from medssl.config.pretraining import DEFAULT_STEPS, Engine, Pretraining
+from medssl.config.pretraining import DEFAULT_STEPS, SUPERVISED, Engine, Pretraining
 from medssl.config.reading import apply_overrides, find_config, load_experiment, shipped_configs, validate
 from medssl.config.registry import register, registered, settings_for
 from medssl.config.tuning import Tuning
@@ -32,7 +33,9 @@ __all__ = [
     "Experiment",
     "Fractions",
     "LabelColumns",
+    "Other",
     "Pretraining",
+    "SUPERVISED",
     "Source",
     "Strict",
     "Target",

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from medssl.config.base import Strict
+from medssl.config.others import check_others
 from medssl.config.pretraining import Pretraining
 from medssl.config.tuning import Tuning
 from medssl.config.view import View
@@ -58,6 +59,33 @@ class Target(Strict):
     unit: Literal["image", "exam", "patient"] = "image"
 
 
+def _texts(value: Any) -> Any:
+    """YAML reads labels such as 0 and 1 as numbers."""
+    if not isinstance(value, dict):
+        return value
+    return {str(key): word if word is None else str(word) for key, word in value.items()}
+
+
+class Other(Strict):
+    """Scans and labels that an arm may learn from beside the budget's: of another cohort, another target, or both.
+
+    Attributes:
+        cohort: left out: the experiment's own, of which the pool's labels are taken.
+        target: a label, or an attribute of the catalog (`vendor`, `sex`, `bids_suffix`); left out: the experiment's
+            own target, and so the same task.
+        classes: which class of the experiment's target each label of this one is, which makes it the same task; a
+            label that is mapped to nothing (`~`) is left out.
+    """
+
+    cohort: Source | None = None
+    target: Target | None = None
+    classes: Annotated[dict[str, str | None], BeforeValidator(_texts)] = Field(default={})
+
+    @property
+    def same_task(self) -> bool:
+        return self.target is None or bool(self.classes)
+
+
 class Fractions(Strict):
     """Shares of the patients in each part of the split; the pool takes the rest. Or, with `folds`, cross-fitting.
 
@@ -102,6 +130,8 @@ class Fractions(Strict):
 class Arm(Strict):
     """An encoder, its initialisation and a strategy. `pretrain` names a run under `pretraining:`, with its encoder.
 
+    The cohort and target may be two: `jointly` names an entry under `others:` that is learnt in the same steps.
+
     Attributes:
         encoder: a name for `create_encoder`; or without any encoder `pixels` for 16 x 16 raw pixels, or `radiomics` for
             first-order and texture features.
@@ -112,6 +142,7 @@ class Arm(Strict):
         strategy: a name, or `{name: ..., key: value}` with the strategy's settings.
         grid: recipes to try beside this one where the experiment has `tuning`: a list of settings that are changed,
             such as `[{penalty: 0.02}, {penalty: 2}]`; default the strategy's own.
+        jointly: an entry under `others:`, for the strategy `joint`.
         pretrain_seeds: encoders that are pretrained, with the run's seed and those after it; every draw is made with
             each. With several, intervals hold the chance of pretraining too.
         seed: another one gives other training seeds in every draw (an A/A of the same arm).
@@ -123,6 +154,7 @@ class Arm(Strict):
     size: int | None = None
     strategy: str | dict[str, Any] = "probe"
     grid: list[dict[str, Any]] | None = None
+    jointly: str | None = None
     pretrain_seeds: int = Field(1, ge=1)
     seed: int = Field(0, ge=0)
 
@@ -159,6 +191,7 @@ class Experiment(Strict):
     `evaluate: validation` scores on the validation patients: recipes are tuned that way, and the test split stays shut.
     With `tuning` every arm chooses its recipe inside each budget that is large enough, by the budget's own labels.
     `external` cohorts (another site) are scored by the same models, in tables of their own, and used for nothing else.
+    `others` are further scans and labels to learn from, by a name that arms (`jointly`) and pretraining (`other`) use.
     With `split.folds` a draw is the training set that leaves one fold of one repeat out, and `all` is the only budget
     unless others are named: n labels of the other folds.
     """
@@ -168,6 +201,7 @@ class Experiment(Strict):
     note: str = ""
     cohort: Source
     external: list[Source] = Field(default=[])
+    others: dict[str, Other] = Field(default={})
     target: Target
     view: View = View()
     split: Fractions = Fractions()
@@ -206,6 +240,11 @@ class Experiment(Strict):
         if self.split.folds and self.evaluate != "test":
             fix = "Choose recipes on another cohort."
             raise UserError("a cross-fitted experiment has no validation patients", "evaluate", fix)
+        return self
+
+    @model_validator(mode="after")
+    def _others_are_others(self) -> Experiment:
+        check_others(self)
         return self
 
     @model_validator(mode="after")

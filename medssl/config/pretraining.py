@@ -10,6 +10,7 @@ from medssl.config.base import Strict
 from medssl.errors import UserError
 
 DEFAULT_STEPS = 1000
+SUPERVISED = "supervised"  # stands for a pretext task's name where labels are learnt
 BESIDE = frozenset({"checkpoint_every", "checkpoint_minutes", "log"})  # change no weight
 
 
@@ -74,11 +75,13 @@ class Pretraining(Engine):
     """One run under an experiment's `pretraining:`.
 
     Attributes:
-        task: a pretext task; `settings` are its own (see `medssl tasks`).
+        task: a pretext task, or `supervised`; `settings` are its own (see `medssl tasks`).
+        other: an entry under `others:`, whose scans are learnt from, and with `supervised` its labels.
         size: pixels a side, where it is not the experiment's.
     """
 
     task: str
+    other: str | None = None
     size: int | None = None
     settings: dict[str, Any] = Field(default={})
 

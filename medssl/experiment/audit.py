@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from medssl.cohort.duplicates import near_between
 from medssl.cohort.splits import PARTS
 from medssl.config import View
 from medssl.errors import MedsslError
@@ -43,7 +44,7 @@ def audit(path: Path | str) -> list[Check]:
         UserError: there is no experiment at `path`.
     """
     record = Record(Results.open(path))
-    checks = CHECKS | (OF_FOLDS if record.config.split.folds else {})
+    checks = CHECKS | (OF_FOLDS if record.config.split.folds else {}) | (OF_OTHERS if record.config.others else {})
     return [_guarded(name, check, record) for name, check in checks.items()]
 
 
@@ -125,6 +126,23 @@ def _pretraining(record: Record) -> Iterator[str]:
         everyone = set(samples.table["patient"])
         if identity["samples"] == samples.key and identity["excluded"] != digest(sorted(everyone - seen)):
             yield f"who was kept out of the pretraining of '{name}' is not who its folder says"
+
+
+def _others(record: Record) -> Iterator[str]:
+    """Of whoever taught other labels nobody is tested: no patient, no picture and no near duplicate."""
+    tested = {*record.split["test"], *record.split["validation"]}
+    held = record.scans[record.scans["patient"].isin(tested)]
+    sides = [("this cohort", record.cohort.path, held)]
+    folders = record.json("facts.json")["external"]
+    sides += [(f"external cohort '{n}'", record.path / folders[n], scans) for n, scans in record.external.items()]
+    for name, (cohort, scans) in record.others.items():
+        for whose, path, mine in sides:
+            if shared := set(scans["patient"]) & set(mine["patient"]):
+                yield f"{len(shared)} tested patient(s) of {whose} taught '{name}'"
+            if shared := set(scans["actual"]) & set(mine["actual"]):
+                yield f"{len(shared)} picture(s) that are tested in {whose} taught '{name}'"
+            if near := near_between(path, mine, cohort.path, scans):
+                yield f"{len(near)} near duplicate(s) of pictures that are tested in {whose} taught '{name}'"
 
 
 def _nested(record: Record) -> Iterator[str]:
@@ -240,6 +258,7 @@ CHECKS = {
     "tables": _tables,
 }
 OF_FOLDS = {"folds": _folds}
+OF_OTHERS = {"other labels": _others}
 
 
 def _same(stored: pd.DataFrame, fresh: pd.DataFrame) -> bool:

@@ -63,7 +63,8 @@ def cross_fit(
     parts: dict[str, list[str]] = {"pool": [], "validation": [], "test": []}
     for patient, own in number.items():
         parts["test" if own in known else "pool"].append(patient)
-    if not parts["pool"] and any(arm.pretrain for arm in config.arms.values()):
+    here = {name for name, run in config.pretraining.items() if run.other is None}
+    if not parts["pool"] and any(arm.pretrain in here for arm in config.arms.values()):
         fix = "Add scans without labels, or leave the pretrained arms out."
         raise UserError("every patient is labeled or tied to one who is: nobody is left to pretrain on", "arms", fix)
     budgets = {draw: _taught(units, test, config, draw) for draw, test in tested.items()}

@@ -21,7 +21,7 @@ def reported_attributes(cohort: Path, unit: str, units: list[str]) -> list[str]:
     if not catalog.exists(cohort):
         return []
     scans = _scans(cohort)
-    names = [name for name in _names(scans) if name.startswith(REPORTED)]
+    names = [name for name in attribute_names(scans) if name.startswith(REPORTED)]
     found = []
     for name in names:
         groups = _groups(scans, unit, name)
@@ -45,8 +45,8 @@ def attribute_values(scans: pd.DataFrame, attribute: str, where: str = "subgroup
     Raises:
         UserError: no scan has this attribute; names the nearest.
     """
-    if attribute not in _names(scans):
-        raise unknown("attribute", attribute, _names(scans), where)
+    if attribute not in attribute_names(scans):
+        raise unknown("attribute", attribute, attribute_names(scans), where)
     return scans[attribute] if attribute in COLUMNS else scans["attributes"].map(lambda a: (a or {}).get(attribute))
 
 
@@ -56,7 +56,7 @@ def _scans(cohort: Path) -> pd.DataFrame:
     return Cohort.open(cohort).scans()
 
 
-def _names(scans: pd.DataFrame) -> list[str]:
+def attribute_names(scans: pd.DataFrame) -> list[str]:
     return sorted({*COLUMNS, *(key for values in scans["attributes"] if values for key in values)})
 
 

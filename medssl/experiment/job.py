@@ -15,7 +15,7 @@ from medssl.config import Arm, Target
 from medssl.errors import MedsslError
 from medssl.experiment.plan import is_scored
 from medssl.experiment.tuning import Changes, Trial, try_recipes, with_trials
-from medssl.transfer import Heads, Problem, strategy, target_kind
+from medssl.transfer import Heads, OtherLabels, Problem, TargetKind, strategy, target_kind
 from medssl.workspace import atomic, digest
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -49,6 +49,21 @@ class EncoderSource:
 
 
 @dataclass(frozen=True)
+class OtherInputs:
+    """Further labels of an arm: `labels` of units, and of which unit each of the `images` is (-1: of none).
+
+    Attributes:
+        kind: of their target; None where they are in the classes of the experiment's.
+    """
+
+    images: Path
+    unit_of: np.ndarray
+    labels: list[str]
+    kind: str | None
+    modality: str
+
+
+@dataclass(frozen=True)
 class ArmInputs:
     """What all jobs of one arm share; large arrays are named by file and memory-mapped in the worker."""
 
@@ -58,6 +73,7 @@ class ArmInputs:
     unit_of: np.ndarray
     features: Path | None
     modality: str
+    others: OtherInputs | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +150,7 @@ def fit_arm(job: JobInputs) -> Fit:
         seed=job.seed,
         precision=job.precision,
         heads=lambda: shared.source.heads() if shared.source else {},
+        others=other_labels(shared.others, target) if shared.others else None,
     )
     methods = [strategy(shared.arm.strategy_name, shared.arm.strategy_settings | one) for one in job.recipes]
     if not job.validation:
@@ -142,6 +159,14 @@ def fit_arm(job: JobInputs) -> Fit:
     trials = try_recipes(problem, methods, job.recipes, held, job.metric)
     chosen = next(method for method, trial in zip(methods, trials, strict=True) if trial.chosen)
     return Fit(problem, chosen.fit(problem), tuple(trials))
+
+
+def other_labels(others: OtherInputs, own: TargetKind) -> OtherLabels:
+    """As a strategy takes them."""
+    target = None if others.kind is None else target_kind(others.kind, others.labels)
+    samples = np.flatnonzero(others.unit_of >= 0)
+    truth = (target or own).encode(others.labels)[others.unit_of[samples]]
+    return OtherLabels(target, open_array(others.images), samples, truth, others.modality)
 
 
 def run_job(job: JobInputs) -> tuple[str, float]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
 from medssl.config import Budget, Experiment
 from medssl.experiment.tuning import LEAST, listed
+
+TELLING = 0.9  # share of the pool's own labels that follow from others, from which on a reader must know it
 
 
 def notes(
@@ -16,7 +19,8 @@ def notes(
     arms: pd.DataFrame,
     looks: int,
     cross_fitted: str,
-    tuned: Sequence[Budget] = (),
+    tuned: Sequence[Budget],
+    others: Mapping[str, Mapping[str, Any]],
 ) -> list[str]:
     """Plain sentences, the experiment's own note first.
 
@@ -25,6 +29,7 @@ def notes(
         jobs, arms: as `Results` gives them.
         looks: how often the test patients were looked at.
         cross_fitted, tuned: as `Results` gives `cross_fitted` and `tuned_budgets`.
+        others: the experiment's facts of what stands under `others:`.
     """
     said = [config.note] if config.note else []
     if config.split.folds:
@@ -40,7 +45,7 @@ def notes(
             "Scored on the validation patients, to choose a recipe: wherever test patients are named below, "
             "these are meant. Such figures are no result; the test patients were not looked at."
         )
-    said += [*_unfinished(jobs), *_pretraining(config)]
+    said += [*_unfinished(jobs), *_pretraining(config), *_others(others)]
     said.append(_recipes(config, tuned))
     if arms[["encoder", "size"]].drop_duplicates().shape[0] > 1:
         said.append("Arms with different encoders or input sizes are compared across encoders, and marked so.")
@@ -66,6 +71,25 @@ def _recipes(config: Experiment, tuned: Sequence[Budget]) -> str:
         f"{said} Smaller budgets have fewer than {LEAST} {config.target.unit}s of some class: there the recipe is the "
         f"arm's own, fixed beforehand. {beforehand}"
     )
+
+
+def _others(others: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    said = []
+    for name, other in others.items():
+        who = f"{other['patients']} patients of {'the pool' if other['own'] else 'cohort ' + other['cohort']}"
+        if other["labels"]:
+            learnt = f"{other['labels']:,} labels of {other['target']}, of {who}"
+            said.append(f"Other labels: '{name}' is {learnt}. No budget counts them.")
+        else:
+            said.append(f"Other scans: '{name}' is the scans of {who}, without labels.")
+        if other["kept_out"]:
+            said[-1] += f" {other['kept_out']} of its patients were kept out: they are tested here, or tied to such."
+        if (other["tells"] or 0) >= TELLING:
+            said.append(
+                f"'{name}' tells {other['tells']:.0%} of the pool's own labels: whoever learns it knows more of them "
+                "than its budget says."
+            )
+    return said
 
 
 def _unfinished(jobs: pd.DataFrame) -> list[str]:

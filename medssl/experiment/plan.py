@@ -12,11 +12,12 @@ import pandas as pd
 from medssl.cohort import Cohort
 from medssl.cohort.budgets import Budgets, draw_budgets
 from medssl.cohort.splits import Split, cohort_split, components, tied_patients
-from medssl.config import Arm, Budget, Experiment, View
+from medssl.config import SUPERVISED, Arm, Budget, Experiment, View
 from medssl.errors import UserError, unknown
 from medssl.experiment.crossfit import Tested, cross_fit
 from medssl.experiment.external import PART, external_units
 from medssl.experiment.groups import attribute_values
+from medssl.experiment.others import OtherData, check_arm, find_others
 from medssl.experiment.tuning import Held, held_out, recipes, tuning_metric
 from medssl.metrics import METRICS
 from medssl.transfer import PIXELS, strategy
@@ -58,6 +59,7 @@ class Plan:
         tested: where it is cross-fitted, the units that each draw tests.
         tied: patient -> number of the group of patients that stay together, whatever is parted.
         held: where recipes are tuned, the labeled units of each draw and budget that choose them.
+        others: by name, the entries under `others:` that arms use.
     """
 
     config: Experiment
@@ -69,19 +71,30 @@ class Plan:
     tested: Tested = field(default_factory=dict)
     tied: Mapping[str, int] = field(default_factory=dict)
     held: Held = field(default_factory=dict)
+    others: dict[str, OtherData] = field(default_factory=dict)
 
     def view(self, arm: Arm) -> View:
         return self.config.view.model_copy(update={"size": arm.size}) if arm.size else self.config.view
 
 
-def make_plan(config: Experiment, cohort: Cohort, external: tuple[Cohort, ...] = ()) -> Plan:
+def make_plan(
+    config: Experiment,
+    cohort: Cohort,
+    external: tuple[Cohort, ...] = (),
+    others: Mapping[str, Cohort] | None = None,
+) -> Plan:
     """Split the cohort's patients (once for all its experiments), draw the budgets, and add the external test units.
 
+    Args:
+        others: the cohorts of the entries under `others:`; without them nothing can be trained on these.
+
     Raises:
-        UserError: no such target, a class with fewer patients than a budget, another split than the cohort's own.
+        UserError: no such target, a class with fewer patients than a budget, another split than the cohort's own, and
+            all of `find_others`.
     """
     for name, arm in config.arms.items():  # an unknown strategy or setting fails before anything runs
         recipes(name, arm, config.tuning)
+        check_arm(name, arm, strategy(arm.strategy_name, arm.strategy_settings, f"arms.{name}.strategy"))
     for metric in config.metrics:
         if metric not in METRICS:
             raise unknown("metric", metric, sorted(METRICS), "metrics")
@@ -91,7 +104,8 @@ def make_plan(config: Experiment, cohort: Cohort, external: tuple[Cohort, ...] =
     if config.split.folds:
         split, units, budgets, tested = cross_fit(config, cohort, units, ties)
         held = held_out(config, units, budgets, tied)
-        return Plan(config, cohort, split, units, budgets, tested=tested, tied=tied, held=held)
+        found = {} if others is None else find_others(config, cohort, split, units, (), others)
+        return Plan(config, cohort, split, units, budgets, tested=tested, tied=tied, held=held, others=found)
     split = cohort_split(cohort.path, ties, config.split, _official(cohort, config))
     units = units.assign(part=units["patient"].map(split.part_of()))
     _refuse_missing_class(units, config)
@@ -100,7 +114,8 @@ def make_plan(config: Experiment, cohort: Cohort, external: tuple[Cohort, ...] =
     elsewhere = [external_units(other, config, units) for other in external]
     everything = pd.concat([units[["unit", "patient", "label", "part"]], *elsewhere], ignore_index=True)
     held = held_out(config, units, budgets, tied)
-    return Plan(config, cohort, split, everything, budgets, external, tied=tied, held=held)
+    found = {} if others is None else find_others(config, cohort, split, units, external, others)
+    return Plan(config, cohort, split, everything, budgets, external, tied=tied, held=held, others=found)
 
 
 def is_scored(part: pd.Series, evaluate: str) -> pd.Series:
@@ -177,6 +192,8 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_key
                 "revision": revisions[name],
                 "strategy": [arm.strategy_name, arm.strategy_settings],
             }
+            if arm.jointly is not None:
+                fixed["jointly"] = plan.others[arm.jointly].labels_key
             recipe = arm_recipe(arm, config)
             for run, encoder in enumerate(encoder_keys[name]):
                 for draw in range(config.draws):
@@ -205,7 +222,9 @@ def arm_recipe(arm: Arm, config: Experiment) -> str:
     chosen = arm.model_dump(exclude={"seed", "pretrain_seeds", "grid"})
     run = config.pretraining[arm.pretrain].choices() | {"seed": None} if arm.pretrain else None
     tuned = [config.tuning.model_dump(), arm.grid] if config.tuning else []
-    return digest([chosen, run, config.view.model_dump(), *tuned])
+    entries = [arm.jointly, run["other"] if run and run["task"] == SUPERVISED else None]
+    others = [config.others[name].model_dump(exclude={"cohort"}) for name in entries if name]
+    return digest([chosen, run, config.view.model_dump(), *tuned, *others])
 
 
 def job_seed(seed: int, draw: int, own: int = 0) -> int:

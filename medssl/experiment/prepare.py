@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from medssl.cohort import Cohort, Samples
-from medssl.config import Arm, Experiment, Pretraining, Source
+from medssl.config import SUPERVISED, Arm, Experiment, Pretraining, Source, View
 from medssl.errors import SourcePath, UserError
-from medssl.experiment.job import ArmInputs, EncoderSource
+from medssl.experiment.job import ArmInputs, EncoderSource, OtherInputs
+from medssl.experiment.others import OtherData, used_others
 from medssl.experiment.plan import Plan
 from medssl.experiment.tuning import recipes
 from medssl.progress import say
@@ -33,6 +34,12 @@ def ensure_cohort(source: Source, workspace: Workspace) -> Cohort:
         report = ingest([folder], path, workspace=workspace, labels=source.labels)
         say("\n".join(report.lines(sys.stderr.isatty())))
     return Cohort.open(path)
+
+
+def open_others(config: Experiment, workspace: Workspace) -> dict[str, Cohort]:
+    """The other cohorts that arms learn from, by their entries under `others:`; ingested where they are missing."""
+    sources = {name: config.others[name].cohort for name in used_others(config)}
+    return {name: ensure_cohort(source, workspace) for name, source in sources.items() if source is not None}
 
 
 def find_source(source: Source, workspace: Workspace) -> Path:
@@ -69,7 +76,7 @@ def encoder_seeds(config: Experiment) -> dict[str, int]:
 def pretrain_encoder(name: str, plan: Plan, workspace: Workspace, run: int = 0) -> tuple[str, Path]:
     """The encoder of one pretraining run: (key, checkpoint). A finished one is reused, an interrupted one goes on.
 
-    Test patients are kept out of pretraining.
+    Test patients are kept out of pretraining, in another cohort too (see `medssl.experiment.others`).
 
     Args:
         run: added to the seed of the config.
@@ -80,16 +87,43 @@ def pretrain_encoder(name: str, plan: Plan, workspace: Workspace, run: int = 0) 
     spec = spec.model_copy(update={"seed": spec.seed + run})
     view = plan.config.view.model_copy(update={"size": spec.size}) if spec.size else plan.config.view
     key = encoder_key(name, spec, plan)
+    other = plan.others[spec.other] if spec.other else None
+    if other is not None and spec.task == SUPERVISED:
+        return key, _pretrain_on_labels(other, spec, view, workspace.encoder(key))
     result = pretrain(
-        plan.cohort,
+        other.cohort if other else plan.cohort,
         spec.task,
         out=workspace.encoder(key),
         view=view,
         settings=spec.settings,
-        exclude=frozenset(plan.split.test),
+        exclude=other.kept_out if other else frozenset(plan.split.test),
         **spec.engine(),
     )
     return key, result.checkpoint
+
+
+def _pretrain_on_labels(other: OtherData, spec: Pretraining, view: View, out: Path) -> Path:
+    """The checkpoint of an encoder that learnt the labels of an entry under `others:`."""
+    from medssl.training import fit
+    from medssl.transfer import target_kind
+    from medssl.transfer.supervised import supervised_task
+
+    samples, scans = other.cohort.samples(view), other.cohort.scans()
+    unit_of = unit_numbers(samples.table, other.units["unit"], other.target.unit)
+    labels = other.units["label"].tolist()
+    target = target_kind(other.target.kind, labels)
+    truth = target.encode(labels)[unit_of.clip(0)]
+    result = fit(
+        samples,
+        supervised_task(target, truth, unit_of >= 0),
+        out=out,
+        settings={**spec.settings, "labels": other.labels_key},
+        exclude=frozenset(scans["patient"]) - frozenset(other.units["patient"]),
+        modality=str(scans["modality"].mode()[0]),
+        about={"cohort": other.cohort.name, "cohort_hash": other.cohort.hash},
+        **spec.engine(),
+    )
+    return result.checkpoint
 
 
 def encoder_key(name: str, spec: Pretraining, plan: Plan) -> str:
@@ -104,6 +138,11 @@ def encoder_key(name: str, spec: Pretraining, plan: Plan) -> str:
         "threads": torch.get_num_threads(),
         "revision": code_revision(*PRETRAINING_ROOMS),
     }
+    if spec.other is not None:
+        other = plan.others[spec.other]
+        what["other"] = other.scans_key
+        if spec.task == SUPERVISED:
+            what |= {"labels": other.labels_key, "task": code_revision("transfer/supervised.py")}
     return f"{plan.cohort.name}-{name}-{digest(what, 10)}"
 
 
@@ -141,7 +180,17 @@ def prepare_arm(
         raise UserError(what, f"arms.{name}.strategy", fix)
     modality = str(plan.cohort.scans()["modality"].mode()[0])
     images = Path(str(samples.images.filename))  # type: ignore[attr-defined]  # a memory map knows its file
-    return ArmInputs(arm, source, images, unit_of, features, modality), key
+    others = _other_inputs(plan.others[arm.jointly], plan.view(arm)) if arm.jointly else None
+    return ArmInputs(arm, source, images, unit_of, features, modality, others), key
+
+
+def _other_inputs(other: OtherData, view: View) -> OtherInputs:
+    samples = other.cohort.samples(view)
+    unit_of = unit_numbers(samples.table, other.units["unit"], other.target.unit)
+    modality = str(other.cohort.scans()["modality"].mode()[0])
+    images = Path(str(samples.images.filename))  # type: ignore[attr-defined]  # a memory map knows its file
+    kind = None if other.same_task else other.target.kind
+    return OtherInputs(images, unit_of, other.units["label"].tolist(), kind, modality)
 
 
 def unit_numbers(table: pd.DataFrame, units: pd.Series, unit: str) -> np.ndarray:

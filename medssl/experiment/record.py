@@ -45,6 +45,17 @@ class Record:
         return {name: _with_hashes(Cohort.open(self.path / folder)) for name, folder in folders.items()}
 
     @cached_property
+    def others(self) -> dict[str, tuple[Cohort, pd.DataFrame]]:
+        """Entry under `others:` -> its cohort, and the scans of whoever may have taught."""
+        taught = self.json("others.json") if self.json("facts.json").get("others") else {}
+        found = {}
+        for name, patients in taught.items():
+            cohort = Cohort.open(self.path / self.json("facts.json")["others"][name]["cohort_folder"])
+            scans = _with_hashes(cohort)
+            found[name] = cohort, scans[scans["patient"].isin(patients)]
+        return found
+
+    @cached_property
     def split(self) -> dict[str, set[str]]:
         raw = self.json("split.json")
         return {part: set(raw[part]) for part in PARTS}

@@ -21,6 +21,7 @@ from medssl.experiment.loading import evidence_key, load_evidence
 from medssl.experiment.notes import notes
 from medssl.experiment.plan import encoder_label
 from medssl.experiment.tuning import read_trials
+from medssl.experiment.ways import ways_table
 from medssl.progress import say
 from medssl.statistics import (
     Estimate,
@@ -220,6 +221,10 @@ class Results:
             rows.append((name, encoder, _initialisation(arm, self.settings), arm.pretrain, arm.strategy_name, size))
         return pd.DataFrame(rows, columns=["arm", "encoder", "init", "pretrain", "strategy", "size"])
 
+    def ways(self) -> pd.DataFrame:
+        """A row an arm: `arm, way, source, other_labels`, what it learns from beside its budget; see `ways_table`."""
+        return ways_table(self.settings, self.facts)
+
     def histories(self) -> dict[str, pd.DataFrame]:
         """Pretraining run -> its log (step, loss, ...)."""
         path = self.path / "pretrained.json"
@@ -248,8 +253,8 @@ class Results:
     @property
     def notes(self) -> list[str]:
         """What a reader must know before the figures, in plain sentences."""
-        looks = len(self.looks())
-        return notes(self.settings, self.jobs(), self.arms(), looks, self.cross_fitted, self.tuned_budgets)
+        about = self.jobs(), self.arms(), len(self.looks()), self.cross_fitted, self.tuned_budgets
+        return notes(self.settings, *about, self.facts.get("others", {}))
 
     def looks(self) -> list[dict[str, Any]]:
         """The ledger of looks at the test split of this cohort, by all its experiments."""
@@ -257,8 +262,7 @@ class Results:
         return looks(self.path / folder) if folder else []
 
     def as_json(self) -> dict[str, Any]:
-        """The keys that scripts rely on: `experiment`, `results`, `scores`, `differences`, `savings`, `curves`,
-        `trials`."""
+        """The keys that scripts rely on: `experiment`, `results`, `scores`, `differences`, `savings`, `curves`, ..."""
         return {
             "experiment": str(self.path),
             "results": str(self.evidence_folder),
@@ -267,6 +271,7 @@ class Results:
             "savings": records(self.savings()),
             "curves": records(self.curves()),
             "trials": records(self.trials()),
+            "ways": records(self.ways()),
             "external_scores": records(self.external()[0]),
             "external_differences": records(self.external()[1]),
         }

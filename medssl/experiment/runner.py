@@ -17,11 +17,13 @@ from medssl.experiment.external import joined_samples
 from medssl.experiment.index import Index
 from medssl.experiment.job import ArmInputs, JobInputs, run_job
 from medssl.experiment.ledger import enter
+from medssl.experiment.others import OtherData
 from medssl.experiment.plan import Job, Plan, list_jobs, make_plan
 from medssl.experiment.power import foresee, foresee_sentence
-from medssl.experiment.prepare import encoder_seeds, ensure_cohort, prepare_arm, pretrain_encoders
+from medssl.experiment.prepare import encoder_seeds, ensure_cohort, open_others, prepare_arm, pretrain_encoders
 from medssl.experiment.results import Results
 from medssl.experiment.tuning import LEAST, listed, recipes, tuned_budgets, tuning_metric
+from medssl.experiment.ways import origins
 from medssl.progress import bar, say
 from medssl.workspace import Workspace, digest, lock, write_json, write_text
 
@@ -42,8 +44,7 @@ def run(config: Experiment, workspace: Workspace | None = None, processes: int |
         MedsslError: jobs failed; those that were done are kept.
     """
     workspace = workspace or Workspace()
-    cohort = ensure_cohort(config.cohort, workspace)
-    plan = make_plan(config, cohort, tuple(ensure_cohort(source, workspace) for source in config.external))
+    plan = _open_plan(config, workspace)
     folder = workspace.experiment(config.name)
     with lock(folder, "running the experiment of", "Wait for it, or give this run another name (name=...)."):
         return _run(plan, folder, workspace, processes)
@@ -52,8 +53,7 @@ def run(config: Experiment, workspace: Workspace | None = None, processes: int |
 def preview(config: Experiment, workspace: Workspace | None = None) -> tuple[dict[str, Any], str]:
     """What `run` would do and what can be detected: as values, and in words. Ingests and splits where needed."""
     workspace = workspace or Workspace()
-    cohort = ensure_cohort(config.cohort, workspace)
-    plan = make_plan(config, cohort, tuple(ensure_cohort(source, workspace) for source in config.external))
+    plan = _open_plan(config, workspace)
     found = foresee(plan)
     runs = {name: {"length": config.pretraining[name].length, "seeds": n} for name, n in encoder_seeds(config).items()}
     about = {"name": config.name, "patients": _sizes(plan), "pretraining": runs, "jobs": _job_count(config)}
@@ -64,6 +64,12 @@ def preview(config: Experiment, workspace: Workspace | None = None) -> tuple[dic
             "fits": _fit_count(plan),
         }
     return {**about, "detectable": found}, f"{_summary(plan)}\n{foresee_sentence(found)}"
+
+
+def _open_plan(config: Experiment, workspace: Workspace) -> Plan:
+    cohort = ensure_cohort(config.cohort, workspace)
+    external = tuple(ensure_cohort(source, workspace) for source in config.external)
+    return make_plan(config, cohort, external, open_others(config, workspace))
 
 
 def _run(plan: Plan, folder: Path, workspace: Workspace, processes: int | None) -> Results:
@@ -123,15 +129,24 @@ def write_plan(plan: Plan, folder: Path, workspace: Workspace) -> None:
         "split": plan.split.hash,
         "cohort_folder": os.path.relpath(plan.cohort.path, folder),
         "external": {other.name: os.path.relpath(other.path, folder) for other in plan.external},
+        "others": {name: _about_other(other, folder) for name, other in plan.others.items()},
+        "origins": origins(config),
     }
+    if plan.others:
+        write_json(folder / "others.json", {name: other.patients for name, other in plan.others.items()})
     write_json(folder / "facts.json", facts)
     write_text(folder / "config.yaml", yaml.safe_dump(_without_paths(config, workspace), sort_keys=False))
+
+
+def _about_other(other: OtherData, folder: Path) -> dict[str, Any]:
+    return {**other.facts(), "cohort_folder": os.path.relpath(other.cohort.path, folder)}
 
 
 def _without_paths(config: Experiment, workspace: Workspace) -> dict[str, Any]:
     """The config as it is kept: where scans and labels lie may name a patient, so that is kept by a keyed id."""
     raw = config.model_dump(mode="json")
-    for scans in (raw["cohort"], *raw["external"]):
+    others = [other["cohort"] for other in raw["others"].values() if other["cohort"]]
+    for scans in (raw["cohort"], *raw["external"], *others):
         for holder, name in ((scans, "source"), (scans["labels"] or {}, "file")):
             if name in holder:
                 holder[name] = "d" + workspace.pseudonym("place", holder[name])

@@ -76,6 +76,17 @@ def difference_table(
     return [{**row, "across": row["arm"] in across} for row in rows]
 
 
+def ways(results: Results) -> list[dict[Any, Any]]:
+    """A row an arm: what it learns from beside its budget's labels, and by which of Schaal's eight ways."""
+    colours = arm_colours(results.settings.arms)
+    rows = results.ways().to_dict("records")
+    return [{**row, "colour": colours[row["arm"]], "other_labels": _counted(row["other_labels"])} for row in rows]
+
+
+def _counted(labels: int) -> str:
+    return f"{labels:,}" if labels else "–"
+
+
 def _grid(results: Results, table: pd.DataFrame, arms: list[str], cell: Any) -> list[dict[str, Any]]:
     colours = arm_colours(results.settings.arms)
     found = {(r["arm"], budget_key(r["budget"])): r for r in table.to_dict("records")}

@@ -68,6 +68,8 @@ def render_report(results: Results) -> str:
         across=bool(len(table)) and not table["same_encoder"].astype(bool).all(),
         budgets=content.budget_heads(results),
         arms=content.arms(results),
+        ways=content.ways(results),
+        way_of={row["arm"]: row["way"] for row in content.ways(results)},
         cohort=content.cohort(results),
         protocol=protocol(results, scores),
         histories=_histories(results),

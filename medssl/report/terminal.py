@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -37,7 +38,18 @@ def terminal_table(results: Results) -> str:
     heading = (
         f"{metric_name(metric, long=True)}, mean over {averaged(results)}, 95 % interval below (n/e: not estimable)"
     )
-    return "\n".join([heading, *(line.rstrip() for line in text)])
+    return "\n".join([heading, *(line.rstrip() for line in text), *_ways(results, len(text[0]))])
+
+
+def _ways(results: Results, width: int) -> list[str]:
+    """What each arm learns from beside its labels, in lines no longer than the table."""
+    lines = ["Learnt beside the labels:"]
+    for row in results.ways().to_dict("records"):
+        if row["source"]:
+            labels = f" ({row['other_labels']:,} other labels)" if row["other_labels"] else ""
+            words = f"{row['arm']}: {row['source']}{labels}: {row['way']}"
+            lines += textwrap.wrap(words, max(width, 50), initial_indent="  ", subsequent_indent="    ")
+    return lines if len(lines) > 1 else []
 
 
 def _cell(table: pd.DataFrame, arm: str, budget: Any) -> tuple[str, str]:

@@ -91,7 +91,7 @@ class Request:
     def __init__(
         self,
         samples: SamplesLike,
-        task: str,
+        task: str | type[PretextTask],
         settings: dict[str, Any],
         exclude: Set[str],
         modality: str,
@@ -100,8 +100,8 @@ class Request:
     ) -> None:
         self.samples, self.modality = samples, modality
         self.engine = config.validate(Engine, engine, "pretrain")
-        self.kind = task_class(task)
-        self.settings = config.settings_for("task", task, settings, f"task {task}")
+        self.kind = task_class(task) if isinstance(task, str) else task
+        self.settings = config.settings_for("task", self.kind.name, settings, f"task {self.kind.name}")
         self.kind.check(samples.view)
         _check_loggers(self.engine.log)
         self.keep = np.flatnonzero(~samples.table["patient"].isin(exclude).to_numpy())
@@ -117,7 +117,7 @@ class Request:
         self.rate = rules.resolve_learning_rate(asked, self.kind.learning_rate, self.batch, self.optimizer)
         self.precision = rules.resolve_precision(self.engine.precision, device)
         self.identity: dict[str, Any] = {
-            "task": task,
+            "task": self.kind.name,
             "settings": self.settings.model_dump(mode="json"),
             "modality": modality,
             "encoder": self.engine.encoder,

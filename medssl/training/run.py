@@ -25,7 +25,7 @@ from lightning_fabric import Fabric
 from medssl.config import DEFAULT_STEPS, View
 from medssl.encoders import save_checkpoint
 from medssl.errors import MedsslError
-from medssl.pretext import task_class
+from medssl.pretext import PretextTask, task_class
 from medssl.progress import say
 from medssl.training import rules
 from medssl.training.history import read_history
@@ -128,7 +128,7 @@ def dry_run(
 
 def fit(
     samples: SamplesLike,
-    task: str,
+    task: str | type[PretextTask],
     *,
     out: Path,
     settings: dict[str, Any] | None = None,
@@ -141,6 +141,7 @@ def fit(
     """`pretrain` on samples of any origin.
 
     Args:
+        task: a name, or a task that has none among the pretext tasks.
         modality: DICOM's word, which chooses the preset of views.
         labels: of scans, for on-line kNN in the history; they train and choose nothing.
         about: goes into the checkpoint.
@@ -165,7 +166,7 @@ def fit(
         checkpoint = out / "checkpoint.safetensors"
         if before.get("status") == "finished" and checkpoint.is_file():
             speed, floor = before["images_per_second"], before["floor"]
-            return Pretrained(checkpoint, total, speed, total, task, engine_.encoder, 0.0, floor)
+            return Pretrained(checkpoint, total, speed, total, request.kind.name, engine_.encoder, 0.0, floor)
         plan = request.plan(total)
         if lead:
             say(str(plan))
@@ -187,7 +188,8 @@ def fit(
             write_json(out / "run.json", {**run, **done})
             shutil.rmtree(out / "state", ignore_errors=True)
         fabric.barrier()
-    return Pretrained(checkpoint, total, speed, resumed, task, engine_.encoder, time.monotonic() - begun, floor)
+    took = time.monotonic() - begun
+    return Pretrained(checkpoint, total, speed, resumed, request.kind.name, engine_.encoder, took, floor)
 
 
 def make_fabric(precision: str) -> Fabric:

@@ -4,13 +4,14 @@ Adding one is adding a file to `targets/` or `strategies/`: it is found by its n
 """
 
 from medssl.transfer.features import HANDCRAFTED, PIXELS, pixel_features, unit_means
-from medssl.transfer.problem import Heads, Problem, Strategy, TargetKind
+from medssl.transfer.problem import Heads, OtherLabels, Problem, Strategy, TargetKind
 from medssl.transfer.registry import strategies, strategy, target_kind, target_kinds
 
 __all__ = [
     "HANDCRAFTED",
     "PIXELS",
     "Heads",
+    "OtherLabels",
     "Problem",
     "Strategy",
     "TargetKind",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
 Heads = dict[str, dict[str, Any]]
 Grid = tuple[dict[str, Any], ...]
+SameOrOther = Literal["same", "other"]
+Order = Literal["in sequence", "jointly"]
 
 
 class TargetKind(Protocol):
@@ -50,10 +52,15 @@ class Strategy(ABC):
         grid: recipes worth trying beside an arm's own where an experiment tunes: settings that are changed, the most
             promising first.
         rooms: further folders of medssl whose code decides what it fits, so that a change there makes new jobs.
+        beside: what it learns from the cohort's scans beside their labels: (the same task as the labels' or another,
+            before them or jointly). Guesses of the labels are the same task. None: it learns from labels alone.
+        takes_others: it learns from `Problem.others`, and cannot do without.
     """
 
     frozen: bool = False
     grid: Grid = ()
+    beside: tuple[SameOrOther, Order] | None = None
+    takes_others: bool = False
     rooms: tuple[str, ...] = ()
 
     def __init__(self, settings: Any) -> None:
@@ -74,6 +81,24 @@ class Strategy(ABC):
 
 
 @dataclass(frozen=True)
+class OtherLabels:
+    """Further labels of the job's arm, of another cohort or another target.
+
+    Attributes:
+        target: what they say; None: the same as the problem's, in its classes.
+        images: (N, C, *spatial) uint8, as the problem's are.
+        samples: (M,) which of them are labeled; `truth` (M,) their encoded labels.
+        modality: of the scans, for augmentation.
+    """
+
+    target: TargetKind | None
+    images: np.ndarray
+    samples: np.ndarray
+    truth: np.ndarray
+    modality: str
+
+
+@dataclass(frozen=True)
 class Problem:
     """One job: what a strategy learns from.
 
@@ -89,6 +114,7 @@ class Problem:
         modality: of the scans, for augmentation.
         seed: of everything random in this job.
         precision: `32` or `bf16`, of the training steps.
+        others: further labels, where the arm names some.
     """
 
     target: TargetKind
@@ -103,3 +129,4 @@ class Problem:
     seed: int
     precision: str = "32"
     heads: Callable[[], Heads] = dict
+    others: OtherLabels | None = None

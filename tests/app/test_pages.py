@@ -100,6 +100,7 @@ def test_curve_page_shows_chart_verdicts_tables_and_downloads(open_app, finished
     assert "virtual" in text  # the experiment's own note stands open
     assert "†" in text and "no evidence" in text
     assert "test patients looked at 0 times" in text and "Labels saved against scratch" in text
+    assert "other task, same domain, in sequence" in text and "simclr on virtual" in text and "the labels alone" in text
     assert "Labels saved: scratch needs" in text.replace("\\", "") and "named beforehand" in text
     labels = [b.label for b in app.get("download_button")]
     assert labels == ["Scores, CSV", "Differences, CSV", "Curve, PNG", "Curve, SVG", "Report, HTML"]

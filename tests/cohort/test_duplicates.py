@@ -51,6 +51,20 @@ def test_copies_of_a_picture_are_found_and_others_are_not(tmp_path, how) -> None
     assert [set(p) for p in pairs[["first", "second"]].to_numpy()] == [{scans[5], copy}]
 
 
+@pytest.mark.parametrize("how", COPIES)
+def test_copies_in_another_cohort_are_found_and_others_are_not(tmp_path, how) -> None:
+    first, second = (Cohort.create(tmp_path / name) for name in ("first", "second"))
+    scans = [add(first, scene(i), patient=f"p{i}") for i in range(6)]
+    for i in range(20, 24):
+        add(second, scene(i), patient=f"q{i}")
+    copy = add(second, COPIES[how](scene(5)), patient="other", kind="colour" if how == "in colour" else "image")
+    mine, theirs = Cohort.open(first.path).scans(), Cohort.open(second.path).scans()
+    found = duplicates.near_between(first.path, mine, second.path, theirs)
+    assert found == set(theirs.loc[theirs["scan"] == copy, "content_hash"])
+    rest = mine[mine["scan"] != scans[5]]
+    assert duplicates.near_between(first.path, rest, second.path, theirs) == set()
+
+
 def test_volumes(tmp_path) -> None:
     cohort = Cohort.create(tmp_path / "cohort")
     volumes = [scene(i, (40, 48, 44)) for i in range(4)]

@@ -101,6 +101,9 @@ def test_says_verdicts_first_and_all_that_a_reviewer_asks(report, results):
         "Times as many labels that scratch needs",
         "draw by draw: both models fixed",
         "All other comparisons are exploratory",
+        "other task, same domain, in sequence",
+        "simclr on virtual",
+        "the labels alone",
     ):
         assert fact in text
     assert "Python" in text and "medssl" in text
@@ -163,6 +166,7 @@ def test_a_run_in_the_middle_is_reported_as_unfinished(tmp_path):
 def test_terminal_table_has_every_arm_and_fits(results):
     text = terminal_table(results)
     assert all(arm in text for arm in ("pixels", "scratch", "rotation", "simclr"))
+    assert "simclr: simclr on virtual: other task, same domain, in sequence" in " ".join(text.split())
     assert max(map(len, text.splitlines())) <= 100
     assert max(map(len, text.splitlines()[1:])) <= 15 + 3 * 12
     score = results.scores().query("arm == 'simclr' and budget == 'all' and metric == 'auc'").iloc[0]["score"]

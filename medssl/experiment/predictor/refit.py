@@ -78,9 +78,13 @@ def _plan(results: Results, arm: str, budget: Budget) -> Plan:
     fix = "Run its config again; an arm is taken away from what was measured."
     if cohort.hash != facts["cohort"]["hash"]:
         raise UserError(f"the cohort '{cohort.name}' has changed since the experiment was run", results.name, fix)
-    others = tuple(Cohort.open(results.path / folder) for folder in facts["external"].values())
+    external = tuple(Cohort.open(results.path / folder) for folder in facts["external"].values())
+    others = {
+        name: Cohort.open(results.path / other["cohort_folder"]) for name, other in facts.get("others", {}).items()
+    }
     budgets = config.budgets if budget in config.budgets else [*config.budgets, budget]
-    plan = make_plan(config.model_copy(update={"arms": {arm: config.arms[arm]}, "budgets": budgets}), cohort, others)
+    alone = config.model_copy(update={"arms": {arm: config.arms[arm]}, "budgets": budgets})
+    plan = make_plan(alone, cohort, external, others)
     if plan.split.hash != facts["split"]:
         raise UserError("the cohort's split is not that of the experiment", results.name, fix)
     return plan

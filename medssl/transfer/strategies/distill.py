@@ -44,6 +44,7 @@ class Settings(PoolRecipe):
 
 class Distill(Strategy):
     grid = RATES
+    beside = ("same", "in sequence")
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)

@@ -45,6 +45,7 @@ class Settings(PoolRecipe):
 
 class FixMatch(Strategy):
     grid = RATES
+    beside = ("same", "jointly")
 
     def fit(self, problem: Problem) -> Fitted:
         """See `Strategy.fit`.

@@ -37,6 +37,7 @@ class Settings(PoolRecipe):
 
 class MeanTeacher(Strategy):
     grid = RATES
+    beside = ("same", "jointly")
 
     def fit(self, problem: Problem) -> Fitted:
         """See `Strategy.fit`.

@@ -38,6 +38,7 @@ class Settings(Strict):
 
 
 class Propagate(Strategy):
+    beside = ("same", "in sequence")
     frozen = True
     grid = ({"alpha": 0.5}, {"alpha": 0.99}, {"neighbours": 5})
 

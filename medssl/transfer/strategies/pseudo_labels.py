@@ -39,6 +39,7 @@ class Settings(Strict):
 
 class PseudoLabels(Strategy):
     grid = ({"threshold": 0.8}, {"threshold": 0.95}, {"threshold": 0.7})
+    beside = ("same", "in sequence")
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)

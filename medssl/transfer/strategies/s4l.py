@@ -41,6 +41,7 @@ class Settings(PoolRecipe):
 
 
 class S4L(Strategy):
+    beside = ("other", "jointly")
     rooms = ("pretext",)
     grid = RATES
 

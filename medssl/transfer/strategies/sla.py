@@ -45,6 +45,7 @@ class Settings(Recipe):
 
 class SLA(Strategy):
     grid = RATES
+    beside = ("other", "jointly")
 
     def fit(self, problem: Problem) -> Fitted:
         """See `Strategy.fit`.

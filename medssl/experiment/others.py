@@ -1,0 +1,231 @@
+"""Scans and labels that arms learn from beside the budget's: of another cohort, another target, or both.
+
+Nobody who is tested teaches. Of another cohort those are kept out who are test or validation patients of this one, or
+patients of an external test cohort: by patient key, by an identical picture, by a near duplicate, and whoever is tied
+to them there. Of the experiment's own cohort only the pool teaches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from medssl.cohort import Cohort
+from medssl.cohort.cohort import UNIT_COLUMN
+from medssl.cohort.duplicates import near_between
+from medssl.cohort.samples import planned
+from medssl.cohort.splits import Split, components, tied_patients
+from medssl.config import SUPERVISED, Arm, Experiment, Other, Target, View
+from medssl.errors import UserError, unknown
+from medssl.experiment.groups import attribute_names, attribute_values
+from medssl.transfer import Strategy, target_kind
+from medssl.workspace import digest
+
+FEWEST = 20  # units with both labels, below which nothing is said of how much one tells of the other
+
+
+@dataclass(frozen=True)
+class OtherData:
+    """An entry under `others:` with its scans and labels.
+
+    Attributes:
+        name: of the entry.
+        cohort: whose scans they are; `own`: whether it is the experiment's.
+        target: what the labels say; `same_task`: whether in the classes of the experiment's target.
+        units: columns `unit, patient, label`, all labels that may teach; empty where only its scans are wanted.
+        kept_out: patients of the cohort who may not teach.
+        tells: share of the pool's units whose own label follows from this one; None where that is not known.
+    """
+
+    name: str
+    cohort: Cohort
+    own: bool
+    target: Target
+    same_task: bool
+    units: pd.DataFrame
+    kept_out: frozenset[str]
+    tells: float | None = None
+
+    @cached_property
+    def patients(self) -> list[str]:
+        """Who may teach."""
+        return sorted(set(self.cohort.scans()["patient"]) - self.kept_out)
+
+    @cached_property
+    def scans_key(self) -> str:
+        """Names all that decides what is learnt from its scans, but for the view."""
+        return digest([self.cohort.hash, sorted(self.kept_out)])
+
+    @cached_property
+    def labels_key(self) -> str:
+        """The same of its labels."""
+        labels = self.units[["unit", "label"]].to_dict("list")
+        return digest([self.scans_key, labels, self.target.model_dump(), self.same_task])
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "cohort": self.cohort.name,
+            "hash": self.cohort.hash,
+            "own": self.own,
+            "target": self.target.name if len(self.units) else None,
+            "labels": len(self.units),
+            "unit": self.target.unit,
+            "patients": self.units["patient"].nunique() if len(self.units) else len(self.patients),
+            "kept_out": 0 if self.own else len(self.kept_out),
+            "tells": self.tells,
+        }
+
+
+def used_others(config: Experiment) -> dict[str, bool]:
+    """Entries that an arm uses, itself or by its pretraining run -> whether their labels are learnt."""
+    runs = [config.pretraining[arm.pretrain] for arm in config.arms.values() if arm.pretrain]
+    learnt = {run.other for run in runs if run.other and run.task == SUPERVISED}
+    learnt |= {arm.jointly for arm in config.arms.values() if arm.jointly}
+    seen = {run.other for run in runs if run.other}
+    return {name: name in learnt for name in config.others if name in learnt | seen}
+
+
+def check_arm(name: str, arm: Arm, method: Strategy) -> None:
+    """Raises UserError where an arm names other labels and its strategy has no use for them, or the other way round."""
+    if method.takes_others and arm.jointly is None:
+        fix = "Add jointly: NAME, an entry under others."
+        raise UserError(f"'{arm.strategy_name}' learns other labels too, and the arm names none", f"arms.{name}", fix)
+    if arm.jointly is not None and not method.takes_others:
+        fix = "Take strategy: joint, or learn the other labels first (pretraining with task: supervised)."
+        raise UserError(f"'{arm.strategy_name}' does not learn other labels jointly", f"arms.{name}.jointly", fix)
+
+
+def find_others(
+    config: Experiment,
+    cohort: Cohort,
+    split: Split,
+    units: pd.DataFrame,
+    external: tuple[Cohort, ...],
+    cohorts: Mapping[str, Cohort],
+) -> dict[str, OtherData]:
+    """What each used entry holds, and who is kept out of it.
+
+    Args:
+        cohort, split, units: the experiment's own; columns `unit, patient, label, part`.
+        external: test cohorts.
+        cohorts: by entry, those of other cohorts.
+
+    Raises:
+        UserError: no such target, labels that are no classes, scans that do not fit the view, nobody left to teach.
+    """
+    tested = [(cohort, {*split.test, *split.validation}), *((far, set(far.scans()["patient"])) for far in external)]
+    found: dict[str, OtherData] = {}
+    for name, labeled in used_others(config).items():
+        other = config.others[name]
+        theirs = cohorts[name] if other.cohort is not None else cohort
+        own = other.cohort is None
+        if own:
+            kept_out = frozenset(set(theirs.scans()["patient"]) - set(split.pool))
+        else:
+            _refuse_misfit(name, theirs, config.view)
+            kept_out = _kept_out(theirs, tested)
+        if not set(theirs.scans()["patient"]) - kept_out:
+            fix = "Name a cohort of other patients."
+            raise UserError(f"everybody in '{theirs.name}' is tested in this experiment", f"others.{name}", fix)
+        target = other.target or config.target
+        learnt, tells = pd.DataFrame({"unit": [], "patient": [], "label": []}, dtype=object), None
+        if labeled:
+            learnt = _labels(name, other, theirs, target)
+            learnt = learnt[~learnt["patient"].isin(kept_out)].reset_index(drop=True)
+            learnt = _mapped(name, other, learnt, config, units["label"].dropna().tolist())
+            if own and target.unit == config.target.unit:
+                tells = _tells(learnt, units[units["part"] == "pool"])
+        found[name] = OtherData(name, theirs, own, target, other.same_task, learnt, kept_out, tells)
+    return found
+
+
+def _kept_out(other: Cohort, tested: list[tuple[Cohort, set[str]]]) -> frozenset[str]:
+    """Patients of another cohort who are tested, whose pictures are, or who are tied to such a patient."""
+    scans = other.scans()
+    hit: set[str] = set()
+    for cohort, patients in tested:
+        held = cohort.scans()
+        held = held[held["patient"].isin(patients)]
+        pictures = {*held["content_hash"]} | near_between(cohort.path, held, other.path, scans)
+        hit |= patients & set(scans["patient"]) | set(scans.loc[scans["content_hash"].isin(pictures), "patient"])
+    number = components(tied_patients(scans, other.near_duplicates()))
+    numbers = {number[patient] for patient in hit}
+    return frozenset(patient for patient, own in number.items() if own in numbers)
+
+
+def _refuse_misfit(name: str, other: Cohort, view: View) -> None:
+    try:
+        planned(other.scans(), view, other.name)
+    except UserError as error:
+        fix = "Name a cohort whose scans fit, or change the experiment's view so that it fits both."
+        what = f"the scans of '{other.name}' do not fit the experiment's view: {error.what}"
+        raise UserError(what, f"others.{name}.cohort", fix) from None
+
+
+def _labels(name: str, other: Other, cohort: Cohort, target: Target) -> pd.DataFrame:
+    """unit, patient, label of a label of the cohort, or of an attribute of its scans."""
+    if other.target is None or target.name in cohort.targets():
+        return cohort.units(target.name, target.unit)[["unit", "patient", "label"]]
+    scans = cohort.scans()
+    if target.name not in attribute_names(scans):
+        known = [*cohort.targets(), *attribute_names(scans)]
+        raise unknown(f"label or attribute in '{cohort.name}'", target.name, known, f"others.{name}.target")
+    values = attribute_values(scans, target.name)
+    scans = scans.assign(unit=scans[UNIT_COLUMN[target.unit]], label=values.where(values.isna(), values.map(str)))
+    frame = scans.dropna(subset=["label"])[["unit", "patient", "label"]].drop_duplicates()
+    if twice := int(frame["unit"].duplicated().sum()):
+        what = f"{twice} {target.unit}s have scans with different values of '{target.name}'"
+        raise UserError(what, f"others.{name}.target", "Choose a smaller unit.")
+    return frame
+
+
+def _mapped(name: str, other: Other, units: pd.DataFrame, config: Experiment, known: list[str]) -> pd.DataFrame:
+    """With labels as the experiment's classes where they mean the same; else as they are.
+
+    Args:
+        known: labels of the experiment's target.
+
+    Raises:
+        UserError: a label that is no class, a class that does not exist, fewer than two classes: where one class comes
+            from elsewhere alone, the hospital is learnt and not the class.
+    """
+    where, held = f"others.{name}.classes", sorted(set(units["label"]))
+    if not other.same_task:
+        return _of_a_kind(name, other.target or config.target, units)
+    classes = sorted(set(known)) if target_kind(config.target.kind, known).classes else []  # numbers have none
+    for label, meant in other.classes.items():
+        if label not in held:
+            raise unknown("label", label, held, where)
+        if classes and meant is not None and meant not in classes:
+            raise unknown(f"class of '{config.target.name}'", meant, classes, where)
+    labels = units["label"].map(lambda label: other.classes.get(label, label))
+    if classes and (strange := sorted(set(labels.dropna()) - set(classes))):
+        raise UserError(
+            f"'{name}' has a label '{strange[0]}' that is no class of '{config.target.name}' ({', '.join(classes)})",
+            where,
+            f"Say which class it is ({strange[0]}: {classes[0]}), or leave it out ({strange[0]}: ~). Labels that mean "
+            "something else are another task: give this entry a target and no classes.",
+        )
+    return _of_a_kind(name, config.target, units.assign(label=labels).dropna(subset=["label"]).reset_index(drop=True))
+
+
+def _of_a_kind(name: str, target: Target, units: pd.DataFrame) -> pd.DataFrame:
+    """The units, whose labels such a target can learn."""
+    try:
+        target_kind(target.kind, units["label"].tolist())
+    except UserError as error:
+        fix = "Take labels that tell patients of this cohort apart, or leave the entry out."
+        raise UserError(f"'{target.name}' of '{name}': {error.what}", f"others.{name}", fix) from None
+    return units
+
+
+def _tells(learnt: pd.DataFrame, pool: pd.DataFrame) -> float | None:
+    both = learnt.merge(pool.dropna(subset=["label"]), on="unit", suffixes=("_other", ""))
+    if len(both) < FEWEST:
+        return None
+    counts = pd.crosstab(both["label_other"], both["label"])
+    return round(float(counts.max(axis=1).sum() / len(both)), 3)
