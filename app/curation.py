@@ -125,8 +125,8 @@ def _cases(cohort: Cohort, counted: Summary, cases: list[dict[str, Any]]) -> Non
             if case.get("values") and counted.classes.get(case.get("target", "")):
                 known.append(f"labels {', '.join(case['values'])}")
             st.markdown(parts.plain("; ".join(known)) or f"{len(names)} scan")
+            scans.strip(cohort, rows, width=128)
             with st.container(horizontal=True):
-                scans.strip(cohort, rows, width=128)
                 for row in rows:
                     label = f"Open {row['scan'][:9]}"
                     st.button(label, key=f"case {at} {row['scan']}", on_click=scans.open_scan, args=(row["scan"],))

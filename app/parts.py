@@ -14,6 +14,8 @@ from medssl.experiment import Results
 from medssl.figures import to_png, to_svg
 from medssl.report import content
 
+NARROW = 4  # columns up to which a table is no wider than it must be
+
 # Colours are translucent over the theme's own, so that one sheet serves light and dark.
 CSS = """
 <style>
@@ -33,6 +35,7 @@ CSS = """
 .m-table thead th { font-weight: 600; vertical-align: bottom; border-bottom: 1.5px solid rgba(128, 140, 152, .6); }
 .m-table tbody th { font-weight: 500; }
 .m-table th:first-child, .m-table td:first-child { text-align: left; padding-left: 0; }
+.m-table.narrow table { width: auto; min-width: 28rem; }
 .m-table th.words, .m-table td.words { text-align: left; }
 .m-table small { display: block; font-weight: 400; font-size: .8rem;
   color: color-mix(in srgb, currentColor 66%, transparent); }
@@ -46,7 +49,8 @@ CSS = """
   background: rgba(128, 140, 152, .18); }
 .m-line.error { background: rgba(194, 58, 85, .22); }
 .m-line.warning { background: rgba(217, 130, 0, .24); }
-.m-facts { display: grid; grid-template-columns: max-content 1fr; gap: .25rem .9rem; font-size: .92rem; margin: 0; }
+.m-facts { display: grid; grid-template-columns: max-content 1fr; gap: .25rem .9rem; font-size: .92rem;
+  margin: 0 !important; padding: 0 !important; }
 .m-facts dt { color: color-mix(in srgb, currentColor 66%, transparent); }
 .m-facts dd { margin: 0; overflow-wrap: anywhere; }
 .m-swatch { display: inline-block; width: .68em; height: .68em; border-radius: 2px; margin-right: .5em; }
@@ -231,7 +235,8 @@ def table(heads: list[str], rows: list[list[str]], words: int = 1) -> None:
     body = "".join(
         "<tr>" + "".join(f"<td{_words(i, words)}>{escape(c)}</td>" for i, c in enumerate(row)) + "</tr>" for row in rows
     )
-    st.html(f'<div class="m-table"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>')
+    narrow = " narrow" if len(heads) <= NARROW else ""  # numbers far from their names are hard to follow
+    st.html(f'<div class="m-table{narrow}"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>')
 
 
 def _grid(found: Results, rows: list[dict[str, Any]], cell: Any) -> None:

@@ -32,9 +32,10 @@ def show(cohort: Cohort, counted: Summary) -> None:
 
 def strip(cohort: Cohort, rows: list[dict[str, Any]], width: int = 96) -> None:
     """Small pictures side by side."""
-    pictures = [p for row in rows if (p := _small(cohort, row)) is not None]
-    if pictures:
-        st.image(pictures, width=width)
+    with st.container(horizontal=True, gap="small"):
+        for picture in (_small(cohort, row) for row in rows):
+            if picture is not None:
+                st.image(picture, width=width)
 
 
 def open_scan(scan: str, at: int | None = None) -> None:

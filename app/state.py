@@ -141,7 +141,7 @@ def chosen_cohort() -> str | None:
     if asked and asked not in names:
         st.warning("This link names a cohort that is not in this workspace. Another one is shown.")
     key, forget = linked("cohort", names, default), ("scan", "at", "page", "finding", "modality", "vendor", "label")
-    name = st.selectbox("Cohort", names, key=key, on_change=link, args=("cohort", "", forget))
+    name = st.selectbox("Cohort", names, key=key, on_change=link, args=("cohort", "", forget), width=360)
     st.session_state["kept cohort"] = st.query_params["cohort"] = name
     return name
 
