@@ -23,6 +23,7 @@ def show(found: Results, metric: str) -> None:
         return
     st.header("Beside other experiments", anchor=False)
     key = state.choice(found.name, "with", others, [])
+    st.session_state[key] = st.session_state[key][:MOST]  # a link may name more
     chosen = st.multiselect(
         "Experiments", others, key=key, max_selections=MOST, placeholder="Choose up to three experiments"
     )
@@ -39,8 +40,8 @@ def show(found: Results, metric: str) -> None:
             shown.append(other)
     if len(shown) < 2:
         return
-    frame = pd.concat([one.scores().query("metric == @metric") for one in shown])
-    domain = y_domain(frame, metric)
+    frame = pd.concat([one.scores() for one in shown])
+    domain = y_domain(frame[frame["metric"] == metric], metric)
     everyone = list(dict.fromkeys(arm for one in shown for arm in one.settings.arms))  # an arm has one colour in all
     places = st.columns(2, gap="medium")
     for number, one in enumerate(shown):

@@ -62,7 +62,7 @@ def checked(cohort: Cohort, counted: Summary) -> None:
     """What `medssl check` found, case by case; it is run here where nobody has run it."""
     path = cohort.path / "check.json"
     try:
-        known = json.loads(path.read_text()) if path.exists() else None
+        known = state.once_of(cohort, "check", lambda: json.loads(path.read_text())) if path.exists() else None
         concerns = known["concerns"] if known else []
     except (ValueError, KeyError, OSError):
         known, concerns = None, []

@@ -113,7 +113,7 @@ def results(name: str) -> Results | Problem:
         )
 
 
-def once(found: Results, what: str, make: Callable[[], Any]) -> Any:
+def once(found: Results, what: Any, make: Callable[[], Any]) -> Any:
     """Something about an experiment that takes long to find out, found out once for each state of its files."""
     return _once(make, str(found.path), what, _signature(found.path))
 

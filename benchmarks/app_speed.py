@@ -97,10 +97,11 @@ def measured(program: str, workspace: Path, experiment: str, suffix: str) -> lis
 
 def _click(page: Any, button: Any) -> float:
     """Seconds from the click to another drawing of the curve."""
-    page.evaluate(f"document.querySelector('{CHART}').dataset.before = '1'")
+    curve = f"document.querySelector('{CHART}')"  # the first chart of the page
+    page.evaluate(f"{curve}.dataset.before = '1'")
     start = time.perf_counter()
     button.click()
-    page.wait_for_selector(f"{CHART}:not([data-before])")
+    page.wait_for_function(f"{curve} && !{curve}.dataset.before", polling=20)
     seconds = time.perf_counter() - start
     _settled(page)
     return seconds

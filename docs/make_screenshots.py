@@ -99,8 +99,7 @@ def serve(workspace: Path) -> Iterator[str]:
     arguments = [part for name, value in flags.items() for part in (f"--{name}", value)]
     command = [
         sys.executable,
-        "-m",
-        "streamlit",
+        str(main_page().with_name("serve.py")),
         "run",
         str(main_page()),
         *arguments,

@@ -174,7 +174,7 @@ def write_cohort(workspace: Path, name: str = "virtual", volumes: int = 2, image
         content = content_hash(array)
         scan = f"s{content[:16]}"
         write_array(made.path, scan, array)
-        if i == 0:
+        if volume and i == 0:
             mask = np.zeros(array.shape, np.uint8)
             mask[2:4, 8:16, 6:14] = 1
             write_array(made.path, scan, mask, "mask")

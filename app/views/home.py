@@ -47,6 +47,9 @@ def show() -> None:
 
 def _running(names: list[str]) -> None:
     """How far each one is; looked at again by itself while the page is open."""
+    place = state.workspace()
+    if isinstance(place, state.Problem) or not all(holder(place.experiment(name)) for name in names):
+        st.rerun()  # one has ended: its verdict belongs below
     for name in names:
         found = state.results(name)
         with st.container(border=True):

@@ -109,11 +109,11 @@ def _controls(found: Results) -> Shown:
             "Relative to",
             [SCORES, *arms],
             key=key,
-            format_func=lambda arm: f"{arm} (differences)" if arm else "nothing",
+            format_func=lambda arm: f"{arm} (differences)" if arm else "nothing (scores)",
         )
     with right:
         key = state.choice(name, "axes", list(AXES), list(AXES))
-        axes = st.pills("Lines", list(AXES), key=key, selection_mode="multi", format_func=AXES.__getitem__)
+        axes = st.pills("Axis", list(AXES), key=key, selection_mode="multi", format_func=AXES.__getitem__)
     axes = [a for a in AXES if a in axes]
     state.keep(name, "metric", metric, first)
     state.keep(name, "arms", shown, arms)

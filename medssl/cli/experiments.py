@@ -131,7 +131,8 @@ def app_(
     }
     arguments = [part for name, value in flags.items() for part in (f"--{name}", value)]
     say(f"medssl: http://{address}:{port} (workspace {place.path}). Stop with Ctrl+C.")
-    done = subprocess.run([sys.executable, "-m", "streamlit", "run", str(main_page), *arguments, "--", str(place.path)])
+    server = [sys.executable, str(main_page.with_name("serve.py"))]
+    done = subprocess.run([*server, "run", str(main_page), *arguments, "--", str(place.path)])
     raise typer.Exit(done.returncode)
 
 

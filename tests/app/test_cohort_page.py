@@ -47,11 +47,17 @@ def first(workspace, **wanted) -> dict:
 
 
 def pictures(app) -> int:
-    return len(app.get("imgs"))
+    return len(app.get("image"))
 
 
 def button(app, label: str):
     return next(b for b in app.button if b.label == label)
+
+
+def save(app, area) -> None:
+    """Press the button below this text area."""
+    number = [a.id for a in app.text_area].index(area.id)
+    [b for b in app.button if b.label == "Save"][number].click().run()
 
 
 def test_overview_counts_and_repeats_no_free_text(open_app, made):  # noqa: F811
@@ -176,8 +182,7 @@ def test_the_card_is_made_here_and_its_human_parts_are_written_here(open_app, wo
     area = next(a for a in app.text_area if a.label == "Motivation")
     assert area.value == "" and area.placeholder.startswith("For what purpose")
     area.set_value("To find nodules. ![x](http://example.org/x.png)")
-    number = app.text_area.index(area)
-    [b for b in app.button if b.label == "Save"][number].click().run()
+    save(app, area)
     assert not app.exception and not app.error
     assert "To find nodules." in (workspace / "cohorts" / "virtual" / "virtual.md").read_text()
     shown = next(m.value for m in app.markdown if "To find nodules" in m.value)
@@ -189,8 +194,7 @@ def test_a_card_that_changed_meanwhile_is_not_overwritten(open_app, workspace): 
     button(app, "Make the data card").click().run()
     area = next(a for a in app.text_area if a.label == "Uses")
     area.set_value("<!-- medssl:figures -->")
-    number = app.text_area.index(area)
-    [b for b in app.button if b.label == "Save"][number].click().run()
+    save(app, area)
     assert "own marks" in app.error[0].value and not app.exception
 
 
@@ -214,7 +218,7 @@ def test_a_deleted_cohort_is_said_and_another_one_shown(open_app, workspace):  #
 @pytest.mark.parametrize(
     ("harm", "says"),
     [
-        ("empty file", "another version"),
+        ("empty file", "cannot be read"),
         ("not a database", "cannot be read"),
         ("no scans", "has no scans"),
     ],
