@@ -134,7 +134,7 @@ def _viewer(cohort: Cohort, counted: Summary, wanted: Filter, scan: str) -> None
 
 def _neighbours(cohort: Cohort, wanted: Filter) -> None:
     at = st.query_params.get("at", "")
-    if not at.isdecimal():
+    if not at.isdecimal() or len(at) > 9:
         return
     here = int(at)
     for name, there in (("Scan before", here - 1), ("Scan after", here + 1)):
@@ -147,8 +147,10 @@ def _controls(cohort: Cohort, row: dict[str, Any]) -> tuple[str, int, tuple[floa
     plane, index, mask = "axial", 0, False
     if is_volume(row):
         key = state.linked("plane", PLANES, "axial")
-        plane = st.segmented_control(
-            "Plane", PLANES, key=key, on_change=state.link, args=("plane", "axial", ("slice",)), required=True
+        plane = str(
+            st.segmented_control(
+                "Plane", PLANES, key=key, on_change=state.link, args=("plane", "axial", ("slice",)), required=True
+            )
         )
         count = viewing.slices(row, plane)
         if count > 1:

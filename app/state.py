@@ -231,8 +231,8 @@ def linked(key: str, options: list[Any], default: Any) -> str:
     if isinstance(default, bool):
         value: Any = default if asked not in ("0", "1") else asked == "1"
     elif isinstance(default, int):
-        whole = asked is not None and asked.lstrip("-").isdecimal()
-        value = min(max(int(asked), options[0]), options[-1]) if asked is not None and whole else default
+        whole = asked is not None and asked.isdecimal()
+        value = min(max(int(asked or 0), options[0]), options[-1]) if whole else default
     else:
         value = asked if asked in options else default
     st.session_state[place] = value

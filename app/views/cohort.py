@@ -35,9 +35,12 @@ def show() -> None:
         )
         return
     found = state.cohort(name)
-    counted = found if isinstance(found, state.Problem) else state.summary(found)
-    if isinstance(found, state.Problem) or isinstance(counted, state.Problem):
-        parts.empty(found if isinstance(found, state.Problem) else counted)  # type: ignore[arg-type]
+    if isinstance(found, state.Problem):
+        parts.empty(found)
+        return
+    counted = state.summary(found)
+    if isinstance(counted, state.Problem):
+        parts.empty(counted)
         return
     if not counted.scans:
         parts.empty(

@@ -132,8 +132,7 @@ def _curve(found: Results, shown: Shown, width: Any, theme: Any) -> Any:
     if shown.to:
         table = _table(found, shown)
         return relative(table, found.scores(), found.label_counts(), shown.metric, shown.to, shown.arms, **common)
-    full = found.main_comparison[1] if shown.full else ""
-    about = {"subtitle": subtitle(found), "full": full}
+    about: dict[str, Any] = {"subtitle": subtitle(found), "full": found.main_comparison[1] if shown.full else ""}
     return label_efficiency(found.scores(), found.label_counts(), shown.metric, shown.arms, **common, **about)
 
 

@@ -72,7 +72,8 @@ def said_of(cohort: Cohort, scan: str) -> tuple[dict[str, str], list[dict[str, s
 
 
 def _where(wanted: Filter) -> tuple[str, list[str]]:
-    parts, values = ["1"], []
+    parts: list[str] = ["1"]
+    values: list[str] = []
     for column, value in (("modality", wanted.modality), ("vendor", wanted.vendor)):
         if value:
             parts.append(f"coalesce({column}, 'unknown')=?")

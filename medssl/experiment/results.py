@@ -134,7 +134,8 @@ class Results:
         if baseline not in self.settings.arms:
             raise unknown("arm", baseline, list(self.settings.arms), self.name)
         if baseline in self.settings.baseline:
-            return self._tables["differences"].query("baseline == @baseline").reset_index(drop=True)
+            table = self._tables["differences"]
+            return table[table["baseline"] == baseline].reset_index(drop=True)
         file = self.tables_file.with_name(f"{self.tables_file.stem}-to-{digest(baseline, 6)}.json")
         return kept(file, lambda: {"differences": compute_against(self.arrays, self.settings, baseline)})["differences"]
 

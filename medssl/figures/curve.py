@@ -202,7 +202,7 @@ def _tick_labels(counts: dict[int | str, int], low: float, high: float, width: i
     totals: list[float] = []
     budgets: list[float] = []
     parts = []
-    for budget, n in counts.items() if log else reversed(list(counts.items())):
+    for budget, n in sorted(counts.items(), key=lambda item: item[1], reverse=not log):
         at, half = place(n), text_width(f"({n})", 12) / 2
         fits = all(abs(at - other) > 2 * half + 4 for other in totals)
         named = log or all(abs(at - other) > text_width(str(budget), 12) + 6 for other in budgets)

@@ -38,7 +38,8 @@ def pieces(card: str) -> list[Piece]:
     front = FRONT.match(card)
     found = [Piece(FRONT_MATTER, 1, front[1].rstrip("\n"), True, *front.span(1))] if front else []
     marks: list[re.Match[str]] = sorted([*MADE.finditer(card), *_headings(card)], key=lambda m: m.start())
-    heading, level, place, section = "", 1, front.end() if front else 0, []  # type: ignore[var-annotated]
+    heading, level, place = "", 1, front.end() if front else 0
+    section: list[Piece] = []
     for mark in [*marks, None]:
         stop = mark.start() if mark else len(card)
         section.append(Piece(heading, level, card[place:stop].strip(), True, place, stop))
