@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -49,7 +51,7 @@ def _filters(cohort: Cohort, counted: Summary) -> Filter:
     vendors = list(dict.fromkeys(v for part in counted.parts for v in part.vendors))
     said = {f["code"]: f"{f['sentence']} ({f['scans']:,})" for f in counted.findings if f["scans"]}
     labels = [f"{target}: {row['value']}" for target, rows in counted.classes.items() for row in rows]
-    choices: list[tuple[str, str, list[str], Any]] = [
+    choices: list[tuple[str, str, list[str], Callable[[str], str]]] = [
         ("modality", "Modality", modalities, str),
         ("vendor", "Vendor", vendors, str),
         ("label", "Label", labels, str),
@@ -58,18 +60,20 @@ def _filters(cohort: Cohort, counted: Summary) -> Filter:
     chosen = dict.fromkeys(("modality", "vendor", "label", "finding"), ANY)
     offered = [c for c in choices if len(c[2]) > 1 or (c[0] == "finding" and c[2])]
     for place, (key, name, options, words) in zip(st.columns(max(2, len(offered))), offered, strict=False):
-        widget = state.linked(key, [ANY, *options], ANY)
+        everything: list[str] = [ANY, *options]
+        widget, forget = state.linked(key, everything, ANY), ("page", "scan", "at")
+        shown = partial(_or_all, words)
         with place:
-            chosen[key] = st.selectbox(
-                name,
-                [ANY, *options],
-                key=widget,
-                format_func=lambda value, words=words: words(value) if value else "all",
-                on_change=state.link,
-                args=(key, ANY, ("page", "scan", "at")),
+            picked = st.selectbox(
+                name, everything, key=widget, format_func=shown, on_change=state.link, args=(key, ANY, forget)
             )
+        chosen[key] = str(picked)
     target, _, value = chosen["label"].partition(": ")
     return Filter(chosen["modality"], chosen["vendor"], chosen["finding"], target, value)
+
+
+def _or_all(words: Callable[[str], str], value: str) -> str:
+    return words(value) if value else "all"
 
 
 def _grid(cohort: Cohort, wanted: Filter) -> None:
