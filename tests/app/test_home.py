@@ -68,3 +68,21 @@ def test_cohorts_are_listed_and_open(open_app, tmp_path):  # noqa: F811
     next(b for b in app.button if b.key == "cohort second").click().run()
     assert not app.exception
     assert app.query_params["cohort"] in ("second", ["second"]) and "Scans by modality" in words(app)
+
+
+def test_while_a_run_goes_on_its_tables_are_not_computed_again_on_every_click(open_app, unfinished, monkeypatch):  # noqa: F811
+    open_app(unfinished)
+    import state  # the app has put its folder on the path
+
+    folder = unfinished / "experiments" / "synthetic"
+    monkeypatch.setattr(state.time, "time", lambda: 1000 * state.FRESH_S)
+    before = state._signature(folder)
+    (folder / "results" / "another.parquet").touch()
+    stopped = state._signature(folder)
+    assert stopped != before
+    (folder / "lock").write_text(f"{os.getpid()} on {os.uname().nodename}")
+    running = state._signature(folder)
+    (folder / "results" / "a_third.parquet").touch()
+    assert state._signature(folder) == running
+    monkeypatch.setattr(state.time, "time", lambda: 1001 * state.FRESH_S)
+    assert state._signature(folder) != running
