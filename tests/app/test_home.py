@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from synthetic import write_cohort, write_experiment
@@ -75,7 +76,7 @@ def test_while_a_run_goes_on_its_tables_are_not_computed_again_on_every_click(op
     import state  # the app has put its folder on the path
 
     folder = unfinished / "experiments" / "synthetic"
-    monkeypatch.setattr(state.time, "time", lambda: 1000 * state.FRESH_S)
+    monkeypatch.setattr(state, "time", SimpleNamespace(time=lambda: 1000 * state.FRESH_S))
     before = state._signature(folder)
     (folder / "results" / "another.parquet").touch()
     stopped = state._signature(folder)
@@ -84,5 +85,5 @@ def test_while_a_run_goes_on_its_tables_are_not_computed_again_on_every_click(op
     running = state._signature(folder)
     (folder / "results" / "a_third.parquet").touch()
     assert state._signature(folder) == running
-    monkeypatch.setattr(state.time, "time", lambda: 1001 * state.FRESH_S)
+    monkeypatch.setattr(state, "time", SimpleNamespace(time=lambda: 1001 * state.FRESH_S))
     assert state._signature(folder) != running
