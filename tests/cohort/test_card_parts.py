@@ -28,6 +28,7 @@ def test_pieces_are_the_whole_card_and_tell_who_writes_what(cohort) -> None:
     assert {p.heading for p in found if not p.written} == {
         "Composition", "Preprocessing, cleaning, labeling", "Maintenance",
     }  # fmt: skip
+    assert all(p.heading for p in found), "nothing stands between the front matter and the title"
     assert all(text[p.start : p.stop].strip() == p.text for p in found)
     assert all(a.stop <= b.start for a, b in itertools.pairwise(found))
     assert piece(text, "Motivation").text.endswith("paid for it?_") and "license" in piece(text, "Front matter").text

@@ -82,6 +82,6 @@ def _headings(card: str) -> list[re.Match[str]]:
 def _told(section: list[Piece]) -> list[Piece]:
     """Without empty stretches, save one where nothing is written under a heading."""
     kept = [p for p in section if p.text]
-    if not any(p.written for p in kept):
+    if section[-1].heading and not any(p.written for p in kept):
         kept.append(section[-1])
     return sorted(kept, key=lambda p: p.start)
