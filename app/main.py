@@ -22,8 +22,17 @@ st.set_page_config(page_title="medssl", layout="wide", initial_sidebar_state=240
 st.logo(str(Path(HERE) / "logo.svg"))
 parts.style()
 
+if closed := state.open_to_others():
+    parts.empty(closed)
+    st.stop()
+if state.login() and not st.user.is_logged_in:
+    st.title("medssl", anchor=False)
+    st.button("Log in", on_click=st.login)
+    st.stop()
+
 pages = {  # no icons: Streamlit would fetch them from the internet
-    "home": st.Page("views/home.py", title="Experiments", default=True),
+    "home": st.Page("views/home.py", title="Home", default=True),
+    "cohort": st.Page("views/cohort.py", title="Cohort", url_path="cohort"),
     "curve": st.Page("views/label_efficiency.py", title="Label efficiency", url_path="label-efficiency"),
     "pretraining": st.Page("views/pretraining.py", title="Pretraining", url_path="pretraining"),
 }

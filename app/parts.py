@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from html import escape
 from typing import Any, Literal
 
 import state
 import streamlit as st
 
+from medssl.errors import UserError
 from medssl.experiment import Results
+from medssl.figures import to_png, to_svg
 from medssl.report import content
+
+NARROW = 4  # columns up to which a table is no wider than it must be
 
 # Colours are translucent over the theme's own, so that one sheet serves light and dark.
 CSS = """
@@ -30,6 +35,7 @@ CSS = """
 .m-table thead th { font-weight: 600; vertical-align: bottom; border-bottom: 1.5px solid rgba(128, 140, 152, .6); }
 .m-table tbody th { font-weight: 500; }
 .m-table th:first-child, .m-table td:first-child { text-align: left; padding-left: 0; }
+.m-table.narrow table { width: auto; min-width: 28rem; }
 .m-table th.words, .m-table td.words { text-align: left; }
 .m-table small { display: block; font-weight: 400; font-size: .8rem;
   color: color-mix(in srgb, currentColor 66%, transparent); }
@@ -39,6 +45,14 @@ CSS = """
   .m-table small { font-size: .735rem; }
 }
 .m-table thead th:first-child small { white-space: normal; }
+.m-line { display: inline-block; border-radius: 3px; padding: 0 .42em; font-size: .78rem; margin-right: .35em;
+  background: rgba(128, 140, 152, .18); }
+.m-line.error { background: rgba(194, 58, 85, .22); }
+.m-line.warning { background: rgba(217, 130, 0, .24); }
+.m-facts { display: grid; grid-template-columns: max-content 1fr; gap: .25rem .9rem; font-size: .92rem;
+  margin: 0 !important; padding: 0 !important; }
+.m-facts dt { color: color-mix(in srgb, currentColor 66%, transparent); }
+.m-facts dd { margin: 0; overflow-wrap: anywhere; }
 .m-swatch { display: inline-block; width: .68em; height: .68em; border-radius: 2px; margin-right: .5em; }
 .m-v { display: inline-block; font-size: .78rem; padding: 0 .42em; border-radius: 3px;
   background: rgba(128, 140, 152, .16); }
@@ -107,19 +121,19 @@ def heading(found: Results) -> None:
 
 def progress(found: Results) -> str:
     """How far the experiment is, in a few words."""
-    jobs = found.jobs()
-    if found.complete:
+    jobs, _ = found.progress()
+    if set(jobs) == {"done"}:
         return "finished"
-    if jobs.empty:
+    if not jobs:
         return "not started"
-    failed = int((jobs["status"] == "failed").sum())
-    done = f"{int((jobs['status'] == 'done').sum())} of {len(jobs)} jobs done"
-    return f"{done}, {failed} failed" if failed else done
+    done = f"{jobs.get('done', 0):,} of {sum(jobs.values()):,} jobs done"
+    return f"{done}, {jobs['failed']:,} failed" if jobs.get("failed") else done
 
 
 def notes(found: Results) -> None:
     """The experiment's own note stands open; the others one click away."""
-    own, others = found.settings.note, [n for n in found.notes if n != found.settings.note]
+    said = state.once(found, "notes", lambda: found.notes)
+    own, others = found.settings.note, [n for n in said if n != found.settings.note]
     if own:
         st.info(plain(own))
     if others:
@@ -138,6 +152,35 @@ def main_verdict(found: Results) -> list[dict[str, str]]:
     table, claim = found.verdicts(), found.settings.claim
     at = table.index[table["claim"]] if claim else table.index
     return [content.verdicts(found)[i] for i in list(at)[:1]]
+
+
+def chart(make: Callable[[], Any]) -> None:
+    """A chart, or the sentence that says why there is none."""
+    try:
+        drawn = make()
+    except UserError as error:
+        empty(state.Problem(error.what[:1].upper() + error.what[1:] + ".", error.fix))
+        return
+    st.altair_chart(drawn, theme=None, width="stretch")
+
+
+def exports(name: str, file: str, drawn: Callable[[], Any], table: Callable[[], Any]) -> None:
+    """Buttons below a chart: PNG, SVG and CSV, made when they are asked for and not on every click elsewhere.
+
+    Args:
+        name: of the chart, as the buttons say it.
+        file: beginning of the files' names.
+        drawn: the chart of fixed width, on white.
+        table: the frame behind it.
+    """
+    files: list[tuple[str, str, Callable[[], str | bytes]]] = [
+        ("PNG", "image/png", lambda: to_png(drawn())),
+        ("SVG", "image/svg+xml", lambda: to_svg(drawn())),
+        ("CSV", "text/csv", lambda: table().to_csv(index=False)),
+    ]
+    for kind, mime, make in files:
+        label = f"{name}, {kind}"
+        st.download_button(label, make, f"{file}.{kind.lower()}", mime, key=f"download {label}", on_click="ignore")
 
 
 def score_table(found: Results, metric: str, arms: list[str]) -> None:
@@ -166,6 +209,18 @@ def savings_table(found: Results) -> None:
     _grid(found, content.savings_table(found), lambda c: f"{c['value']}<small>{escape(c['interval'])}</small>")
 
 
+def curve_table(rows: list[dict[str, str]]) -> None:
+    """Rows of `content.curve_table`."""
+    heads = ("Arm", "By its mean", "Surely", "Area", "95 % interval")
+    top = "".join(f'<th scope="col">{head}</th>' for head in heads)
+    body = ""
+    for row in rows:
+        name = f'<span class="m-swatch" style="background: {row["colour"]}"></span>{escape(row["arm"])}'
+        cells = "".join(f"<td>{escape(row[k])}</td>" for k in ("budget", "surely", "area", "interval"))
+        body += f'<tr><th scope="row">{name}</th>{cells}</tr>'
+    st.html(f'<div class="m-table"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>')
+
+
 def external_tables(found: Results) -> None:
     """Scores on each external test cohort, by the main metric."""
     for far in content.external_tables(found):
@@ -174,13 +229,20 @@ def external_tables(found: Results) -> None:
         _grid(found, far["scores"], lambda c: f"{c['value']}<small>{escape(c['interval'])}</small>")
 
 
+def facts(rows: dict[str, str]) -> None:
+    """Names and values, one below the other; what has no value is left out."""
+    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows.items() if value)
+    st.html(f'<dl class="m-facts">{items}</dl>')
+
+
 def table(heads: list[str], rows: list[list[str]], words: int = 1) -> None:
     """Plain cells; the first `words` columns are text and stand at the left."""
     top = "".join(f'<th{_words(i, words)} scope="col">{escape(h)}</th>' for i, h in enumerate(heads))
     body = "".join(
         "<tr>" + "".join(f"<td{_words(i, words)}>{escape(c)}</td>" for i, c in enumerate(row)) + "</tr>" for row in rows
     )
-    st.html(f'<div class="m-table"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>')
+    narrow = " narrow" if len(heads) <= NARROW else ""  # numbers far from their names are hard to follow
+    st.html(f'<div class="m-table{narrow}"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>')
 
 
 def _grid(found: Results, rows: list[dict[str, Any]], cell: Any) -> None:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
+from medssl.cohort import Cohort
+from medssl.cohort.summary import Summary, summarize
 from medssl.errors import MedsslError, UserError
 from medssl.experiment import Results
-from medssl.workspace import Workspace
+from medssl.workspace import Workspace, holder
 
 LOG = logging.getLogger("medssl.app")
 WATCHED = ("config.yaml", "facts.json", "budgets.json", "pretrained.json", "jobs.sqlite", "jobs.sqlite-wal", "results")
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+FRESH_S = 30  # while an experiment runs its tables are at most this old; they are not computed again on every click
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,26 @@ class Problem:
 
     what: str
     todo: str = ""
+
+
+def open_to_others() -> Problem | None:
+    """None where the app listens on this computer alone, or asks everybody to log in; else why it shows nothing."""
+    address = st.get_option("server.address")  # None in a test: our own config.toml says localhost to every server
+    if address is None or address in LOOPBACK or login():
+        return None
+    return Problem(
+        "The app would be open to everybody who can reach this computer, without a password, so it shows nothing.",
+        "Start it with `medssl app`, which listens on localhost alone. To let others in, put a web server with a "
+        "password before it, or set up Streamlit's own login: see docs/dashboard.md.",
+    )
+
+
+def login() -> bool:
+    """Whether Streamlit's own login (OpenID Connect) is set up, by `[auth]` in a secrets.toml."""
+    try:
+        return "auth" in st.secrets
+    except FileNotFoundError:
+        return False
 
 
 def workspace() -> Workspace | Problem:
@@ -76,9 +102,7 @@ def results(name: str) -> Results | Problem:
         return place
     folder = place.experiment(name)
     try:
-        found = _open(str(folder), _signature(folder))
-        found.jobs(), found.notes  # what every page shows: a damaged index is noticed here
-        return found
+        return _open(str(folder), _signature(folder))
     except MedsslError as error:
         return Problem(_sentence(error), error.fix)
     except Exception:  # a damaged file can fail in any way, and a page must still say so in a sentence
@@ -87,6 +111,67 @@ def results(name: str) -> Results | Problem:
             "The files of this experiment cannot be read: they are damaged, or written by another version.",
             "Run its config again with `medssl run`. Jobs that are done are kept.",
         )
+
+
+def once(found: Results, what: Any, make: Callable[[], Any]) -> Any:
+    """Something about an experiment that takes long to find out, found out once for each state of its files."""
+    return _once(make, str(found.path), what, _signature(found.path))
+
+
+def cohorts() -> list[str]:
+    """Names of the workspace's cohorts."""
+    place = workspace()
+    return [] if isinstance(place, Problem) else [folder.name for folder in place.cohorts()]
+
+
+def choose_cohort(name: str) -> None:
+    """Make `name` the cohort that the page of cohorts shows (for a button's `on_click`)."""
+    st.session_state["kept cohort"] = name
+
+
+def chosen_cohort() -> str | None:
+    """The chooser on the page of cohorts; its choice stands in the URL. None where there is no cohort."""
+    names, asked = cohorts(), st.query_params.get("cohort")
+    if not names:
+        return None
+    found = results(chosen() or "") if chosen() else None
+    own = found.settings.cohort.name if isinstance(found, Results) else ""
+    kept = st.session_state.get("kept cohort")
+    default = next(name for name in (kept, own, names[0]) if name in names)
+    if asked and asked not in names:
+        st.warning("This link names a cohort that is not in this workspace. Another one is shown.")
+    key, forget = linked("cohort", names, default), ("scan", "at", "page", "finding", "modality", "vendor", "label")
+    name = st.selectbox("Cohort", names, key=key, on_change=link, args=("cohort", "", forget), width=360)
+    st.session_state["kept cohort"] = st.query_params["cohort"] = name
+    return name
+
+
+def cohort(name: str) -> Cohort | Problem:
+    """The cohort, or why it cannot be read."""
+    place = workspace()
+    if isinstance(place, Problem):
+        return place
+    try:
+        return Cohort.open(place.cohort(name))
+    except MedsslError as error:
+        return Problem(_sentence(error), error.fix)
+
+
+def summary(found: Cohort) -> Summary | Problem:
+    """What the cohort is made of, counted once for each state of its catalog; or why it cannot be counted."""
+    try:
+        return once_of(found, "summary", lambda: summarize(found))
+    except MedsslError as error:
+        return Problem(_sentence(error), error.fix)
+    except Exception:
+        LOG.exception("cohort %s cannot be read", found.name)
+        return Problem("The catalog of this cohort cannot be read: it is damaged.", "Ingest its source again.")
+
+
+def once_of(found: Cohort, what: Any, make: Callable[[], Any]) -> Any:
+    """Something about a cohort that takes long to find out, found out once for each state of its catalog and check."""
+    files = ("catalog.sqlite", "check.json", "split.json")
+    return _once(make, str(found.path), what, tuple(_mtime(found.path / file) for file in files))
 
 
 def tables(found: Results) -> Problem | None:
@@ -119,7 +204,7 @@ def choice(name: str, key: str, options: list[str], default: Any) -> str:
     place, several = f"{key}:{name}", isinstance(default, list)
     value = st.session_state.get(place, st.session_state.get(f"kept {place}"))
     if value is None and key in st.query_params:
-        value = st.query_params[key].split(",") if several else st.query_params[key]
+        value = [v for v in st.query_params[key].split(",") if v] if several else st.query_params[key]
     fits = set(value) <= set(options) if several and value is not None else value in options
     st.session_state[place] = value if fits else default
     return place
@@ -134,18 +219,71 @@ def keep(name: str, key: str, value: Any, default: Any) -> None:
         st.query_params[key] = ",".join(value) if isinstance(value, list) else value
 
 
+def linked(key: str, options: list[Any], default: Any) -> str:
+    """Key of a widget whose value lives in the URL alone; call before the widget is made, with `on_change=link`.
+
+    Args:
+        key: also its name in the URL.
+        options: what may be chosen; for numbers (smallest, largest).
+        default: one of them; it is not written into the URL.
+    """
+    place, asked = f"linked {key}", st.query_params.get(key)
+    if isinstance(default, bool):
+        value: Any = default if asked not in ("0", "1") else asked == "1"
+    elif isinstance(default, int):
+        whole = asked is not None and asked.isdecimal()
+        value = min(max(int(asked or 0), options[0]), options[-1]) if whole else default
+    else:
+        value = asked if asked in options else default
+    st.session_state[place] = value
+    return place
+
+
+def link(key: str, default: Any, forget: tuple[str, ...] = ()) -> None:
+    """Write a linked widget's value into the URL; `forget` are choices that no longer fit then."""
+    value = st.session_state.get(f"linked {key}")
+    value = default if value is None else value
+    go({key: None if value == default else str(int(value)) if isinstance(value, bool) else str(value)})
+    go(dict.fromkeys(forget))
+
+
+def go(to: dict[str, str | None]) -> None:
+    """Set these parts of the URL, or take them out (None); for a button's `on_click`."""
+    for key, value in to.items():
+        if value is None:
+            st.query_params.pop(key, None)
+        else:
+            st.query_params[key] = value
+
+
 @st.cache_resource(max_entries=64, show_spinner="Reading results …")
 def _open(folder: str, signature: tuple) -> Results:
     """Opened once for each state of its files: `signature` is the key, nothing more."""
-    return Results.open(folder)
+    found = Results.open(folder)
+    found.jobs(), found.notes  # what every page shows: a damaged index is noticed here
+    return found
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def _once(_make: Callable[[], Any], *key: Any) -> Any:
+    return _make()
 
 
 def _signature(folder: Path) -> tuple:
-    return tuple((folder / f).stat().st_mtime_ns if (folder / f).exists() else 0 for f in WATCHED)
+    if holder(folder):
+        return (_mtime(folder / "config.yaml"), int(time.time() // FRESH_S))
+    return tuple(_mtime(folder / file) for file in WATCHED)
 
 
 def _changed(folder: Path) -> int:
-    return max(_signature(folder))
+    return max(_mtime(folder / file) for file in WATCHED)
+
+
+def _mtime(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _sentence(error: MedsslError) -> str:

@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
-PAGES = {"experiments": "", "app": "label-efficiency", "pretraining": "pretraining"}
+PAGES = {"home": "", "cohort": "cohort", "app": "label-efficiency", "pretraining": "pretraining"}
 FLAGS = [  # a browser for tests: no sandbox (containers), no graphics card, nothing that it asks the internet for
     "--no-sandbox",
     "--disable-gpu",
@@ -60,7 +60,7 @@ def main() -> int:
                     page.goto(f"{address}/{path}{query}")
                     page.wait_for_selector(".stMain h1")
                     if path:
-                        page.wait_for_selector(".stVegaLiteChart canvas, .stVegaLiteChart svg, .m-empty")
+                        page.wait_for_selector(".stVegaLiteChart canvas, .stVegaLiteChart svg, .m-empty, .m-facts")
                     page.wait_for_timeout(800)  # fonts, and the chart's first layout
                     file = options.out / (f"{name}-{width}-{scheme}.png" if options.all else f"{name}.png")
                     page.screenshot(path=file, full_page=options.all)
@@ -99,8 +99,7 @@ def serve(workspace: Path) -> Iterator[str]:
     arguments = [part for name, value in flags.items() for part in (f"--{name}", value)]
     command = [
         sys.executable,
-        "-m",
-        "streamlit",
+        str(main_page().with_name("serve.py")),
         "run",
         str(main_page()),
         *arguments,

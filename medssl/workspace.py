@@ -135,6 +135,18 @@ def lock(folder: Path, doing: str, fix: str) -> Iterator[None]:
             file.truncate(0)
 
 
+def holder(folder: Path) -> str:
+    """Who holds the folder by `lock`, as "1234 on HOST"; empty where nobody does, or the process has died."""
+    try:
+        said = (folder / "lock").read_text().strip()
+    except OSError:
+        return ""
+    number, _, host = said.partition(" on ")
+    if not number.isdigit() or (host == os.uname().nodename and not _alive(int(number))):
+        return ""
+    return said
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that takes its place when the block ends well, and is gone otherwise."""
@@ -188,6 +200,16 @@ def code_revision(*rooms: str) -> str:
             total.update(file.relative_to(root).as_posix().encode())
             total.update(file.read_bytes())
     return total.hexdigest()[:12]
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def _umask() -> int:

@@ -161,6 +161,45 @@ def _evidence(job: Any, skill: float, test_units: int, rng: np.random.Generator)
     return frame.assign(**about, seed=job.seed, split="test", target="lesion")
 
 
+def write_cohort(workspace: Path, name: str = "virtual", volumes: int = 2, images: int = 30) -> Any:
+    """A small cohort, written scan by scan as `medssl ingest` leaves it: CT volumes, the first with a mask, and images
+    of two classes of which the first seems to hold text."""
+    from medssl.cohort import Cohort, catalog
+    from medssl.cohort.arrays import content_hash, write_array
+
+    made, rng = Cohort.create(workspace / "cohorts" / name), np.random.default_rng(0)
+    for i in range(volumes + images):
+        volume = i < volumes
+        array = rng.integers(-900, 900, (6, 24, 20)).astype(np.int16) if volume else _shades(rng)
+        content = content_hash(array)
+        scan = f"s{content[:16]}"
+        write_array(made.path, scan, array)
+        if volume and i == 0:
+            mask = np.zeros(array.shape, np.uint8)
+            mask[2:4, 8:16, 6:14] = 1
+            write_array(made.path, scan, mask, "mask")
+        quantiles = {str(q): float(np.percentile(array, q)) for q in (0.5, 5, 50, 95, 99.5)}
+        row = {
+            "scan": scan, "patient": f"p{i // 2:016x}", "grp": None, "exam": f"e{i:016x}", "series": f"r{i:016x}",
+            "modality": "CT" if volume else "DX", "vendor": "GE" if i % 2 else "Siemens", "body_part": "chest",
+            "kind": "volume" if volume else "image", "shape": list(array.shape), "dtype": array.dtype.name,
+            "spacing": [5.0, 1.0, 1.0] if volume else None, "affine": np.diag([1.0, 1.0, 5.0, 1.0]).tolist() if volume
+            else None, "unit": "HU" if volume else "a.u.", "percentiles": quantiles, "content_hash": content,
+            "source": "", "patient_from": "id",
+        }  # fmt: skip
+        text = [("burned_in_pixels", "warning", "The pixels seem to hold lines of text.", "Look at it.")]
+        labels = {} if volume else {"finding": ("none", "nodule")[i % 2], "note": f"seen on 12.03.2019 by reader {i}"}
+        with catalog.writing(made.path) as db:
+            catalog.put_scan(db, row, findings=text if i == volumes else [], labels=labels)
+            catalog.put_file(db, f"f{i}", "accepted", "", scan, 1, 1)
+    return made
+
+
+def _shades(rng: np.random.Generator) -> np.ndarray:
+    """A smooth picture, unlike any other."""
+    return np.kron(rng.integers(0, 255, (4, 5)), np.ones((8, 8))).astype(np.uint8)
+
+
 def predictor(
     temperature: float = 1.0,
     encoder: Any = None,

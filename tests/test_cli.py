@@ -162,3 +162,19 @@ def test_an_unexpected_error_says_its_type_and_line_in_a_pipe_and_nothing_else(m
     done = medssl("ingest", scans, "--cohort", tmp_path / "c", "--workspace", tmp_path / "ws")
     assert done.exit_code == 1 and "unexpected ValueError in medssl/cli/cohorts.py:" in done.output
     assert "DOE" not in done.output and "Traceback" not in done.output
+
+
+def test_the_app_is_not_opened_to_others_without_a_login(medssl, tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(
+        subprocess, "run", lambda command: started.append(command) or subprocess.CompletedProcess([], 0)
+    )
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    refused = medssl("app", "--workspace", tmp_path, "--address", "0.0.0.0")
+    assert refused.exit_code == 2 and "without a password" in refused.output and not started
+    assert medssl("app", "--workspace", tmp_path).exit_code == 0
+    assert started[0][started[0].index("--server.address") + 1] == "localhost"
+    (tmp_path / ".streamlit").mkdir()
+    (tmp_path / ".streamlit" / "secrets.toml").write_text("[auth]\nclient_id = 'x'\n")
+    assert medssl("app", "--workspace", tmp_path, "--address", "0.0.0.0").exit_code == 0
+    assert started[1][started[1].index("--server.address") + 1] == "0.0.0.0"

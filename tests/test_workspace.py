@@ -1,3 +1,4 @@
+import os
 import stat
 import subprocess
 import sys
@@ -5,7 +6,7 @@ import sys
 import pytest
 
 from medssl.errors import UserError
-from medssl.workspace import Workspace, atomic, code_revision, digest, write_json
+from medssl.workspace import Workspace, atomic, code_revision, digest, holder, lock, write_json
 
 
 def test_secret_is_made_once_and_kept_private(workspace):
@@ -51,3 +52,16 @@ def test_a_file_as_workspace_is_refused(tmp_path):
     (tmp_path / "f").write_text("")
     with pytest.raises(UserError, match="a file, not a folder"):
         Workspace(tmp_path / "f")
+
+
+def test_a_folder_is_held_while_its_process_lives(tmp_path):
+    assert holder(tmp_path) == ""
+    with lock(tmp_path, "testing", "Wait."):
+        assert holder(tmp_path) == f"{os.getpid()} on {os.uname().nodename}"
+    assert holder(tmp_path) == ""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    (tmp_path / "lock").write_text(f"{gone.pid} on {os.uname().nodename}")  # of a process that was killed
+    assert holder(tmp_path) == ""
+    (tmp_path / "lock").write_text(f"{gone.pid} on another-machine")
+    assert holder(tmp_path) == f"{gone.pid} on another-machine"

@@ -1,4 +1,4 @@
-"""Experiments of this workspace: how far each is, and its verdict in one sentence."""
+"""The workspace at a glance: what runs, what each finished experiment says, and the cohorts that are there."""
 
 from __future__ import annotations
 
@@ -6,19 +6,64 @@ import parts
 import state
 import streamlit as st
 
+from medssl.experiment import Results
+from medssl.workspace import holder
+
+EVERY_S = 5  # how often what runs is looked at again
+LONGEST = 220  # characters of an error that are shown
+
 
 def show() -> None:
-    st.title("Experiments", anchor=False)
+    st.title("Home", anchor=False)
     place = state.workspace()
     if isinstance(place, state.Problem):
         parts.empty(place)
         return
-    names = state.experiments()
+    names, cohorts = state.experiments(), state.cohorts()
+    running = [name for name in names if holder(place.experiment(name))]
+    if running:
+        st.header("Running now", anchor=False)
+        st.fragment(_running, run_every=EVERY_S)(running)
+    st.header("Experiments", anchor=False)
     if not names:
         parts.no_experiments()
-        return
     for name in names:
-        _card(name)
+        if name not in running:
+            _card(name)
+    if names and not running:
+        st.caption("Nothing is running now.")
+    st.header("Cohorts", anchor=False)
+    if not cohorts:
+        parts.empty(
+            state.Problem(
+                "This workspace has no cohorts yet.",
+                "Make one of a folder of scans in a terminal: `medssl ingest SCANS --cohort "
+                f"{place.path.name}/cohorts/NAME`. An experiment makes its own when it is run.",
+            )
+        )
+    for name in cohorts:
+        _cohort(name)
+
+
+def _running(names: list[str]) -> None:
+    """How far each one is; looked at again by itself while the page is open."""
+    place = state.workspace()
+    if isinstance(place, state.Problem) or not all(holder(place.experiment(name)) for name in names):
+        st.rerun()  # one has ended: its verdict belongs below
+    for name in names:
+        found = state.results(name)
+        with st.container(border=True):
+            if isinstance(found, state.Problem):
+                st.subheader(name, anchor=False)
+                st.markdown(found.what)
+                continue
+            st.subheader(parts.plain(found.title), anchor=False)
+            jobs, _ = found.progress()
+            if jobs:
+                over = sum(jobs.values()) - jobs.get("planned", 0)
+                st.progress(over / sum(jobs.values()), text=f"`{name}` · {parts.progress(found)}")
+            else:
+                st.caption(f"`{name}` · scans, split and pretraining come first; jobs are counted after that")
 
 
 def _card(name: str) -> None:
@@ -33,15 +78,47 @@ def _card(name: str) -> None:
                     st.caption(found.todo)
                 return
             st.subheader(parts.plain(found.title), anchor=False)
-            st.caption(f"`{name}` · {parts.progress(found)}")
+            st.caption(f"`{name}` · cohort {parts.plain(found.settings.cohort.name)} · {parts.progress(found)}")
             problem = state.tables(found)
             if problem:
                 st.markdown(problem.what)
             else:
                 parts.verdicts(parts.main_verdict(found))
+            _unfinished(found)
         with button:
             if st.button("Open", key=f"open {name}", on_click=state.choose, args=(name,), width="stretch"):
                 st.switch_page(st.session_state["pages"]["curve"])
+
+
+def _unfinished(found: Results) -> None:
+    """A run that has stopped before its end: why, and how it goes on."""
+    jobs, error = found.progress()
+    if error:
+        first = error.splitlines()[0]
+        st.markdown(parts.plain("The first failure: " + first[:LONGEST] + ("…" if len(first) > LONGEST else "")))
+    if jobs and set(jobs) != {"done"}:
+        st.caption("It is not running now. Run its config again with `medssl run`: jobs that are done are kept.")
+
+
+def _cohort(name: str) -> None:
+    found = state.cohort(name)
+    counted = found if isinstance(found, state.Problem) else state.summary(found)
+    with st.container(border=True):
+        text, button = st.columns([6, 1], vertical_alignment="center")
+        with text:
+            st.subheader(name, anchor=False)
+            if isinstance(counted, state.Problem):
+                st.markdown(counted.what)
+                st.caption(counted.todo)
+                return
+            kinds = ", ".join(part.name for part in counted.parts[:4]) or "no scans yet"
+            labels = ", ".join(f"`{target}`" for target in counted.values) or "no labels"
+            st.caption(
+                f"{counted.scans:,} scans of {counted.patients:,} patients · {parts.plain(kinds)} · labels: {labels}"
+            )
+        with button:
+            if st.button("Open", key=f"cohort {name}", on_click=state.choose_cohort, args=(name,), width="stretch"):
+                st.switch_page(st.session_state["pages"]["cohort"])
 
 
 show()

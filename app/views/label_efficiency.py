@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+import comparison
 import parts
 import state
 import streamlit as st
 
-from medssl.errors import UserError
 from medssl.experiment import Results
-from medssl.figures import differences, label_efficiency, metric_name, to_png, to_svg
+from medssl.figures import differences, label_efficiency, metric_name, relative
 from medssl.report import content, render_report
 from medssl.report.protocol import subtitle
+
+AXES = {"log": "Log axis", "full": "Full-label line"}
+SCORES = ""  # the curve itself, relative to no arm
+
+
+class Shown(NamedTuple):
+    """What the controls ask for.
+
+    Attributes:
+        arms: in the experiment's order.
+        to: the arm that differences are drawn to; empty: scores.
+        log, full: a logarithmic axis, and a line at the main baseline's score with the most labels.
+    """
+
+    metric: str
+    arms: list[str]
+    to: str
+    log: bool
+    full: bool
 
 
 def show() -> None:
@@ -22,22 +40,30 @@ def show() -> None:
         return
     parts.heading(found)
     problem = state.tables(found)
+    parts.notes(found)
     if problem:
-        parts.notes(found)
         parts.empty(problem)
         return
-    parts.notes(found)
     parts.verdicts(parts.main_verdict(found))
-    metric, arms = _controls(found)
-    _chart(lambda: _curve(found, metric, arms, "container", parts.theme()))
-    _downloads(found, metric, arms)
+    shown = _controls(found)
+    metric, arms = shown.metric, shown.arms
+    if shown.to and shown.to not in found.settings.baseline:
+        with st.spinner(f"Comparing all arms with {shown.to}: this is done once …"):
+            _table(found, shown)
+    parts.chart(lambda: _curve(found, shown, "container", parts.theme()))
+    with st.container(horizontal=True):
+        file = f"{found.name}-{metric}" + (f"-to-{shown.to}" if shown.to else "")
+        printed = shown._replace(arms=arms or list(found.settings.arms))
+        parts.exports("Curve", file, lambda: _curve(found, printed, 640, "light"), lambda: _table(found, shown))
+        report = f"{found.name}-report.html"
+        st.download_button("Report, HTML", lambda: render_report(found), report, "text/html", on_click="ignore")
 
     st.header("Verdict at each budget", anchor=False)
     claim = content.claim(found)
     if claim:
         st.caption(claim)
     parts.verdicts(content.verdicts(found))
-    for sentence in found.claim_sentences():
+    for sentence in state.once(found, "claim", found.claim_sentences):
         st.markdown(parts.plain(sentence))
 
     st.header(metric_name(metric, long=True), anchor=False)
@@ -50,6 +76,13 @@ def show() -> None:
         st.header(f"Labels saved against {parts.plain(found.main_comparison[1])}", anchor=False)
         parts.savings_table(found)
         st.caption("How many times as many labels the baseline needs for the same score; > and <: beyond its curve.")
+    if rows := content.curve_table(found):
+        st.header("How few labels come close to all", anchor=False)
+        parts.curve_table(rows)
+        st.caption(
+            "The smallest budget that reaches 95 % of the arm's own score with the most labels: by its mean, and "
+            "surely (the interval lies above it). Area: mean height of the curve over the logarithm of the labels."
+        )
     if found.settings.external:
         st.header("External test cohorts", anchor=False)
         parts.external_tables(found)
@@ -60,10 +93,10 @@ def show() -> None:
         "jointly: together with them."
     )
     parts.ways_table(found)
+    comparison.show(found, metric)
 
 
-def _controls(found: Results) -> tuple[str, list[str]]:
-    """Metric and arms."""
+def _controls(found: Results) -> Shown:
     scores, name = found.scores(), found.name
     metrics = [m for m in found.settings.metrics if m in set(scores["metric"])]
     arms = [a for a in found.settings.arms if a in set(scores["arm"])]
@@ -76,27 +109,45 @@ def _controls(found: Results) -> tuple[str, list[str]]:
         key = state.choice(name, "arms", arms, arms)
         shown = st.pills("Arms", arms, key=key, selection_mode="multi", wrap=True)
     shown = [a for a in arms if a in shown]  # in the experiment's order, not in the order of clicks
+    left, right = st.columns([1, 3], gap="medium")
+    with left:
+        key = state.choice(name, "to", [SCORES, *arms], SCORES)
+        to = st.selectbox(
+            "Relative to",
+            [SCORES, *arms],
+            key=key,
+            format_func=lambda arm: f"{arm} (differences)" if arm else "nothing (scores)",
+        )
+    with right:
+        key = state.choice(name, "axes", list(AXES), list(AXES))
+        axes = st.pills("Axis", list(AXES), key=key, selection_mode="multi", format_func=AXES.__getitem__)
+    axes = [a for a in AXES if a in axes]
     state.keep(name, "metric", metric, first)
     state.keep(name, "arms", shown, arms)
-    return str(metric), shown
+    state.keep(name, "to", to, SCORES)
+    state.keep(name, "axes", axes, list(AXES))
+    return Shown(str(metric), shown, str(to), "log" in axes, "full" in axes)
 
 
-def _curve(found: Results, metric: str, arms: list[str], width: Any, theme: Any) -> Any:
-    config = found.settings
+def _curve(found: Results, shown: Shown, width: Any, theme: Any) -> Any:
+    config, everyone = found.settings, list(found.settings.arms)
     title = "" if width == "container" else found.title
-    return label_efficiency(
-        found.scores(),
-        found.label_counts(),
-        metric,
-        arms,
-        per=config.per,
-        unit=config.target.unit,
-        title=title,
-        subtitle=subtitle(found),
-        width=width,
-        height=360,
-        theme=theme,
-    )
+    common: dict[str, Any] = {
+        "per": config.per, "unit": config.target.unit, "title": title, "width": width, "height": 360, "theme": theme,
+        "log": shown.log, "everyone": everyone,
+    }  # fmt: skip
+    if shown.to:
+        table = _table(found, shown)
+        return relative(table, found.scores(), found.label_counts(), shown.metric, shown.to, shown.arms, **common)
+    about: dict[str, Any] = {"subtitle": subtitle(found), "full": found.main_comparison[1] if shown.full else ""}
+    return label_efficiency(found.scores(), found.label_counts(), shown.metric, shown.arms, **common, **about)
+
+
+def _table(found: Results, shown: Shown) -> Any:
+    """What the curve is drawn from."""
+    if not shown.to:
+        return found.scores()
+    return state.once(found, ("against", shown.to), lambda: found.against(shown.to))
 
 
 def _differences(found: Results, metric: str, arms: list[str]) -> None:
@@ -110,45 +161,20 @@ def _differences(found: Results, metric: str, arms: list[str]) -> None:
         key = state.choice(found.name, "baseline", baselines, baselines[0])
         baseline = str(st.segmented_control("Baseline", baselines, key=key, required=True))
         state.keep(found.name, "baseline", baseline, baselines[0])
-    theme = parts.theme()
-    _chart(
-        lambda: differences(table, metric, baseline, arms, per=config.per, width="container", height=280, theme=theme)
-    )
+
+    def drawn(width: Any, theme: Any, title: str = "") -> Any:
+        about: dict[str, Any] = {"per": config.per, "title": title, "theme": theme, "everyone": list(config.arms)}
+        return differences(table, metric, baseline, arms or None, width=width, height=280, **about)
+
+    if arms:
+        parts.chart(lambda: drawn("container", parts.theme()))
+    else:
+        parts.empty(state.Problem("No arm is chosen.", "Choose at least one above."))
+    with st.container(horizontal=True):
+        file = f"{found.name}-{metric}-differences-to-{baseline}"
+        parts.exports("Differences", file, lambda: drawn(720, "light", found.title), lambda: table)
     parts.difference_table(found, metric, baseline, arms)
     st.caption("† Another encoder or input size than the baseline: the difference is not pretraining’s alone.")
-
-
-def _chart(make: Any) -> None:
-    """A chart, or the sentence that says why there is none."""
-    try:
-        chart = make()
-    except UserError as error:
-        parts.empty(state.Problem(error.what[:1].upper() + error.what[1:] + ".", error.fix))
-        return
-    st.altair_chart(chart, theme=None, width="stretch")
-
-
-def _downloads(found: Results, metric: str, arms: list[str]) -> None:
-    """Files are made when they are asked for, not on every click elsewhere."""
-
-    def chart() -> Any:
-        return _curve(found, metric, arms or list(found.settings.arms), 640, "light")
-
-    files: list[tuple[str, str, str, Callable[[], str | bytes]]] = [
-        ("Scores, CSV", f"{found.name}-scores.csv", "text/csv", lambda: found.scores().to_csv(index=False)),
-        (
-            "Differences, CSV",
-            f"{found.name}-differences.csv",
-            "text/csv",
-            lambda: found.differences().to_csv(index=False),
-        ),
-        ("Curve, PNG", f"{found.name}-{metric}.png", "image/png", lambda: to_png(chart())),
-        ("Curve, SVG", f"{found.name}-{metric}.svg", "image/svg+xml", lambda: to_svg(chart())),
-        ("Report, HTML", f"{found.name}-report.html", "text/html", lambda: render_report(found)),
-    ]
-    with st.container(horizontal=True):
-        for label, file, mime, make in files:
-            st.download_button(label, make, file, mime, key=f"download {label}", on_click="ignore")
 
 
 show()

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from medssl.cli.base import JsonOption, Settings, WorkspaceOption, answer, command, experiment_folder
-from medssl.errors import MedsslError
+from medssl.errors import MedsslError, UserError
 from medssl.progress import say
 from medssl.workspace import Workspace
 
@@ -101,7 +101,10 @@ def audit(
 @command
 def app_(
     workspace: WorkspaceOption = None,
-    port: Annotated[int, typer.Option(help="On localhost.")] = 8501,
+    port: Annotated[int, typer.Option(help="Of the dashboard's address.")] = 8501,
+    address: Annotated[
+        str, typer.Option(help="Another one than localhost needs a login first: see docs/dashboard.md.")
+    ] = "localhost",
 ) -> None:
     """Open the dashboard on localhost."""
     import subprocess
@@ -113,16 +116,37 @@ def app_(
     if main_page is None:
         raise MedsslError("the app's pages are missing from this installation", "app", "Install medssl again.")
     place = Workspace(workspace)
+    if address not in ("localhost", "127.0.0.1", "::1") and not _login_is_set_up():
+        raise UserError(
+            f"on '{address}' everybody who can reach this computer would see the workspace, without a password",
+            "--address",
+            "Leave it out and put a web server with a password before localhost, or set up Streamlit's login: see "
+            "docs/dashboard.md.",
+        )
     flags = {
-        "server.address": "localhost",
+        "server.address": address,
         "server.port": str(port),
         "server.headless": "true",
         "browser.gatherUsageStats": "false",
     }
     arguments = [part for name, value in flags.items() for part in (f"--{name}", value)]
-    say(f"medssl: http://localhost:{port} (workspace {place.path}). Stop with Ctrl+C.")
-    done = subprocess.run([sys.executable, "-m", "streamlit", "run", str(main_page), *arguments, "--", str(place.path)])
+    say(f"medssl: http://{address}:{port} (workspace {place.path}). Stop with Ctrl+C.")
+    server = [sys.executable, str(main_page.with_name("serve.py"))]
+    done = subprocess.run([*server, "run", str(main_page), *arguments, "--", str(place.path)])
     raise typer.Exit(done.returncode)
+
+
+def _login_is_set_up() -> bool:
+    """`[auth]` in a secrets.toml where Streamlit looks for one: the user's own, or that of this folder."""
+    import tomllib
+
+    for folder in (Path.home(), Path.cwd()):
+        try:
+            if "auth" in tomllib.loads((folder / ".streamlit" / "secrets.toml").read_text()):
+                return True
+        except (OSError, ValueError):
+            continue
+    return False
 
 
 def _show(results: Any, files: dict[str, Path], as_json: bool) -> None:

@@ -12,8 +12,10 @@ import pandas as pd
 from medssl.config import Budget, Experiment
 from medssl.experiment.external import PART
 from medssl.experiment.plan import encoder_label
+from medssl.progress import say
 from medssl.statistics import Evidence, Replicates, area, differences, label_savings, scores, smallest_budget
 from medssl.statistics.tables import DIFFERENCE_COLUMNS, SCORE_COLUMNS
+from medssl.workspace import write_json
 
 NUMBERS = {"score", "difference", "low", "high", "p", "p_adjusted", "area", "factor"}
 
@@ -53,6 +55,14 @@ def compute_tables(
     }
 
 
+def compute_against(evidence: Evidence, config: Experiment, baseline: str) -> pd.DataFrame:
+    """Differences of all arms to one that the config names as no baseline; corrected among themselves."""
+    boot = Replicates(evidence, config.metrics, config.replicates)
+    labels = {name: encoder_label(arm, config) for name, arm in config.arms.items()}
+    same = {(arm, baseline): labels[arm] == labels[baseline] for arm in labels}
+    return in_order(differences(boot, [baseline], same), config)
+
+
 def _stacked(tables: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame([], columns=["cohort", *columns])
 
@@ -77,6 +87,18 @@ def in_order(table: pd.DataFrame, config: Experiment) -> pd.DataFrame:
 def records(table: pd.DataFrame) -> list[dict[Any, Any]]:
     """Rows as plain values, NaN as None."""
     return table.astype(object).where(table.notna(), None).to_dict("records")
+
+
+def kept(file: Path, make: Callable[[], dict[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
+    """The tables in this file; where it is missing or damaged they are made, and written there."""
+    try:
+        if (stored := read_tables(file)) is not None:
+            return stored
+    except (ValueError, KeyError):
+        say("The stored tables are damaged; they are computed again.")
+    tables = make()
+    write_json(file, {name: {"columns": list(t.columns), "rows": records(t)} for name, t in tables.items()})
+    return tables
 
 
 def read_tables(path: Path) -> dict[str, pd.DataFrame] | None:

@@ -77,5 +77,14 @@ class Index:
         with self.engine.connect() as connection:
             return pd.read_sql(rows, connection).drop(columns=["experiment", "position"])
 
+    def progress(self) -> tuple[dict[str, int], str]:
+        """(jobs by status, the sentence of the first that failed), without reading the jobs themselves."""
+        ours = JOBS.c.experiment == self.experiment
+        counts = sql.select(JOBS.c.status, sql.func.count()).where(ours).group_by(JOBS.c.status)
+        first = sql.select(JOBS.c.error).where(ours, JOBS.c.status == "failed").order_by(JOBS.c.position).limit(1)
+        with self.engine.connect() as connection:
+            found = {status: int(n) for status, n in connection.execute(counts)}
+            return found, (connection.execute(first).scalar() or "") if found.get("failed") else ""
+
     def close(self) -> None:
         self.engine.dispose()

@@ -12,8 +12,8 @@ import pandas as pd
 import yaml
 
 from medssl.config import Arm, Budget, Experiment, validate
-from medssl.errors import MedsslError, UserError
-from medssl.experiment.computed import compute_tables, in_order, read_tables, records
+from medssl.errors import MedsslError, UserError, unknown
+from medssl.experiment.computed import compute_against, compute_tables, in_order, kept, records
 from medssl.experiment.groups import group_units, reported_attributes
 from medssl.experiment.index import Index
 from medssl.experiment.ledger import looks
@@ -22,7 +22,6 @@ from medssl.experiment.notes import notes
 from medssl.experiment.plan import encoder_label
 from medssl.experiment.tuning import read_trials
 from medssl.experiment.ways import ways_table
-from medssl.progress import say
 from medssl.statistics import (
     Estimate,
     Evidence,
@@ -34,7 +33,7 @@ from medssl.statistics import (
     verdict_sentence,
 )
 from medssl.transfer import HANDCRAFTED
-from medssl.workspace import code_revision, digest, read_lines, write_json
+from medssl.workspace import code_revision, digest, read_lines
 
 
 class Results:
@@ -91,10 +90,19 @@ class Results:
         index.close()
         return jobs
 
+    def progress(self) -> tuple[dict[str, int], str]:
+        """(jobs by status: planned, done, failed; the sentence of the first that failed), quick with many jobs."""
+        if not (self.path / "jobs.sqlite").exists():
+            return {}, ""
+        index = Index(self.path)
+        try:
+            return index.progress()
+        finally:
+            index.close()
+
     @property
     def complete(self) -> bool:
-        jobs = self.jobs()
-        return len(jobs) > 0 and bool((jobs["status"] == "done").all())
+        return set(self.progress()[0]) == {"done"}
 
     def evidence(self) -> pd.DataFrame:
         """One row per job, test unit and class, of all finished jobs of the present plan."""
@@ -122,6 +130,23 @@ class Results:
         """Columns `arm, baseline, budget, metric, difference, low, high, p, p_adjusted, claim, verdict,
         pretrain_seeds, same_encoder`."""
         return self._tables["differences"].copy()
+
+    def against(self, baseline: str) -> pd.DataFrame:
+        """Differences of all arms to any one, in the columns of `differences`.
+
+        One that the config does not name as a baseline is computed when it is first asked for, and kept; its verdicts
+        are corrected among themselves, and all exploratory.
+
+        Raises:
+            UserError: no such arm; names the nearest.
+        """
+        if baseline not in self.settings.arms:
+            raise unknown("arm", baseline, list(self.settings.arms), self.name)
+        if baseline in self.settings.baseline:
+            table = self._tables["differences"]
+            return table[table["baseline"] == baseline].reset_index(drop=True)
+        file = self.tables_file.with_name(f"{self.tables_file.stem}-to-{digest(baseline, 6)}.json")
+        return kept(file, lambda: {"differences": compute_against(self.arrays, self.settings, baseline)})["differences"]
 
     def savings(self) -> pd.DataFrame:
         """How many times the labels of an arm the baseline of the main comparison needs for the same score: columns
@@ -235,10 +260,11 @@ class Results:
 
     def label_counts(self) -> dict[Budget, int]:
         """Budget -> labeled units in total, in one draw."""
-        path = self.path / "budgets.json"
-        if not path.exists():
-            return {}
-        first = json.loads(path.read_text())["0"]
+        return dict(self._label_counts) if (self.path / "budgets.json").exists() else {}
+
+    @cached_property
+    def _label_counts(self) -> dict[Budget, int]:
+        first = json.loads((self.path / "budgets.json").read_text())["0"]
         return {budget: len(first[str(budget)]) for budget in self.settings.budgets}
 
     @property
@@ -320,15 +346,7 @@ class Results:
 
     @cached_property
     def _tables(self) -> dict[str, pd.DataFrame]:
-        file = self.tables_file
-        try:
-            if (stored := read_tables(file)) is not None:
-                return stored
-        except (ValueError, KeyError):
-            say("The stored tables are damaged; they are computed again.")
-        tables = self.compute(self.load)
-        write_json(file, {name: {"columns": list(t.columns), "rows": records(t)} for name, t in tables.items()})
-        return tables
+        return kept(self.tables_file, lambda: self.compute(self.load))
 
     @property
     def _gain(self) -> Estimate | None:

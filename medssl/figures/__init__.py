@@ -1,9 +1,10 @@
 """Tidy frames in, Altair charts out. No file is read here, no statistic computed, and no request leaves the machine."""
 
-from medssl.figures.curve import label_efficiency
+from medssl.figures.curve import label_efficiency, y_domain
 from medssl.figures.differences import differences
 from medssl.figures.files import save, to_png, to_svg
 from medssl.figures.history import history
+from medssl.figures.relative import relative
 from medssl.figures.sheet import Section, save_sheet
 from medssl.figures.style import arm_colours, arm_shapes
 from medssl.figures.words import budget_key, budget_name, metric_name
@@ -18,8 +19,10 @@ __all__ = [
     "history",
     "label_efficiency",
     "metric_name",
+    "relative",
     "save",
     "save_sheet",
     "to_png",
     "to_svg",
+    "y_domain",
 ]

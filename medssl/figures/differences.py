@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import altair as alt
@@ -11,9 +11,8 @@ import pandas as pd
 from medssl.config import LOWER_IS_BETTER
 from medssl.errors import UserError
 from medssl.figures.style import INK, Theme, arm_colours, arm_shapes, configure
-from medssl.figures.words import budget_key, budget_name, budget_rank, interval, metric_name, number
+from medssl.figures.words import SIGNED, budget_key, budget_name, budget_rank, interval, metric_name, number
 
-SIGNED = "datum.value == 0 ? '0' : format(datum.value, '+.2f')"
 ACROSS = " †"  # mark of a comparison across encoders or input sizes
 
 
@@ -29,6 +28,7 @@ def differences(
     width: int | Literal["container"] = 640,
     height: int = 260,
     theme: Theme = "light",
+    everyone: Iterable[str] | None = None,
 ) -> alt.LayerChart:
     """Arm minus baseline on the same draws and patients; budgets side by side, so that no interval hides another.
 
@@ -38,12 +38,13 @@ def differences(
         baseline: which baseline; default the first.
         arms: those to draw; default all.
         per: what a budget counts, `class` or `total`.
+        everyone: all arms of the experiment, which decide the colours; default those in `table`.
 
     Raises:
         UserError: nothing to draw.
     """
-    everyone = [*table["arm"], *table["baseline"]]
-    colours, shapes = arm_colours(everyone), arm_shapes(everyone)
+    known = [*table["arm"], *table["baseline"]] if everyone is None else list(everyone)
+    colours, shapes = arm_colours(known), arm_shapes(known)
     frame = table[table["metric"] == metric]
     baseline = baseline or (str(frame["baseline"].iloc[0]) if len(frame) else "")
     frame = frame[(frame["baseline"] == baseline) & frame["difference"].notna()]

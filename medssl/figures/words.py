@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 NOT_ESTIMABLE = "not estimable"
+SIGNED = "datum.value == 0 ? '0' : format(datum.value, '+.2f')"  # of an axis of differences, as Vega takes it
 _METRICS = {
     "auc": "AUC",
     "accuracy": "Accuracy",

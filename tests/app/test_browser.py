@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from synthetic import write_experiment
+from synthetic import write_cohort, write_experiment
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "docs"))
 from make_screenshots import FLAGS, chromium, serve
@@ -36,6 +36,7 @@ def browser():
 def address(tmp_path_factory):
     workspace = tmp_path_factory.mktemp("workspace")
     write_experiment(workspace)
+    write_cohort(workspace)
     with serve(workspace) as running:
         yield running
 
@@ -60,7 +61,7 @@ def test_from_home_to_the_curve_without_errors_or_foreign_requests(browser, addr
     watched = Watched(browser, address)
     page = watched.page
     page.goto(address)
-    page.locator(".stMain").get_by_role("button", name="Open", exact=True).click()
+    page.locator(".stMain").get_by_role("button", name="Open", exact=True).first.click()
     page.wait_for_selector(CHART)
     page.get_by_role("heading", name="Verdict at each budget").wait_for()
     box = page.locator(CHART).first.bounding_box()
@@ -96,7 +97,7 @@ def test_downloads_are_made_on_demand(browser, address):
     starts = {
         "Curve, PNG": b"\x89PNG",
         "Curve, SVG": b"<svg",
-        "Scores, CSV": b"arm,budget",
+        "Curve, CSV": b"arm,budget",
         "Report, HTML": b"<!doctype html>",
     }
     for label, start in starts.items():
@@ -117,4 +118,24 @@ def test_nothing_is_cut_at_usual_widths(browser, address, width):
         box = chart.bounding_box()
         assert box["x"] + box["width"] <= main["x"] + main["width"] + 1
     assert "pixels" not in page.url
+    page.close()
+
+
+def test_from_a_cohort_to_a_slice_of_a_scan_by_keyboard_and_link(browser, address):
+    watched = Watched(browser, address)
+    page = watched.page
+    page.goto(address)
+    page.get_by_role("link", name="Cohort").click()
+    page.get_by_text("CT volumes").wait_for()
+    page.get_by_role("button", name="Scans", exact=True).or_(page.get_by_role("radio", name="Scans")).first.click()
+    page.locator(".stMain .stImage img").nth(23).wait_for()
+    assert "cohort=virtual" in page.url and "show=Scans" in page.url
+    page.goto(f"{address}/cohort?cohort=virtual&show=Scans&modality=CT")
+    page.locator(".stMain .stButton button").filter(has_text="s").first.click()
+    slider = page.get_by_role("slider").first
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_url("**slice=5*")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert watched.foreign == []
     page.close()

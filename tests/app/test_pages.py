@@ -103,7 +103,8 @@ def test_curve_page_shows_chart_verdicts_tables_and_downloads(open_app, finished
     assert "other task, same domain, in sequence" in text and "simclr on virtual" in text and "the labels alone" in text
     assert "Labels saved: scratch needs" in text.replace("\\", "") and "named beforehand" in text
     labels = [b.label for b in app.get("download_button")]
-    assert labels == ["Scores, CSV", "Differences, CSV", "Curve, PNG", "Curve, SVG", "Report, HTML"]
+    charts_as = [f"{chart}, {kind}" for chart in ("Curve", "Differences") for kind in ("PNG", "SVG", "CSV")]
+    assert labels == [*charts_as[:3], "Report, HTML", *charts_as[3:]]
     spec = json.loads(charts(app)[0].proto.spec)
     scales = [layer["encoding"]["x"]["scale"] for layer in spec["layer"] if "scale" in layer["encoding"].get("x", {})]
     assert scales and all(s["type"] == "log" and len(s["domain"]) == 2 for s in scales)
@@ -211,13 +212,15 @@ def test_half_written_and_damaged_experiments_are_said_in_a_sentence(open_app, o
             )
 
 
-def test_the_app_does_not_load_torch(finished):
+def test_home_curve_and_cohort_do_not_load_torch(finished):
     code = (
         "import sys; sys.argv = ['main.py', sys.argv[1]]\n"
         "from streamlit.testing.v1 import AppTest\n"
         f"app = AppTest.from_file({str(MAIN)!r}, default_timeout=60).run()\n"
-        "app.switch_page('views/label_efficiency.py').run()\n"
-        "assert not app.exception\n"
+        "for page in ('label_efficiency', 'cohort', 'home'):\n"
+        "    app.switch_page(f'views/{page}.py').run()\n"
+        "    assert not app.exception\n"
+        "assert 'medssl.figures.curve' in sys.modules and 'medssl.cohort.viewing' in sys.modules\n"
         "print(sorted({'torch', 'timm', 'monai', 'lightning', 'lightning_fabric'} & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(finished)], capture_output=True, text=True, timeout=120)

@@ -12,11 +12,13 @@ from pathlib import Path
 from medssl.cohort.card.croissant import croissant
 from medssl.cohort.card.figures import blocks, front_matter
 from medssl.cohort.card.markdown import new_card, read_card, renew
+from medssl.cohort.card.parts import Piece, pieces, rewritten
 from medssl.cohort.cohort import Cohort
 from medssl.cohort.summary import summarize
+from medssl.errors import UserError
 from medssl.workspace import write_json, write_text
 
-__all__ = ["write_card"]
+__all__ = ["Piece", "edit_card", "pieces", "read_page", "write_card"]
 
 
 def write_card(cohort: Cohort, out: Path | None = None) -> tuple[Path, Path]:
@@ -37,3 +39,32 @@ def write_card(cohort: Cohort, out: Path | None = None) -> tuple[Path, Path]:
     write_text(page, text)
     write_json(metadata, croissant(card, summary))
     return page, metadata
+
+
+def read_page(cohort: Cohort) -> str | None:
+    """The Markdown of the cohort's own card; None where it has none yet."""
+    page = cohort.path / f"{cohort.name}.md"
+    return page.read_text(encoding="utf-8") if page.is_file() else None
+
+
+def edit_card(cohort: Cohort, seen: str, piece: Piece, text: str) -> str:
+    """Put another text into a part of the cohort's own card that people write, and make its Croissant file again.
+
+    Args:
+        seen: the card that `piece` was taken from.
+
+    Returns:
+        The new card.
+
+    Raises:
+        UserError: the card has changed since it was read, or the text cannot stand there; see `rewritten`.
+    """
+    page, metadata = cohort.path / f"{cohort.name}.md", cohort.path / f"{cohort.name}.croissant.json"
+    if read_page(cohort) != seen:
+        fix = "Copy your text, reload the page, and write it again."
+        raise UserError("somebody else has changed the card meanwhile", page.name, fix)
+    new = rewritten(seen, piece, text, page.name)
+    card = read_card(new, page.name)
+    write_text(page, new)
+    write_json(metadata, croissant(card, summarize(cohort)))
+    return new
