@@ -75,10 +75,10 @@ def roc_curve(
         alt.Tooltip("low:Q", title="Least of a draw", format=".1%"),
         alt.Tooltip("high:Q", title="Most of a draw", format=".1%"),
     ]
-    band = base.mark_area(opacity=0.18, color=colour).encode(x=x, y=alt.Y("low:Q").scale(SHARES), y2="high:Q")
+    band = base.mark_area(opacity=0.18, color=colour).encode(x=x, y=alt.Y("low:Q").scale(SHARES).title(""), y2="high:Q")
     line = base.mark_line(color=colour, strokeWidth=2.25).encode(x=x, y=y)
     touch = base.mark_point(size=120, opacity=0, filled=True).encode(x=x, y=y, tooltip=tips)
-    return _finished(alt.layer(_diagonal(x, y, theme), band, line, touch), title, width, height, theme)
+    return _finished(alt.layer(_diagonal(theme), band, line, touch), title, width, height, theme)
 
 
 def calibration_curve(
@@ -103,8 +103,8 @@ def calibration_curve(
     line = base.mark_line(color=colour, strokeWidth=1.5, opacity=0.7)
     size = alt.Size("units:Q", legend=None).scale(range=[30, 220], zero=True)
     layers = alt.layer(
-        _diagonal(x, y, theme),
-        whisker.encode(x=x, y=alt.Y("low:Q").scale(SHARES), y2="high:Q"),
+        _diagonal(theme),
+        whisker.encode(x=x, y=alt.Y("low:Q").scale(SHARES).title(""), y2="high:Q"),
         line.encode(x=x, y=y),
         base.mark_point(filled=True, color=colour, opacity=1).encode(x=x, y=y, size=size, tooltip=tips),
     )
@@ -148,10 +148,10 @@ def unit_strip(
     return _finished(layers, title, width, 26 * len(names), theme)
 
 
-def _diagonal(x: Any, y: Any, theme: Theme) -> alt.Chart:
+def _diagonal(theme: Theme) -> alt.Chart:
     frame = pd.DataFrame({"a": [0.0, 1.0], "b": [0.0, 1.0]})
     line = alt.Chart(frame).mark_line(color=INK[theme].muted, strokeDash=[4, 3], strokeWidth=1)
-    return line.encode(x=alt.X("a:Q").scale(SHARES), y=alt.Y("b:Q").scale(SHARES))
+    return line.encode(x=alt.X("a:Q").scale(SHARES).title(""), y=alt.Y("b:Q").scale(SHARES).title(""))
 
 
 def _finished(chart: Any, title: str, width: Width, height: int, theme: Theme) -> Any:

@@ -4,7 +4,7 @@ It lies in this room and not in transfer/ or encoders/, whose code is part of ev
 """
 
 from medssl.experiment.embedding.facts import LABEL, PART, PATIENT, facts
-from medssl.experiment.embedding.features import Embedded, Task, embed_scans, prepare
+from medssl.experiment.embedding.features import Embedded, Task, embed_scans, estimate, prepare
 from medssl.experiment.embedding.maps import clusters, drawn, nearest, principal, project
 from medssl.experiment.embedding.reading import Reading, read_all, read_out, same_patient, tied, verdict
 from medssl.experiment.embedding.sources import Source, base_view, sources
@@ -21,6 +21,7 @@ __all__ = [
     "clusters",
     "drawn",
     "embed_scans",
+    "estimate",
     "facts",
     "nearest",
     "prepare",

@@ -1,4 +1,4 @@
-"""The features of all scans of a cohort under one encoder: computed once, kept in the workspace, resumed when cut off."""
+"""Features of all scans of a cohort under one encoder: computed once, kept in the workspace, resumed when cut off."""
 
 from __future__ import annotations
 
@@ -37,10 +37,11 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be computed: samples, numbers of their scans, and where the result lies.
+    """What is to be computed.
 
     Attributes:
-        done: samples that are computed; all where the features are there.
+        scans: (S,) keys; `number` (N,) says which of them each sample is of.
+        path: where the features lie, or will.
     """
 
     source: Source
@@ -49,11 +50,15 @@ class Task:
     number: np.ndarray
     path: Path
     key: str
-    done: int
 
     @property
     def finished(self) -> bool:
-        return self.done == len(self.samples)
+        return self.path.exists()
+
+    @property
+    def done(self) -> int:
+        """Samples that need not be computed any more."""
+        return len(self.samples) if self.finished else _done(_partial(self.path))
 
 
 def prepare(source: Source, cohort: Cohort, workspace: Workspace) -> Task:
@@ -69,8 +74,19 @@ def prepare(source: Source, cohort: Cohort, workspace: Workspace) -> Task:
     rank[order] = np.arange(len(order))
     key = digest([source.identity, source.init, samples.key, code_revision("encoders", "transfer/features.py")])
     path = workspace.features(f"scans-{key}")
-    done = len(samples) if path.exists() else _done(_partial(path))
-    return Task(source, samples, scans[order], rank[number], path, key, done)
+    return Task(source, samples, scans[order], rank[number], path, key)
+
+
+def estimate(task: Task) -> float:
+    """Seconds that `embed_scans` has left, from a few samples; the encoder is made for it."""
+    if task.finished:
+        return 0.0
+    embed, _ = _embedder(task)
+    few = min(len(task.samples), max(8, _step(task) // 16))
+    embed(task.samples.images[:few])  # warms up
+    began = time.monotonic()
+    embed(task.samples.images[:few])
+    return (time.monotonic() - began) / few * (len(task.samples) - task.done)
 
 
 def embed_scans(task: Task, progress: Progress = lambda done, of, left: None) -> Embedded:
@@ -83,30 +99,30 @@ def embed_scans(task: Task, progress: Progress = lambda done, of, left: None) ->
     return Embedded(values, task.scans, task.samples, middle, task.key)
 
 
+def _embedder(task: Task) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
+    """From images to features, and the width of these."""
+    if task.source.encoder == PIXELS:
+        return pixel_features, task.samples.images.shape[1] * 256
+    from medssl.encoders import embed_all
+
+    encoder = task.source.make()
+    return lambda images: embed_all(encoder, images), encoder.embed_dim
+
+
+def _step(task: Task) -> int:
+    return max(8, PIXELS_AT_ONCE // int(np.prod(task.samples.images.shape[1:])))
+
+
 def _compute(task: Task, progress: Progress) -> None:
     images, partial = task.samples.images, _partial(task.path)
-    if task.source.encoder == PIXELS:
-
-        def embed(part: np.ndarray) -> np.ndarray:
-            return pixel_features(part)
-
-        width = images.shape[1] * 256
-    else:
-        from medssl.encoders import embed_all
-
-        encoder = task.source.make()
-        width = encoder.embed_dim
-
-        def embed(part: np.ndarray) -> np.ndarray:
-            return embed_all(encoder, part)
-
+    embed, width = _embedder(task)
     shape = (len(images), width)
     if not (partial.exists() and np.load(partial, mmap_mode="r").shape == shape):
         partial.parent.mkdir(parents=True, exist_ok=True)
         np.lib.format.open_memmap(partial, "w+", np.float32, shape).flush()
     rows = np.load(partial, mmap_mode="r+")
     start, began = _done(partial), time.monotonic()
-    step = max(8, PIXELS_AT_ONCE // int(np.prod(images.shape[1:])))
+    step = _step(task)
     for at in range(start, len(images), step):
         rows[at : at + step] = embed(images[at : at + step])
         done = min(at + step, len(images))

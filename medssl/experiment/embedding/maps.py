@@ -66,12 +66,11 @@ def clusters(reduced: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
     return np.argsort(order)[found]
 
 
-def drawn(count: int, most: int, always: int | None = None, seed: int = 0) -> np.ndarray:
-    """Sorted numbers of at most `most` of `count` scans, by chance; `always` is among them."""
-    if count <= most:
-        return np.arange(count)
-    some = np.random.default_rng(seed).choice(count, most, replace=False)
-    return np.unique(some if always is None else np.append(some[:-1], always))
+def drawn(count: int, most: int, seed: int = 0) -> np.ndarray:
+    """Sorted numbers of at most `most` of `count` scans, by chance."""
+    return (
+        np.arange(count) if count <= most else np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
+    )
 
 
 def _unit(x: np.ndarray) -> np.ndarray:

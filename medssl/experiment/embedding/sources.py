@@ -107,7 +107,7 @@ def _untrained(view: View) -> list[Source]:
         for key, shown in (("imagenet", view), (f"imagenet-{NATIVE}", native)):
             if (key, size) != ("imagenet", NATIVE):
                 label = f"ImageNet ({IMAGENET}, {shown.size} px)"
-                found.append(Source(key, label, "imagenet", IMAGENET, "imagenet", shown))
+                found.append(Source(key, label, f"imagenet {IMAGENET}", IMAGENET, "imagenet", shown))
     found.append(random)
     if size % 16 == 0:
         found.append(Source(PIXELS, "pixels (16 × 16, no encoder)", PIXELS, PIXELS, "", view))
