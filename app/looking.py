@@ -125,9 +125,13 @@ def same_patient(key: str, _reduced: np.ndarray, _table: pd.DataFrame) -> tuple[
     return room.same_patient(_reduced, _table[room.PATIENT])
 
 
-@st.cache_resource(max_entries=16, show_spinner="Drawing the map …")
-def projected(key: str, how: str, _reduced: np.ndarray, _shown: np.ndarray) -> np.ndarray:
+def projected(key: str, how: str, reduced: np.ndarray, shown: np.ndarray) -> np.ndarray:
     """(len(shown), 2); UMAP is fitted to the scans that are drawn."""
+    return _projected(key, how, len(shown), reduced, shown)
+
+
+@st.cache_resource(max_entries=16, show_spinner="Drawing the map …")
+def _projected(key: str, how: str, count: int, _reduced: np.ndarray, _shown: np.ndarray) -> np.ndarray:
     return room.project(_reduced[_shown], how) if how == "umap" else room.project(_reduced, how)[_shown]
 
 

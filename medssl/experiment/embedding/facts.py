@@ -53,7 +53,7 @@ def banded(values: pd.Series, unit: str = "") -> list[str | None]:
         return [None if np.isnan(v) else f"{v:g}{unit}" for v in numbers]
     edges = sorted({*known.quantile([0, 1 / 3, 2 / 3, 1])})
     places = pd.cut(numbers, edges, labels=False, include_lowest=True)
-    return [None if pd.isna(p) else f"{edges[int(p)]:g} to {edges[int(p) + 1]:g}{unit}" for p in places]
+    return [None if pd.isna(p) else f"{edges[int(p)]:.3g} to {edges[int(p) + 1]:.3g}{unit}" for p in places]
 
 
 def _label(values: pd.Series) -> list[str | None]:
