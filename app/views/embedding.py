@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import gallery
@@ -10,6 +9,7 @@ import looking
 import numpy as np
 import pandas as pd
 import parts
+import scan_choice
 import state
 import streamlit as st
 
@@ -145,7 +145,7 @@ def _map(name: str, embedded: room.Embedded, table: pd.DataFrame, reduced: np.nd
         key = state.choice(name, "map", list(MAPS), "pca")
         how = str(st.segmented_control("Map", list(MAPS), key=key, format_func=MAPS.__getitem__, required=True))
         state.keep(name, "map", how, "pca")
-    chosen = _chosen(name, embedded)
+    chosen = scan_choice.chosen(name, embedded)
     shown = room.drawn(len(reduced), MOST_POINTS)
     try:
         points = looking.projected(embedded.key, how, reduced, shown)
@@ -175,7 +175,7 @@ def _map(name: str, embedded: room.Embedded, table: pd.DataFrame, reduced: np.nd
     event = st.altair_chart(
         chart, theme=None, width="stretch", on_select="rerun", selection_mode=[PICK], key=f"map {name}"
     )
-    _take_click(name, event, embedded)
+    scan_choice.take_click(name, event, embedded)
     said = "Click at a scan to see its neighbours."
     if len(shown) < len(reduced):
         said += f" Drawn are {len(shown):,} of {len(reduced):,} scans, chosen by chance; all else is computed from all."
@@ -194,13 +194,15 @@ def _map(name: str, embedded: room.Embedded, table: pd.DataFrame, reduced: np.nd
 def _neighbours(name: str, cohort: Cohort, embedded: room.Embedded, table: pd.DataFrame, reduced: np.ndarray) -> None:
     st.header("Neighbours of a scan", anchor=False)
     left, middle, _ = st.columns([2, 1, 3], gap="medium", vertical_alignment="bottom")
-    chosen = _chosen(name, embedded)
+    chosen = scan_choice.chosen(name, embedded)
     with middle:
-        st.button("Another one", key=f"another {name}", on_click=_another, args=(name, embedded))
+        st.button("Another one", key=f"another {name}", on_click=scan_choice.another, args=(name, embedded))
     with left:
         box = f"scan box {name}"
         st.session_state[box] = gallery.short(str(embedded.scans[chosen]))
-        st.text_input("Scan (first digits of its key)", key=box, on_change=_typed, args=(name, box, embedded))
+        st.text_input(
+            "Scan (first digits of its key)", key=box, on_change=scan_choice.typed, args=(name, box, embedded)
+        )
     if st.session_state.pop(f"strange {name}", None):
         st.warning("No scan of this cohort begins with these digits.")
     if len(reduced) < 2:
@@ -252,43 +254,6 @@ def _thumb(
     scanner = [table[c].iloc[i] for c in ("vendor", "pixel spacing") if c in table]
     more = [*small, *(str(v) for v in scanner if v), gallery.short(str(embedded.scans[i]))]
     return gallery.Thumb(gallery.draw_thumbnail(cohort, embedded.samples, int(embedded.first[i])), line, more, ring)
-
-
-def _chosen(name: str, embedded: room.Embedded) -> int:
-    """Number of the chosen scan: the one in the URL or clicked at, else the first."""
-    key = st.session_state.get(f"scan {name}", st.query_params.get("scan"))
-    found = np.flatnonzero(embedded.scans == key) if key else []
-    return int(found[0]) if len(found) else 0
-
-
-def _choose(name: str, scan: str) -> None:
-    st.session_state[f"scan {name}"] = scan
-    st.query_params["scan"] = scan
-
-
-def _another(name: str, embedded: room.Embedded) -> None:
-    _choose(name, str(np.random.default_rng(time.time_ns()).choice(embedded.scans)))
-
-
-def _typed(name: str, box: str, embedded: room.Embedded) -> None:
-    text = str(st.session_state[box]).strip()
-    found = [s for s in embedded.scans if text and (str(s).startswith(text) or gallery.short(str(s)) == text)]
-    if found:
-        _choose(name, str(found[0]))
-    else:
-        st.session_state[f"strange {name}"] = True
-
-
-def _take_click(name: str, event: Any, embedded: room.Embedded) -> None:
-    """A click counts once: the chart goes on to say what was clicked at last."""
-    picked = [p.get("scan") for p in (event or {}).get("selection", {}).get(PICK, [])]
-    last = f"clicked {name}"
-    if picked and picked[0] != st.session_state.get(last):
-        st.session_state[last] = picked[0]
-        found = [s for s in embedded.scans if gallery.short(str(s)) == picked[0]]
-        if found:
-            _choose(name, str(found[0]))
-            st.rerun()
 
 
 def _usual_clusters(table: pd.DataFrame) -> int:

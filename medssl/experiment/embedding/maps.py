@@ -47,7 +47,7 @@ def project(reduced: np.ndarray, how: str = "pca", seed: int = 0) -> np.ndarray:
 
 def nearest(reduced: np.ndarray, place: int, count: int = 12) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the scans most like one of them, and their cosine similarity, the most similar first."""
-    similarity = _unit(reduced) @ _unit(reduced[place : place + 1])[0]
+    similarity = unit_length(reduced) @ unit_length(reduced[place : place + 1])[0]
     similarity[place] = -np.inf
     count = min(count, len(reduced) - 1)
     found = np.argpartition(-similarity, count - 1)[:count] if count else np.empty(0, int)
@@ -73,5 +73,6 @@ def drawn(count: int, most: int, seed: int = 0) -> np.ndarray:
     )
 
 
-def _unit(x: np.ndarray) -> np.ndarray:
+def unit_length(x: np.ndarray) -> np.ndarray:
+    """Rows (N, D) of length 1."""
     return x / (np.linalg.norm(x, axis=1, keepdims=True) + 1e-12)

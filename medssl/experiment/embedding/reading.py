@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from medssl.experiment.embedding.facts import LABEL, PART, PATIENT
-from medssl.experiment.embedding.maps import nearest
+from medssl.experiment.embedding.maps import unit_length
 from medssl.metrics import one_hot, score_metric
 from medssl.statistics.intervals import ROLES, patient_weights
 
@@ -126,7 +126,12 @@ def same_patient(reduced: np.ndarray, patients: Sequence[Any], most: int = 500, 
         return float("nan"), float("nan")
     if len(several) > most:
         several = np.sort(np.random.default_rng(seed).choice(several, most, replace=False))
-    hits = [owner[nearest(reduced, int(i), 1)[0][0]] == owner[i] for i in several]
+    unit, hits = unit_length(reduced), []
+    for start in range(0, len(several), 64):
+        rows = several[start : start + 64]
+        alike = unit[rows] @ unit.T
+        alike[np.arange(len(rows)), rows] = -np.inf
+        hits += (owner[alike.argmax(1)] == owner[rows]).tolist()
     return float(np.mean(hits)), float(((sizes[owner[several]] - 1) / (len(patients) - 1)).mean())
 
 
