@@ -56,6 +56,17 @@ def table(found: Results, arm: str, budget: Any) -> pd.DataFrame:
     return frame.assign(spread=frame["high"] - frame["low"])
 
 
+def errors(found: Results, arm: str, budget: Any, cls: str) -> tuple[pd.DataFrame, pd.DataFrame, float, pd.DataFrame]:
+    """Confusion, ROC and the area under it, and calibration; computed once."""
+    return _errors(str(found.path), _stamp(found), arm, str(budget), cls, found, budget)
+
+
+def _stamp(found: Results) -> tuple[int, ...]:
+    """Changes when a job is done."""
+    files = ("config.yaml", "jobs.sqlite", "jobs.sqlite-wal", "results")
+    return tuple((found.path / f).stat().st_mtime_ns if (found.path / f).exists() else 0 for f in files)
+
+
 def pictured(found: Results, arm: str) -> Pictured | state.Problem:
     """Pictures of the units as the arm saw them, or why there are none."""
     config = found.settings
@@ -90,7 +101,7 @@ def heat(
         st.button("Fit it again", key=f"start {going}", on_click=lambda: st.session_state.update({going: True}))
         return None
     try:
-        predictor, draw = _model(str(found.path), found.tables_file.stem, arm, str(budget), fold, found, budget, unit)
+        predictor, draw = _model(str(found.path), _stamp(found), arm, str(budget), fold, found, budget, unit)
         answer = saliency.unit_heat(predictor, cohort, unit, cls)
     except MedsslError as error:
         return problem_of(error)
@@ -113,6 +124,20 @@ def _pictured(folder: str, changed: int, view: str, unit: str, _view: Any) -> Pi
 
 @st.cache_resource(max_entries=4, show_spinner="Fitting the model of this arm once more …")
 def _model(
-    path: str, evidence: str, arm: str, budget: str, fold: str, _found: Results, _budget: Any, _unit: str
+    path: str, stamp: tuple[int, ...], arm: str, budget: str, fold: str, _found: Results, _budget: Any, _unit: str
 ) -> tuple[Any, int]:
     return saliency.model_of(_found, arm, _budget, _unit)
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _errors(
+    path: str, stamp: tuple[int, ...], arm: str, budget: str, cls: str, _found: Results, _budget: Any
+) -> tuple[pd.DataFrame, pd.DataFrame, float, pd.DataFrame]:
+    evidence = _found.arrays
+    roc, area = statistics.roc(evidence, arm, _budget, cls)
+    return (
+        statistics.confusion(evidence, arm, _budget),
+        roc,
+        area,
+        statistics.calibration(evidence, arm, _budget, cls),
+    )

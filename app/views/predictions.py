@@ -84,9 +84,7 @@ def _controls(found: Results) -> tuple[str, Any, str]:
 def _errors(found: Results, arm: str, budget: Any, cls: str) -> None:
     """Confusion, ROC and calibration side by side."""
     evidence, colour = found.arrays, arm_colours(found.settings.arms)[arm]
-    confusion = statistics.confusion(evidence, arm, budget)
-    roc, area = statistics.roc(evidence, arm, budget, cls)
-    calibration = statistics.calibration(evidence, arm, budget, cls)
+    confusion, roc, area, calibration = reading_units.errors(found, arm, budget, cls)
 
     def draw_confusion(**how: Any) -> Any:
         return confusion_matrix(confusion, title="Confusion (units a draw)", **how)
@@ -102,7 +100,8 @@ def _errors(found: Results, arm: str, budget: Any, cls: str) -> None:
         with place:
             st.altair_chart(make(**how), theme=None, width="stretch")
     runs, draws, number, _ = evidence.scores[arm, budget].shape
-    of = f"{runs * draws} models" if runs * draws > 1 else "one model"
+    models = "repeats of the folds" if found.cross_fitted else "models"
+    of = f"{runs * draws} {models}" if runs * draws > 1 else "one model"
     part = "" if found.cross_fitted else f" of the {found.settings.evaluate} part"
     unit, patients = found.settings.target.unit, len(np.unique(evidence.patients))
     labels = budget_name(budget, found.settings.per)

@@ -148,7 +148,7 @@ def _curve(positive: np.ndarray, score: np.ndarray, folds: np.ndarray) -> np.nda
         p, n = score[positive & (folds == fold)], score[~positive & (folds == fold)]
         if len(p) and len(n):
             cuts = np.concatenate([[np.inf], np.unique(np.concatenate([p, n]))[::-1]])
-            hits, alarms = ((values[None] >= cuts[:, None]).mean(1) for values in (p, n))
+            hits, alarms = (1 - np.searchsorted(np.sort(values), cuts) / len(values) for values in (p, n))
             last = np.append(alarms[1:] != alarms[:-1], True)  # of a steep rise its upper end
             total += len(p) * np.interp(RATES, alarms[last], hits[last])
             weight += len(p)
