@@ -16,7 +16,7 @@ from medssl.figures.embedding import PICK
 def chosen(name: str, embedded: Embedded) -> int:
     """Number of the chosen scan: the one in the URL or clicked at, else the first."""
     key = st.session_state.get(f"scan {name}", st.query_params.get("scan"))
-    found = np.flatnonzero(embedded.scans == key) if key else []
+    found = np.flatnonzero(embedded.scans == key) if key else np.empty(0, int)
     return int(found[0]) if len(found) else 0
 
 

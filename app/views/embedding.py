@@ -133,7 +133,7 @@ def _learned(name: str, source: room.Source, found: list[room.Reading], table: p
 
 def _map(name: str, embedded: room.Embedded, table: pd.DataFrame, reduced: np.ndarray) -> None:
     st.header("Map", anchor=False)
-    options = [*(c for c in table if c != room.PATIENT), CLUSTER, room.PATIENT]
+    options = [*_facts_of(table), CLUSTER, room.PATIENT]
     left, right = st.columns([3, 1], gap="medium")
     with left:
         first = options[0]
@@ -230,7 +230,7 @@ def _clusters(name: str, cohort: Cohort, embedded: room.Embedded, table: pd.Data
     st.segmented_control("Number of clusters", options, key=key, required=True)
     state.keep(name, "clusters", str(count), default)
     of = looking.cluster_of(embedded.key, count, reduced)
-    told = [c for c in table if c != room.PATIENT][:4]
+    told = _facts_of(table)[:4]
     rows = []
     for number in range(count):
         mine = table[of == number]
@@ -249,16 +249,21 @@ def _clusters(name: str, cohort: Cohort, embedded: room.Embedded, table: pd.Data
 def _thumb(
     cohort: Cohort, embedded: room.Embedded, table: pd.DataFrame, i: int, small: list[str], ring: bool = False
 ) -> gallery.Thumb:
-    labels = [c for c in table if c.startswith(room.LABEL)]
+    labels = [c for c in _facts_of(table) if c.startswith(room.LABEL)]
     line = str(table[labels[0]].iloc[i] or "no label") if labels else gallery.short(str(embedded.scans[i]))
     scanner = [table[c].iloc[i] for c in ("vendor", "pixel spacing") if c in table]
     more = [*small, *(str(v) for v in scanner if v), gallery.short(str(embedded.scans[i]))]
     return gallery.Thumb(gallery.draw_thumbnail(cohort, embedded.samples, int(embedded.first[i])), line, more, ring)
 
 
+def _facts_of(table: pd.DataFrame) -> list[str]:
+    """Names of the facts other than the patient."""
+    return [str(column) for column in table if column != room.PATIENT]
+
+
 def _usual_clusters(table: pd.DataFrame) -> int:
     """As many as the first label has values, within reason."""
-    labels = [c for c in table if c.startswith(room.LABEL)]
+    labels = [c for c in _facts_of(table) if c.startswith(room.LABEL)]
     return min(10, max(2, table[labels[0]].nunique())) if labels else 4
 
 

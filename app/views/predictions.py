@@ -48,10 +48,11 @@ def show() -> None:
     if shown.empty:
         parts.empty(state.Problem("No scan fits this filter.", "Choose another class, or show the right ones too."))
         return
-    pictured = reading_units.pictured(found, arm)
-    if isinstance(pictured, state.Problem):
-        st.info(f"{pictured.what} {pictured.todo}")
-        pictured = None
+    pictured, answer = None, reading_units.pictured(found, arm)
+    if isinstance(answer, state.Problem):
+        st.info(f"{answer.what} {answer.todo}")
+    else:
+        pictured = answer
     _one(found, arm, budget, table, shown, pictured)
     _all(found, shown, pictured)
 

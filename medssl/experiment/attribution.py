@@ -126,7 +126,7 @@ def _attention(block: Any, x: Tensor) -> Tensor:
     if isinstance(block, nn.TransformerEncoderLayer):
         x = block.norm1(x)
         return block.self_attn(x, x, x, need_weights=True)[1]
-    attn = getattr(block, "attn", None)
+    attn: Any = getattr(block, "attn", None)
     if not hasattr(attn, "qkv") or not hasattr(block, "norm1"):
         raise UserError("the blocks of this transformer do not show their attention", "encoder", "Take another one.")
     qkv = attn.qkv(block.norm1(x)).unflatten(2, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)

@@ -7,7 +7,7 @@ labels and scanners go together (Zech 2018, doi:10.1371/journal.pmed.1002683; Gl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -47,7 +47,7 @@ class Reading(NamedTuple):
 
 
 def read_out(
-    fact: str, reduced: np.ndarray, values: Sequence[Any], patients: Sequence[Any], seed: int = 0
+    fact: str, reduced: np.ndarray, values: Iterable[Any], patients: Iterable[Any], seed: int = 0
 ) -> Reading | None:
     """Ridge probe on principal axes, five folds by patient, AUC of pairs within a fold (as cross-fitted scores are).
 
@@ -65,16 +65,16 @@ def read_out(
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    values, patients = np.array(values, dtype=object), np.asarray(patients)
-    known = np.array([v is not None for v in values])
-    had_by = {v: len(set(patients[values == v])) for v in set(values[known].tolist())}
-    names = sorted(v for v, count in had_by.items() if count >= FEWEST)
+    words, keys = np.array(list(values), dtype=object), np.array(list(patients))
+    known = np.array([w is not None for w in words])
+    had_by = {w: len(set(keys[words == w])) for w in set(words[known].tolist())}
+    names = sorted(w for w, count in had_by.items() if count >= FEWEST)
     if len(names) < 2:
         return None
-    rows = _some(np.flatnonzero(np.isin(values, names)), patients, seed)
-    names = sorted(set(values[rows].tolist()))
-    x, truth = reduced[rows].astype(np.float64), np.searchsorted(names, values[rows].astype(str))
-    owner = np.unique(patients[rows], return_inverse=True)[1]
+    rows = _some(np.flatnonzero(np.isin(words, names)), keys, seed)
+    names = sorted(set(words[rows].tolist()))
+    x, truth = reduced[rows].astype(np.float64), np.searchsorted(np.array(names), words[rows].astype(str))
+    owner = np.unique(keys[rows], return_inverse=True)[1]
     scores, folds = np.zeros((len(rows), len(names))), np.zeros(len(rows))
     splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
     for fold, (train, test) in enumerate(splitter.split(x, truth, owner)):
@@ -100,7 +100,7 @@ def read_all(reduced: np.ndarray, table: pd.DataFrame) -> list[Reading]:
     return [reading for reading in found if reading is not None]
 
 
-def tied(one: Sequence[Any], other: Sequence[Any]) -> float:
+def tied(one: Iterable[Any], other: Iterable[Any]) -> float:
     """Cramér's V of two facts, without its bias (Bergsma 2013): 0 where they are independent, 1 where they are one."""
     import pandas as pd
 
@@ -114,13 +114,12 @@ def tied(one: Sequence[Any], other: Sequence[Any]) -> float:
     return float(min(1.0, np.sqrt(phi / least))) if least > 0 else 0.0
 
 
-def same_patient(reduced: np.ndarray, patients: Sequence[Any], most: int = 500, seed: int = 0) -> tuple[float, float]:
+def same_patient(reduced: np.ndarray, patients: Iterable[Any], most: int = 500, seed: int = 0) -> tuple[float, float]:
     """How often a scan's nearest neighbour is of the same patient, and how often it would be by chance.
 
     Asked of at most `most` scans whose patient has another one; NaN where there are none.
     """
-    patients = np.asarray(patients)
-    _, owner, sizes = np.unique(patients, return_inverse=True, return_counts=True)
+    _, owner, sizes = np.unique(np.array(list(patients)), return_inverse=True, return_counts=True)
     several = np.flatnonzero(sizes[owner] > 1)
     if not len(several):
         return float("nan"), float("nan")
@@ -132,7 +131,7 @@ def same_patient(reduced: np.ndarray, patients: Sequence[Any], most: int = 500, 
         alike = unit[rows] @ unit.T
         alike[np.arange(len(rows)), rows] = -np.inf
         hits += (owner[alike.argmax(1)] == owner[rows]).tolist()
-    return float(np.mean(hits)), float(((sizes[owner[several]] - 1) / (len(patients) - 1)).mean())
+    return float(np.mean(hits)), float(((sizes[owner[several]] - 1) / (len(owner) - 1)).mean())
 
 
 def verdict(label: Reading | None, scanner: Sequence[Reading], together: float = 0.0) -> tuple[str, str]:

@@ -86,8 +86,8 @@ def _pretrained(folder: Path) -> Source | None:
         return None
     if not checkpoint.is_file():
         return None
-    names = {"encoder": encoder, "init": "checkpoint", "view": view, "checkpoint": checkpoint}
-    return Source(folder.name, label, digest([folder.name, identity]), cohort=str(run.get("cohort", "")), **names)
+    key, cohort = folder.name, str(run.get("cohort", ""))
+    return Source(key, label, digest([key, identity]), encoder, "checkpoint", view, checkpoint, cohort)
 
 
 def _told_apart(source: Source) -> Source:
