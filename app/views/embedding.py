@@ -96,23 +96,15 @@ def _learned(name: str, source: room.Source, found: list[room.Reading], table: p
     label = labels[0] if labels else None
     best = max(scanner, key=lambda r: r.auc) if scanner else None
     together = room.tied(table[label.fact], table[best.fact]) if label and best else 0.0
-    kind, sentence = room.verdict(label, scanner, together)
+    kind, sentence = room.verdict(
+        label, scanner, together, learned=source.checkpoint is not None or source.init == "imagenet"
+    )
     parts.verdicts([{"kind": kind, "sentence": sentence}])
     if found:
-        frame = pd.DataFrame(
-            [
-                {
-                    "fact": r.fact.removeprefix(room.LABEL),
-                    "kind": "label" if r in labels else "scanner",
-                    "auc": r.auc,
-                    "low": r.low,
-                    "high": r.high,
-                    "values": ", ".join(r.values[:6]) + (" …" if len(r.values) > 6 else ""),
-                    "scans": r.scans,
-                    "patients": r.patients,
-                }
-                for r in found
-            ]
+        frame = pd.DataFrame([r._asdict() for r in found]).assign(
+            fact=[r.fact.removeprefix(room.LABEL) for r in found],
+            kind=["label" if r in labels else "scanner" for r in found],
+            values=[", ".join(r.values[:6]) + (" …" if len(r.values) > 6 else "") for r in found],
         )
         st.altair_chart(readings(frame, width="container", theme=parts.theme()), theme=None, width="stretch")
         test = " Test patients are left out." if room.PART in table else ""
@@ -150,7 +142,7 @@ def _map(name: str, embedded: room.Embedded, table: pd.DataFrame, reduced: np.nd
     try:
         points = looking.projected(embedded.key, how, reduced, shown)
     except MedsslError as error:
-        parts.empty(state.Problem(error.what[:1].upper() + error.what[1:] + ".", error.fix.replace("'", "`")))
+        parts.empty(state.Problem(error.what[:1].upper() + error.what[1:] + ".", error.fix))
         return
     if fact == CLUSTER:
         of = looking.cluster_of(embedded.key, _cluster_count(name, table), reduced)

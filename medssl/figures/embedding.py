@@ -45,7 +45,7 @@ def embedding_map(
     plain = alt.Axis(labels=False, ticks=False, grid=False, domain=False)
     x = alt.X("x:Q").scale(domain=_span(frame["x"]), nice=False, zero=False).axis(plain).title(axes[0])
     y = alt.Y("y:Q").scale(domain=_span(frame["y"]), nice=False, zero=False).axis(plain).title(axes[1])
-    pick = alt.selection_point(name=PICK, fields=["scan"], on="click", empty=False)
+    pick = alt.selection_point(name=PICK, fields=["scan"], on="click", nearest=True, empty=False)
     points = (
         alt.Chart(frame)
         .mark_point(filled=True, size=26 if len(frame) > 1500 else 42, opacity=0.75)

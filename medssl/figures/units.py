@@ -24,11 +24,7 @@ def confusion_matrix(
         table: of `medssl.statistics.units.confusion`.
     """
     ink = INK[theme]
-    table = table.assign(
-        text=[
-            f"{u:.1f}".removesuffix(".0") + f" ({s:.0%})" for u, s in zip(table["units"], table["share"], strict=True)
-        ]
-    )
+    table = table.assign(text=[f"{u:.1f}".removesuffix(".0") for u in table["units"]])
     names = list(dict.fromkeys(table["truth"]))
     x = alt.X("predicted:N").scale(domain=names).axis(title="Predicted", labelAngle=0, ticks=False, domain=False)
     y = alt.Y("truth:N").scale(domain=names).axis(title="Truth", ticks=False, domain=False)
@@ -43,11 +39,11 @@ def confusion_matrix(
     boxes = base.mark_rect().encode(
         color=alt.Color("share:Q", legend=None).scale(domain=[0, 1], range=ends), tooltip=tips
     )
-    dark = "#ffffff" if theme == "light" else "#10151c"
-    words = base.mark_text(fontSize=12.5).encode(
-        text="text:N", color=alt.condition("datum.share > 0.55", alt.value(dark), alt.value(ink.text))
-    )
-    return _finished(alt.layer(boxes, words), title, width, height, theme)
+    turned = ("#ffffff", 0.55) if theme == "light" else ("#10151c", 0.75)  # ink of full cells, and from where on
+    ink_of = alt.condition(f"datum.share > {turned[1]}", alt.value(turned[0]), alt.value(ink.text))
+    count = base.mark_text(fontSize=12.5, dy=-8).encode(text="text:N", color=ink_of)
+    share = base.mark_text(fontSize=11.5, dy=9).encode(text=alt.Text("share:Q", format=".0%"), color=ink_of)
+    return _finished(alt.layer(boxes, count, share), title, width, height, theme)
 
 
 def roc_curve(

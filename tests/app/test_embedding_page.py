@@ -34,13 +34,17 @@ def test_no_cohort_says_what_to_do(monkeypatch, tmp_path):
 def test_a_learned_scanner_is_said_first_with_figures(monkeypatch, made):
     app = open_page(monkeypatch, made, "embedding", encoder="pixels")
     text = words(app)
-    assert "has learned the scanner" in text and "0.5 is chance" in text
+    assert "These features tell the scanner" in text and "0.5 is chance" in text
     assert "vendor with an AUC of 1.00 [1.00, 1.00]" in text and "Test patients are left out" in text
     assert len(app.get("vega_lite_chart")) == 2
     assert text.count("<img") == 13 + 2 * 7  # the scan, its neighbours, and examples of the clusters
     labels = [b.label for b in app.get("download_button")]
     assert labels == [f"{what}, {kind}" for what in ("Readings", "Map") for kind in ("CSV", "PNG", "SVG")]
     assert "Siemens" in text and "Most of vendor" in text
+
+
+def test_of_a_pretrained_encoder_it_is_said_that_it_has_learned_it(monkeypatch, made):
+    assert "This encoder has learned" in words(open_page(monkeypatch, made, "embedding"))
 
 
 def test_colour_encoder_map_and_scan_stand_in_the_url_and_are_restored(monkeypatch, made):

@@ -38,7 +38,7 @@ def project(reduced: np.ndarray, how: str = "pca", seed: int = 0) -> np.ndarray:
     try:
         import umap
     except ImportError:
-        raise UserError("UMAP is not installed", "map", "Install it with: pip install 'medssl[umap]'") from None
+        raise UserError("UMAP is not installed", "map", "Install it with: `pip install 'medssl[umap]'`") from None
     neighbours = 15
     if len(reduced) <= neighbours:
         raise UserError(f"UMAP needs more than {neighbours} scans, and there are {len(reduced)}", "map", "Take PCA.")

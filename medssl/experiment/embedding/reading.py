@@ -134,40 +134,42 @@ def same_patient(reduced: np.ndarray, patients: Iterable[Any], most: int = 500, 
     return float(np.mean(hits)), float(((sizes[owner[several]] - 1) / (len(owner) - 1)).mean())
 
 
-def verdict(label: Reading | None, scanner: Sequence[Reading], together: float = 0.0) -> tuple[str, str]:
+def verdict(
+    label: Reading | None, scanner: Sequence[Reading], together: float = 0.0, learned: bool = True
+) -> tuple[str, str]:
     """Has the encoder learned the scanner? `hurts`, `no-evidence` or `helps`, and the sentence.
 
     Args:
         label: how well the label is read; None where there is none.
         scanner: readings of facts that the scanner decides.
         together: Cramér's V of the label and the fact that is read best.
+        learned: False for random weights and raw pixels, which have learned nothing, and tell scanners all the same.
     """
+    end = f" ({CHANCE} is chance; 95\u00a0% intervals over patients.)"
+    who = "This encoder has learned" if learned else "These features tell"
     if not scanner:
+        of_label = f" A probe reads the {_name(label)} with an AUC of {_figure(label)}.{end}" if label else ""
         return "no-evidence", (
             "Nothing can be said of the scanner: the catalog knows no vendor, spacing, image size or other sign of it "
-            f"that differs between these scans (each value needs {FEWEST} patients)."
+            f"that differs between these scans (each value needs {FEWEST} patients).{of_label}"
         )
     best = max(scanner, key=lambda reading: reading.auc)
     said = f"the {_name(best)} with an AUC of {_figure(best)}"
     of_label = "" if label is None else f"the {_name(label)} with {_figure(label)}"
-    end = f" ({CHANCE} is chance; 95 % intervals over patients.)"
     if best.low <= CHANCE:
         beside = f" It reads {of_label}." if label else ""
-        return "helps", f"No sign that this encoder has learned the scanner: a probe reads {said}.{beside}{end}"
+        return "helps", f"No sign of the scanner in these features: a probe reads {said}.{beside}{end}"
     if together >= TIED and label is not None:
         end += (
             f" {_capital(_name(best))} and {_name(label)} go together in this cohort (Cramér's V {together:.2f}), so "
             "that whoever reads one reads some of the other."
         )
     if label is None:
-        return "hurts", f"This encoder has learned the scanner: a probe reads {said}.{end}"
+        return "hurts", f"{who} the scanner: a probe reads {said}.{end}"
     if best.auc >= label.auc:
-        return "hurts", (
-            f"This encoder has learned the scanner better than the finding: a probe reads {said}, and {of_label}.{end}"
-        )
+        return "hurts", (f"{who} the scanner better than the finding: a probe reads {said}, and {of_label}.{end}")
     return "no-evidence", (
-        f"This encoder has learned the finding better than the scanner, which it knows too: a probe reads {of_label}, "
-        f"and {said}.{end}"
+        f"{who} the finding better than the scanner, but the scanner too: a probe reads {of_label}, and {said}.{end}"
     )
 
 

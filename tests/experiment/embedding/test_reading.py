@@ -109,4 +109,7 @@ def test_verdicts():
     kind, sentence = room.verdict(label, [reading("vendor", 0.53)])
     assert kind == "helps" and "No sign" in sentence
     assert room.verdict(None, [reading("vendor", 0.9)])[0] == "hurts"
-    assert "Nothing can be said" in room.verdict(label, [])[1]
+    kind, sentence = room.verdict(label, [])
+    assert kind == "no-evidence" and "Nothing can be said" in sentence and "lesion with an AUC of 0.80" in sentence
+    said = room.verdict(label, [reading("vendor", 0.9)], learned=False)[1]  # random weights have learned nothing
+    assert "These features tell the scanner better than the finding" in said and "learned" not in said
