@@ -48,7 +48,8 @@ def show() -> None:
     if shown.empty:
         parts.empty(state.Problem("No scan fits this filter.", "Choose another class, or show the right ones too."))
         return
-    pictured, answer = None, reading_units.pictured(found, arm)
+    pictured: reading_units.Pictured | None = None
+    answer = reading_units.pictured(found, arm)
     if isinstance(answer, state.Problem):
         st.info(f"{answer.what} {answer.todo}")
     else:
