@@ -35,6 +35,8 @@ pages = {  # no icons: Streamlit would fetch them from the internet
     "cohort": st.Page("views/cohort.py", title="Cohort", url_path="cohort"),
     "curve": st.Page("views/label_efficiency.py", title="Label efficiency", url_path="label-efficiency"),
     "pretraining": st.Page("views/pretraining.py", title="Pretraining", url_path="pretraining"),
+    "embedding": st.Page("views/embedding.py", title="Embedding", url_path="embedding"),
+    "predictions": st.Page("views/predictions.py", title="Predictions", url_path="predictions"),
 }
 st.session_state["pages"] = pages
 page = st.navigation(list(pages.values()))

@@ -23,7 +23,14 @@ from urllib.parse import quote
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
-PAGES = {"home": "", "cohort": "cohort", "app": "label-efficiency", "pretraining": "pretraining"}
+PAGES = {
+    "home": "",
+    "cohort": "cohort",
+    "app": "label-efficiency",
+    "pretraining": "pretraining",
+    "embedding": "embedding",
+    "predictions": "predictions",
+}
 FLAGS = [  # a browser for tests: no sandbox (containers), no graphics card, nothing that it asks the internet for
     "--no-sandbox",
     "--disable-gpu",
