@@ -106,7 +106,8 @@ class Inpainting(PretextTask):
         return pictures((target, "image"), (seen, "seen"), (painted, "painted"))
 
     def made(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
-        return self.painted(batch, generator)[::2]
+        image, _, painted = self.painted(batch, generator)
+        return image, painted
 
     def judge(self, images: Tensor) -> Tensor | None:
         return self.discriminator(images)[:, 0] if self.settings.adversarial else None

@@ -85,7 +85,8 @@ class MAE(PretextTask):
         return pictures(*zip(self.seen(batch, generator), ("image", "seen", "painted"), strict=True))
 
     def made(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
-        return self.seen(batch, generator)[::2]
+        image, _, painted = self.seen(batch, generator)
+        return image, painted
 
     def seen(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, ...]:
         """The image, what is seen of it, and what is painted, (N, C, *spatial) each; standardised patches get their own

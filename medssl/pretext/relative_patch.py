@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from medssl.augment import RowGenerator
 from medssl.config import View
 from medssl.encoders import Encoder
+from medssl.errors import UserError
 from medssl.pretext.base import Batch, PretextTask, TaskSettings
 from medssl.pretext.pictures import Picture, laid, pictures, verdict
 from medssl.pretext.questions import Question, worded

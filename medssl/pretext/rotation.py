@@ -102,14 +102,12 @@ class Rotation(PretextTask):
 
     def ask(self, batch: Batch, generator: RowGenerator) -> list[Question]:
         if self.turns != ANGLES:
-            raise UserError(
-                "nobody can name the 24 turns of a cube", "rotation.axes", "Take an encoder with axes: axial."
-            )
+            what, fix = "nobody can name the 24 turns of a cube", "Take an encoder of rotation with axes: axial."
+            raise UserError(what, "rotation.axes", fix)
         seen, labels = self.puzzle(batch, generator)
         if self.settings.turns == "all":  # one of the four, at random
-            rows = generator.integers(ANGLES)[:, 0] * len(batch.rows) + torch.arange(
-                len(batch.rows), device=seen.device
-            )
+            count = len(batch.rows)
+            rows = generator.integers(ANGLES)[:, 0] * count + torch.arange(count, device=seen.device)
             seen, labels = seen[rows], labels[rows]
         return worded([(seen, "image")], TURNS, labels, self.head(self.embed(seen)).argmax(1))
 

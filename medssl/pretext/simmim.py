@@ -84,7 +84,8 @@ class SimMIM(PretextTask):
         return pictures(*zip(self.painted(batch, generator), ("image", "seen", "painted"), strict=True))
 
     def made(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
-        return self.painted(batch, generator)[::2]
+        image, _, painted = self.painted(batch, generator)
+        return image, painted
 
     def painted(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor, Tensor]:
         """The image, the covered one, and the image with what is painted there, (N, C, *spatial) each."""
