@@ -148,6 +148,11 @@ def _changed(folder: Path) -> int:
     return max(_signature(folder))
 
 
+def problem(error: MedsslError) -> Problem:
+    """An error as a page shows it."""
+    return Problem(_sentence(error), error.fix)
+
+
 def _sentence(error: MedsslError) -> str:
     text = error.what.strip().rstrip(".")
     return text[:1].upper() + text[1:] + "."

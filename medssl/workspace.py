@@ -7,6 +7,7 @@ WORKSPACE/
   features/            embeddings, one file per (encoder, View)
   experiments/NAME/    config.yaml, split.json, budgets.json, results/*.parquet, jobs.sqlite, report.html, curve.png;
                        folds.json where it is cross-fitted
+  readers/NAME.json    one session of a reader test each
 """
 
 from __future__ import annotations
@@ -53,6 +54,9 @@ class Workspace:
     def features(self, key: str) -> Path:
         return self.path / "features" / f"{key}.npy"
 
+    def reader(self, name: str) -> Path:
+        return self.path / "readers" / f"{name}.json"
+
     def cohorts(self) -> list[Path]:
         return sorted(p.parent for p in (self.path / "cohorts").glob("*/catalog.sqlite"))
 
@@ -61,6 +65,9 @@ class Workspace:
 
     def encoders(self) -> list[Path]:
         return sorted(p.parent for p in (self.path / "encoders").glob("*/history.jsonl"))
+
+    def readers(self) -> list[Path]:
+        return sorted((self.path / "readers").glob("*.json"))
 
     @contextmanager
     def passing(self) -> Iterator[Path]:
@@ -134,6 +141,18 @@ def lock(folder: Path, doing: str, fix: str) -> Iterator[None]:
             file.truncate(0)
 
 
+def holder(folder: Path) -> str:
+    """Who holds the folder by `lock`, as "1234 on HOST"; empty where nobody does, or the process has died."""
+    try:
+        said = (folder / "lock").read_text().strip()
+    except OSError:
+        return ""
+    number, _, host = said.partition(" on ")
+    if not number.isdigit() or (host == os.uname().nodename and not _alive(int(number))):
+        return ""
+    return said
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that takes its place when the block ends well, and is gone otherwise."""
@@ -187,6 +206,16 @@ def code_revision(*rooms: str) -> str:
             total.update(file.relative_to(root).as_posix().encode())
             total.update(file.read_bytes())
     return total.hexdigest()[:12]
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def _umask() -> int:

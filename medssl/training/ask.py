@@ -1,4 +1,4 @@
-"""Questions for people from real scans, with the answers of a trained network; `medssl.report.reader_test` asks them."""
+"""Questions for people about real scans, with the answers of a trained network (`medssl.report.reader_test`)."""
 
 from __future__ import annotations
 
