@@ -26,6 +26,7 @@ pages = {  # no icons: Streamlit would fetch them from the internet
     "home": st.Page("views/home.py", title="Experiments", default=True),
     "curve": st.Page("views/label_efficiency.py", title="Label efficiency", url_path="label-efficiency"),
     "pretraining": st.Page("views/pretraining.py", title="Pretraining", url_path="pretraining"),
+    "reader": st.Page("views/reader_test.py", title="Reader test", url_path="reader-test"),
 }
 st.session_state["pages"] = pages
 page = st.navigation(list(pages.values()))

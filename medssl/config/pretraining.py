@@ -10,6 +10,7 @@ from medssl.config.base import Strict
 from medssl.errors import UserError
 
 DEFAULT_STEPS = 1000
+SUNK = {"std": 0.15, "rankme": 0.1}  # of what the untrained network has: below, a collapse is said (training/watch.py)
 BESIDE = frozenset({"checkpoint_every", "checkpoint_minutes", "log"})  # change no weight
 
 

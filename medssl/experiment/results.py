@@ -212,12 +212,15 @@ class Results:
             rows.append((name, encoder, _initialisation(arm, self.settings), arm.pretrain, arm.strategy_name, size))
         return pd.DataFrame(rows, columns=["arm", "encoder", "init", "pretrain", "strategy", "size"])
 
+    def pretrained(self) -> dict[str, str]:
+        """Pretraining run -> its folder under `encoders/`; empty before the first one is finished."""
+        path = self.path / "pretrained.json"
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+
     def histories(self) -> dict[str, pd.DataFrame]:
         """Pretraining run -> its log (step, loss, ...)."""
-        path = self.path / "pretrained.json"
-        keys = json.loads(path.read_text()) if path.exists() else {}
         encoders = self.path.parent.parent / "encoders"
-        logs = {name: encoders / key / "history.jsonl" for name, key in keys.items()}
+        logs = {name: encoders / key / "history.jsonl" for name, key in self.pretrained().items()}
         return {name: pd.DataFrame(read_lines(log)) for name, log in logs.items() if log.exists()}
 
     def label_counts(self) -> dict[Budget, int]:

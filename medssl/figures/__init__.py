@@ -3,8 +3,8 @@
 from medssl.figures.curve import label_efficiency
 from medssl.figures.differences import differences
 from medssl.figures.files import save, to_png, to_svg
-from medssl.figures.history import history
-from medssl.figures.sheet import Section, save_sheet
+from medssl.figures.history import history, overlaid
+from medssl.figures.sheet import Section, panel_png, save_sheet
 from medssl.figures.style import arm_colours, arm_shapes
 from medssl.figures.words import budget_key, budget_name, metric_name
 
@@ -18,6 +18,8 @@ __all__ = [
     "history",
     "label_efficiency",
     "metric_name",
+    "overlaid",
+    "panel_png",
     "save",
     "save_sheet",
     "to_png",

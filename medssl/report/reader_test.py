@@ -22,7 +22,7 @@ from medssl import config
 from medssl.cohort import Cohort
 from medssl.config import Strict
 from medssl.errors import UserError
-from medssl.figures import number
+from medssl.figures.words import number
 from medssl.statistics import Proportion, against_chance, against_each_other, p_value, proportion
 from medssl.workspace import Workspace, digest, write_json
 
