@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
-PAGES = {"experiments": "", "app": "label-efficiency", "pretraining": "pretraining"}
+PAGES = {"experiments": "", "app": "label-efficiency", "pretraining": "pretraining", "reader": "reader-test"}
 FLAGS = [  # a browser for tests: no sandbox (containers), no graphics card, nothing that it asks the internet for
     "--no-sandbox",
     "--disable-gpu",
@@ -59,7 +59,7 @@ def main() -> int:
                     query = f"?experiment={quote(options.experiment)}" if options.experiment else ""
                     page.goto(f"{address}/{path}{query}")
                     page.wait_for_selector(".stMain h1")
-                    if path:
+                    if path and path != "reader-test":
                         page.wait_for_selector(".stVegaLiteChart canvas, .stVegaLiteChart svg, .m-empty")
                     page.wait_for_timeout(800)  # fonts, and the chart's first layout
                     file = options.out / (f"{name}-{width}-{scheme}.png" if options.all else f"{name}.png")

@@ -27,7 +27,7 @@ from medssl.statistics import Proportion, against_chance, against_each_other, p_
 from medssl.workspace import Workspace, digest, write_json
 
 if TYPE_CHECKING:
-    from medssl.training import Asked
+    from medssl.report.reader_questions import Asked
 
 LONGEST = 86_400.0  # seconds for one answer
 
@@ -129,7 +129,7 @@ class ReaderTest:
         Raises:
             UserError: there are no such questions, or the session had other ones.
         """
-        from medssl.training import ask  # torch takes a while to load, and lists of sessions do without
+        from medssl.report.reader_questions import ask  # torch takes a while to load, and lists of sessions do without
 
         for kind, name, known in (
             ("cohort", quiz.cohort, workspace.cohorts()),

@@ -8,9 +8,8 @@ import pytest
 from reading import add_cohort, add_encoder
 
 from medssl.errors import UserError
+from medssl.report.reader_questions import ask, one_each
 from medssl.report.reader_test import Quiz, ReaderTest, Session, quiz_of, read_session, score, sentences, sessions
-from medssl.training import ask
-from medssl.training.ask import one_each
 from medssl.workspace import Workspace
 
 

@@ -1,4 +1,4 @@
-"""Questions for people about real scans, with the answers of a trained network (`medssl.report.reader_test`)."""
+"""Questions for people about real scans, with the answers of a trained network (`reader_test.py`)."""
 
 from __future__ import annotations
 
