@@ -99,7 +99,9 @@ def _metric(logs: Mapping[str, pd.DataFrame]) -> tuple[str, str]:
     with right:
         key = state.choice(PAGE, "layout", ["apart", "together"], "apart")
         names = {"apart": "Apart", "together": "In one chart"}
-        layout = str(st.segmented_control("Charts", list(names), key=key, format_func=names.get, required=True))
+        layout = str(
+            st.segmented_control("Charts", list(names), key=key, format_func=lambda k: names[k], required=True)
+        )
     state.keep(PAGE, "log", metric, metrics[0])
     state.keep(PAGE, "layout", layout, "apart")
     return metric, layout

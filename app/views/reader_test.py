@@ -71,7 +71,7 @@ def _setup(place: Workspace) -> None:
         _sessions(place)
         return
     kind = _choice("kind", list(KINDS), "question")
-    kind = str(st.segmented_control("Quiz", list(KINDS), key=kind, format_func=KINDS.get, required=True))
+    kind = str(st.segmented_control("Quiz", list(KINDS), key=kind, format_func=lambda k: KINDS[k], required=True))
     state.keep(PAGE, "kind", kind, "question")
     fitting = _fitting(kind, able)
     if not fitting:

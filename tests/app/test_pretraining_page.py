@@ -54,7 +54,7 @@ def test_runs_of_the_workspace_need_no_experiment(open_app, place):  # noqa: F81
     app = open_app(place.path, "pretraining", runs="toys-rotation")
     text = words(app)
     assert "finished" in text and "4 of 4" in text and "No alarm" in text and "1.386 →" in text
-    assert len(charts(app)) == 1 and "untrained" in charts(app)[0].proto.spec
+    assert len(charts(app)) == 1 and "untrained" in str(charts(app)[0].proto)
     assert pictures(app) == 4 * 3, "image, as turned, and turned back by the answer"
     assert "by which multiple of 90 degrees" in text and "after 4 steps" in text
     assert "view.size" in text and "learning_rate" in text
@@ -87,7 +87,7 @@ def test_runs_are_compared(open_app, place):  # noqa: F811
 
 def test_alarm_lines_are_drawn_for_spread(open_app, place):  # noqa: F811
     app = open_app(place.path, "pretraining", runs="toys-rotation", log="embedding_std")
-    assert "alarm below" in charts(app)[0].proto.spec
+    assert "alarm below" in str(charts(app)[0].proto)
 
 
 def test_a_running_run_is_live_and_its_alarms_are_shown(open_app, own):  # noqa: F811

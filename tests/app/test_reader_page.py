@@ -128,7 +128,8 @@ def test_real_and_made_images_stand_side_by_side(open_app, place):  # noqa: F811
     assert "real one?" in words(app)
     (question, *_) = ReaderTest.begin(place, read_session(place, name).quiz).asked.questions
     app.button[question.truth].click().run()
-    assert f"Right: image {question.truth + 1}" in words(app) and "network said" not in words(app)
+    (said,) = app.success
+    assert said.value == f"Right: image {question.truth + 1}.", "and nothing of a network that does not judge"
     shown = pictures(app)
     assert "helps" in shown[question.truth] and "helps" not in shown[1 - question.truth]
 
