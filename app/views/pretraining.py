@@ -19,6 +19,7 @@ from medssl.workspace import Workspace
 NOT_METRICS = {"step", "steps", "epoch", "time", "seconds", "when"}
 OF_THE_ENGINE = "share_"  # where the time goes: for whoever tunes the engine, in history.jsonl
 REFRESH_S, MOST = 3, 8  # seconds between looks at a running run; runs that are compared at once
+LAYOUTS = {"apart": "Apart", "together": "In one chart"}
 PAGE = "pretraining"  # whose choices these are: the workspace's, whatever experiment is chosen
 
 
@@ -97,7 +98,7 @@ def _metric(logs: Mapping[str, pd.DataFrame]) -> tuple[str, str]:
         key = state.choice(PAGE, "log", metrics, metrics[0])
         metric = str(st.pills("Show", metrics, key=key, format_func=metric_name, required=True))
     with right:
-        key = state.choice(PAGE, "layout", ["apart", "together"], "apart")
+        key = state.choice(PAGE, "layout", list(LAYOUTS), "apart")
         names = {"apart": "Apart", "together": "In one chart"}
         layout = str(
             st.segmented_control("Charts", list(names), key=key, format_func=lambda k: names[k], required=True)
