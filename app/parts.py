@@ -49,9 +49,9 @@ CSS = """
 .m-rows img { width: 100%; image-rendering: pixelated; border-radius: 3px; display: block; }
 .m-rows figcaption, .m-image figcaption { font-size: .84rem; line-height: 1.3; margin-top: .3rem;
   color: color-mix(in srgb, currentColor 75%, transparent); }
-.m-image img { width: 100%; border-radius: 3px; display: block; border: 3px solid transparent; }
-.m-image.helps img { border-color: #0f8f62; }
-.m-image.hurts img { border-color: #c23a55; }
+.m-image img { width: 100%; border-radius: 3px; display: block; }
+.m-image.helps img { outline: 4px solid #0f8f62; }
+.m-image.hurts img { outline: 4px solid #c23a55; }
 .m-empty { border: 1px dashed rgba(128, 140, 152, .6); border-radius: 8px; padding: 1.6rem 1.8rem; max-width: 46rem; }
 .m-empty p { margin: 0 0 .5rem; }
 .m-empty p:last-child { margin: 0; color: color-mix(in srgb, currentColor 75%, transparent); }

@@ -60,7 +60,7 @@ def _shown(test: ReaderTest, at: int) -> None:
         places = st.columns([2] * len(question.shown) + [5 - len(question.shown)], gap="medium")
         for place, panel, caption in zip(places, question.shown, question.captions, strict=False):
             with place:
-                pictures.image(pictures.url(panel), caption, 300, alt=caption)
+                pictures.image(pictures.url(panel), caption, 300, alt=caption or "what is asked about")
 
 
 def _wide(choices: Sequence[object]) -> int:

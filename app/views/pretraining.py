@@ -19,7 +19,7 @@ from medssl.workspace import Workspace
 NOT_METRICS = {"step", "steps", "epoch", "time", "seconds", "when"}
 OF_THE_ENGINE = "share_"  # where the time goes: for whoever tunes the engine, in history.jsonl
 REFRESH_S, MOST = 3, 8  # seconds between looks at a running run; runs that are compared at once
-LAYOUTS = {"apart": "Apart", "together": "In one chart"}
+LAYOUTS = {"apart": "One a run", "together": "All in one"}
 PAGE = "pretraining"  # whose choices these are: the workspace's, whatever experiment is chosen
 
 
@@ -83,7 +83,8 @@ def _names(place: Workspace, known: Mapping[str, Run]) -> tuple[dict[str, str], 
 
 def _chosen(known: Mapping[str, Run], names: Mapping[str, str]) -> list[Run]:
     """Runs of the whole workspace may be chosen; first what runs, and those of the chosen experiment."""
-    options = sorted(known, key=lambda name: names[name] == name)  # the experiment's own come first
+    own = sorted((name for name in known if names[name] != name), key=lambda name: names[name])
+    options = own + [name for name in known if name not in own]
     first = [n for n in options if known[n].state == "running" or names[n] != n][:MOST] or options[:1]
     key = state.choice(PAGE, "runs", options, first)
     picked = st.multiselect("Runs", options, key=key, format_func=lambda n: names[n], max_selections=MOST)
@@ -93,16 +94,12 @@ def _chosen(known: Mapping[str, Run], names: Mapping[str, str]) -> list[Run]:
 
 def _metric(logs: Mapping[str, pd.DataFrame]) -> tuple[str, str]:
     metrics = _metrics(logs)
-    left, right = st.columns([4, 1], gap="medium", vertical_alignment="bottom")
-    with left:
-        key = state.choice(PAGE, "log", metrics, metrics[0])
-        metric = str(st.pills("Show", metrics, key=key, format_func=metric_name, required=True))
-    with right:
-        key = state.choice(PAGE, "layout", list(LAYOUTS), "apart")
-        names = {"apart": "Apart", "together": "In one chart"}
-        layout = str(
-            st.segmented_control("Charts", list(names), key=key, format_func=lambda k: names[k], required=True)
-        )
+    key = state.choice(PAGE, "log", metrics, metrics[0])
+    metric = str(st.pills("Show", metrics, key=key, format_func=metric_name, required=True, wrap=True))
+    key, kinds = state.choice(PAGE, "layout", list(LAYOUTS), "apart"), list(LAYOUTS)
+    layout = "apart"
+    if len(logs) > 1:
+        layout = str(st.segmented_control("Charts", kinds, key=key, format_func=lambda k: LAYOUTS[k], required=True))
     state.keep(PAGE, "log", metric, metrics[0])
     state.keep(PAGE, "layout", layout, "apart")
     return metric, layout
@@ -173,7 +170,7 @@ def _progress(
         swatch = f'<span class="m-swatch" style="background: {colours[name]}"></span>'
         body += f'<tr><th scope="row">{swatch}{escape(name)}</th>{row}</tr>'
     st.html(f'<div class="m-table"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>')
-    st.caption("Loss, spread and rank of the embeddings: of the untrained network → now.")
+    st.caption("Loss: if nothing is learned → now. Spread and effective rank of the embeddings: untrained → now.")
 
 
 def _words(column: int) -> str:
@@ -220,7 +217,7 @@ def _settings(chosen: Sequence[Run], names: Mapping[str, str], used: Mapping[str
             rows = [[key, *(_word(value) for value in row)] for key, row in apart.items()]
             if used:
                 rows.insert(0, ["Used by the arms", *(used.get(run.name, "–") for run in able)])
-            parts.table(["Setting", *(names[run.name] for run in able)], rows)
+            parts.table(["Setting", *(names[run.name] for run in able)], rows, words=len(able) + 1)
         else:
             st.caption("These runs have the same settings.")
     title = f"{len(same)} settings that are the same" if len(able) > 1 else "All settings"

@@ -19,6 +19,8 @@ from medssl.workspace import Workspace, holder, read_lines
 
 LEFT_OUT = frozenset({"samples", "excluded", "threads", "processes", "modality"})  # say nothing to people
 
+FIRST = ("cohort", "task", "encoder", "weights", "steps", "batch", "learning_rate")  # what people look for
+
 
 class Alarm(NamedTuple):
     """What the monitors said, and at which step."""
@@ -75,11 +77,13 @@ class Run:
         return [Alarm(int(line["step"]), line["warning"]) for line in lines if line.get("warning")]
 
     def levels(self, metric: str) -> dict[str, float]:
-        """Values to hold a metric against: of an untrained network, and where an alarm begins."""
+        """Values to hold a metric against: where nothing is learned, and of monitors where an alarm begins."""
         start, sunk = self.about.get("floor", {}).get(metric), SUNK.get(metric.rpartition("_")[2])
         if start is None:
             return {}
-        return {"untrained": float(start)} | ({"alarm below": sunk * float(start)} if sunk else {})
+        if sunk is None:
+            return {"nothing learned": float(start)}
+        return {"untrained": float(start), "alarm below": sunk * float(start)}
 
     def seconds_left(self, history: pd.DataFrame) -> float | None:
         """Of a run, at the speed of its last log line; None where that is not known."""
@@ -91,7 +95,10 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """What was asked for and resolved, in one level: `view.size`, `settings.temperature`, `batch`, ..."""
         identity = {key: value for key, value in self.about.get("identity", {}).items() if key not in LEFT_OUT}
-        return {"cohort": self.cohort} | _flat(identity) if identity else {}
+        if not identity:
+            return {}
+        found = {"cohort": self.cohort} | _flat(identity)
+        return {key: found[key] for key in [*(k for k in FIRST if k in found), *(k for k in found if k not in FIRST)]}
 
 
 def runs(workspace: Workspace) -> list[Run]:

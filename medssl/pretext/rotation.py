@@ -109,7 +109,7 @@ class Rotation(PretextTask):
             count = len(batch.rows)
             rows = generator.integers(ANGLES)[:, 0] * count + torch.arange(count, device=seen.device)
             seen, labels = seen[rows], labels[rows]
-        return worded([(seen, "image")], TURNS, labels, self.head(self.embed(seen)).argmax(1))
+        return worded([(seen, "")], TURNS, labels, self.head(self.embed(seen)).argmax(1))
 
     def puzzle(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
         """Turned images and their turns: (N, C, *spatial) and (N,), or with `turns: all` so many times N."""

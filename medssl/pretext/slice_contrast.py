@@ -124,7 +124,7 @@ class SliceContrast(PretextTask):
         gaps = torch.stack(distances(self.projection(self.embed(slices.flatten(0, 1))).view(len(found), 3, -1)), 1)
         chosen, place, said = few(-gaps, torch.zeros_like(found, dtype=torch.int64), generator)
         rows = torch.arange(len(slices), device=slices.device)[:, None]
-        return pictured([(slices[:, 0], "slice")], slices[rows, 1 + chosen], place, said, found)
+        return pictured([(slices[:, 0], "")], slices[rows, 1 + chosen], place, said, found)
 
     def puzzle(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
         """An anchor, a near and a far slice, (N, 3, C, H, W), and where there are such slices, (N,) bool."""

@@ -54,7 +54,7 @@ def test_runs_of_the_workspace_need_no_experiment(open_app, place):  # noqa: F81
     app = open_app(place.path, "pretraining", runs="toys-rotation")
     text = words(app)
     assert "finished" in text and "4 of 4" in text and "No alarm" in text and "1.386 →" in text
-    assert len(charts(app)) == 1 and "untrained" in str(charts(app)[0].proto)
+    assert len(charts(app)) == 1 and "nothing learned" in str(charts(app)[0].proto)
     assert pictures(app) == 4 * 3, "image, as turned, and turned back by the answer"
     assert "by which multiple of 90 degrees" in text and "after 4 steps" in text
     assert "view.size" in text and "learning_rate" in text

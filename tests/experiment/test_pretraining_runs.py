@@ -52,7 +52,7 @@ def test_alarms_and_levels(workspace, write):
     write("a", lines, identity=identity(), floor={"loss": 5.5, "embedding_std": 0.4, "projection_rankme": 90.0})
     (run,) = runs(workspace)
     assert run.alarms() == [(2, "diverges")] and run.history()["loss"].tolist() == [5, 9, 4]
-    assert run.levels("loss") == {"untrained": 5.5} and run.levels("grad_norm") == {}
+    assert run.levels("loss") == {"nothing learned": 5.5} and run.levels("grad_norm") == {}
     assert run.levels("embedding_std") == {"untrained": 0.4, "alarm below": pytest.approx(0.06)}
     assert run.levels("projection_rankme")["alarm below"] == pytest.approx(9)
 
@@ -72,6 +72,7 @@ def test_settings_that_differ(workspace, write):
     write("b", identity=other, cohort="ours")
     b, a = runs(workspace)
     apart, same = differing([a, b])
+    assert list(apart)[0] == "task" and list(same)[:2] == ["cohort", "steps"], "what people look for stands first"
     assert apart == {
         "task": ["simclr", "byol"],
         "view.size": [64, 96],
