@@ -72,7 +72,7 @@ def test_settings_that_differ(workspace, write):
     write("b", identity=other, cohort="ours")
     b, a = runs(workspace)
     apart, same = differing([a, b])
-    assert list(apart)[0] == "task" and list(same)[:2] == ["cohort", "steps"], "what people look for stands first"
+    assert next(iter(apart)) == "task" and list(same)[:2] == ["cohort", "steps"], "what people look for stands first"
     assert apart == {
         "task": ["simclr", "byol"],
         "view.size": [64, 96],
