@@ -11,6 +11,7 @@ import streamlit as st
 
 from medssl.figures import panel_png
 
+Kind = Literal["", "helps", "hurts"]  # green, or red
 LARGEST = 176  # pixels a side of a panel in a row
 
 
@@ -47,7 +48,7 @@ def rows(shown: Sequence[Panels]) -> None:
     st.html(f'<div class="m-rows" style="{grid}">{cells}</div>')
 
 
-def image(data: str, caption: str, width: int, kind: Literal["", "helps", "hurts"] = "", alt: str = "") -> None:
+def image(data: str, caption: str, width: int, kind: Kind = "", alt: str = "") -> None:
     """One picture, drawn smoothly and at most so many pixels wide, as a person looks at it."""
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     picture = f'<img src="{data}" alt="{escape(alt or caption)}">'

@@ -107,7 +107,7 @@ def _review(test: ReaderTest, at: int) -> None:
         for number, (place, choice) in enumerate(
             zip(st.columns(len(names), gap="medium"), question.choices, strict=True)
         ):
-            kind = "helps" if number == given.right else "hurts" if number == given.choice else ""
+            kind: pictures.Kind = "helps" if number == given.right else "hurts" if number == given.choice else ""
             with place:
                 pictures.image(pictures.url(choice), names[number], _wide(question.choices), kind)
     st.button("Next", type="primary", key=f"next {at}", on_click=_go_on, shortcut="Enter")

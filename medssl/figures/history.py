@@ -28,7 +28,7 @@ def history(
     title: str = "",
     theme: Theme = "light",
     levels: Mapping[str, Mapping[str, float]] | None = None,
-) -> alt.ConcatChart | alt.Chart | alt.LayerChart:
+) -> alt.ConcatChart | alt.Chart | alt.LayerChart | alt.FacetChart:
     """One chart a run, each with its own explicit scales.
 
     Args:
@@ -103,7 +103,7 @@ def _run(
     height: int,
     levels: Mapping[str, float],
     ink: str,
-) -> alt.Chart | alt.LayerChart:
+) -> alt.Chart | alt.LayerChart | alt.FacetChart:
     values = [float(frame["value"].min()), float(frame["value"].max()), *levels.values()]
     low, high = min(values), max(values)
     room = 0.06 * (high - low) or 0.05 * abs(high) or 1.0

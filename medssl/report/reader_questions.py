@@ -109,7 +109,8 @@ def one_each(
     """
     rng = np.random.default_rng(seed)
     owner = {"image": None, "stack": "scan", "exam": "exam"}[sampling]
-    rows = table.groupby("patient", sort=True).indices
+    groups = table.groupby("patient", sort=True).indices
+    rows: dict[str, np.ndarray] = {str(patient): np.asarray(own) for patient, own in groups.items()}
     if owner is not None:
         sizes = table.groupby(owner)[owner].transform("size").to_numpy()
         rows = {patient: own[sizes[own] >= group] for patient, own in rows.items()}
