@@ -37,6 +37,7 @@ pages = {  # no icons: Streamlit would fetch them from the internet
     "pretraining": st.Page("views/pretraining.py", title="Pretraining", url_path="pretraining"),
     "embedding": st.Page("views/embedding.py", title="Embedding", url_path="embedding"),
     "predictions": st.Page("views/predictions.py", title="Predictions", url_path="predictions"),
+    "reader": st.Page("views/reader_test.py", title="Reader test", url_path="reader-test"),
 }
 st.session_state["pages"] = pages
 page = st.navigation(list(pages.values()))

@@ -58,6 +58,14 @@ CSS = """
   background: rgba(128, 140, 152, .16); }
 .m-v.helps { background: rgba(15, 143, 98, .2); }
 .m-v.hurts { background: rgba(194, 58, 85, .2); }
+.m-rows { display: grid; gap: 1rem .9rem; justify-content: start; margin: .2rem 0 .6rem; }
+.m-rows figure, .m-image { margin: 0; }
+.m-rows img { width: 100%; image-rendering: pixelated; border-radius: 3px; display: block; }
+.m-rows figcaption, .m-image figcaption { font-size: .84rem; line-height: 1.3; margin-top: .3rem;
+  color: color-mix(in srgb, currentColor 75%, transparent); }
+.m-image img { width: 100%; border-radius: 3px; display: block; }
+.m-image.helps img { outline: 4px solid #0f8f62; }
+.m-image.hurts img { outline: 4px solid #c23a55; }
 .m-empty { border: 1px dashed rgba(128, 140, 152, .6); border-radius: 8px; padding: 1.6rem 1.8rem; max-width: 46rem; }
 .m-empty p { margin: 0 0 .5rem; }
 .m-empty p:last-child { margin: 0; color: color-mix(in srgb, currentColor 75%, transparent); }

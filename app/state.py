@@ -286,6 +286,11 @@ def _mtime(path: Path) -> int:
         return 0
 
 
+def problem(error: MedsslError) -> Problem:
+    """An error as a page shows it."""
+    return Problem(_sentence(error), error.fix)
+
+
 def _sentence(error: MedsslError) -> str:
     text = error.what.strip().rstrip(".")
     return text[:1].upper() + text[1:] + "."

@@ -30,6 +30,7 @@ PAGES = {
     "pretraining": "pretraining",
     "embedding": "embedding",
     "predictions": "predictions",
+    "reader": "reader-test",
 }
 FLAGS = [  # a browser for tests: no sandbox (containers), no graphics card, nothing that it asks the internet for
     "--no-sandbox",
@@ -66,7 +67,7 @@ def main() -> int:
                     query = f"?experiment={quote(options.experiment)}" if options.experiment else ""
                     page.goto(f"{address}/{path}{query}")
                     page.wait_for_selector(".stMain h1")
-                    if path:
+                    if path and path != "reader-test":
                         page.wait_for_selector(".stVegaLiteChart canvas, .stVegaLiteChart svg, .m-empty, .m-facts")
                     page.wait_for_timeout(800)  # fonts, and the chart's first layout
                     file = options.out / (f"{name}-{width}-{scheme}.png" if options.all else f"{name}.png")

@@ -8,6 +8,7 @@ WORKSPACE/
   experiments/NAME/    config.yaml, split.json, budgets.json, results/*.parquet, jobs.sqlite, report.html, curve.png;
                        folds.json where it is cross-fitted; validation.json where recipes are tuned; others.json where
                        others teach
+  readers/NAME.json    one session of a reader test each
 """
 
 from __future__ import annotations
@@ -54,6 +55,9 @@ class Workspace:
     def features(self, key: str) -> Path:
         return self.path / "features" / f"{key}.npy"
 
+    def reader(self, name: str) -> Path:
+        return self.path / "readers" / f"{name}.json"
+
     def cohorts(self) -> list[Path]:
         return sorted(p.parent for p in (self.path / "cohorts").glob("*/catalog.sqlite"))
 
@@ -62,6 +66,9 @@ class Workspace:
 
     def encoders(self) -> list[Path]:
         return sorted(p.parent for p in (self.path / "encoders").glob("*/history.jsonl"))
+
+    def readers(self) -> list[Path]:
+        return sorted((self.path / "readers").glob("*.json"))
 
     @contextmanager
     def passing(self) -> Iterator[Path]:

@@ -130,6 +130,9 @@ def write_experiment(workspace: Path, name: str = "synthetic", draws: int = 4, t
         place = workspace / "encoders" / key
         place.mkdir(parents=True, exist_ok=True)
         logs[run].to_json(place / "history.jsonl", orient="records", lines=True)
+        identity = {"task": run, "steps": 800, "batch": 64, "encoder": "small", "view": {"size": 64}}
+        about = {"identity": identity, "floor": {"loss": 6.0}, "cohort": "virtual", "status": "finished"}
+        (place / "run.json").write_text(json.dumps(about))
     rng = np.random.default_rng(0)
     jobs = []
     for arm, skill in SKILL.items():

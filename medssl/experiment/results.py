@@ -250,12 +250,15 @@ class Results:
         """A row an arm: `arm, way, source, other_labels`, what it learns from beside its budget; see `ways_table`."""
         return ways_table(self.settings, self.facts)
 
+    def pretrained(self) -> dict[str, str]:
+        """Pretraining run -> its folder under `encoders/`; empty before the first one is finished."""
+        path = self.path / "pretrained.json"
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+
     def histories(self) -> dict[str, pd.DataFrame]:
         """Pretraining run -> its log (step, loss, ...)."""
-        path = self.path / "pretrained.json"
-        keys = json.loads(path.read_text()) if path.exists() else {}
         encoders = self.path.parent.parent / "encoders"
-        logs = {name: encoders / key / "history.jsonl" for name, key in keys.items()}
+        logs = {name: encoders / key / "history.jsonl" for name, key in self.pretrained().items()}
         return {name: pd.DataFrame(read_lines(log)) for name, log in logs.items() if log.exists()}
 
     def label_counts(self) -> dict[Budget, int]:

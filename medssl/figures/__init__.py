@@ -3,9 +3,9 @@
 from medssl.figures.curve import label_efficiency, y_domain
 from medssl.figures.differences import differences
 from medssl.figures.files import save, to_png, to_svg
-from medssl.figures.history import history
+from medssl.figures.history import history, overlaid
 from medssl.figures.relative import relative
-from medssl.figures.sheet import Section, save_sheet
+from medssl.figures.sheet import Section, panel_png, save_sheet
 from medssl.figures.style import arm_colours, arm_shapes
 from medssl.figures.words import budget_key, budget_name, metric_name
 
@@ -19,6 +19,8 @@ __all__ = [
     "history",
     "label_efficiency",
     "metric_name",
+    "overlaid",
+    "panel_png",
     "relative",
     "save",
     "save_sheet",

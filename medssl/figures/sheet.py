@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,6 +45,13 @@ def save_sheet(sections: Sequence[Section], path: Path | str) -> Path:
     return path
 
 
+def panel_png(panel: Any) -> bytes:
+    """A panel, (C, H, W) in [0, 1], as a PNG of its own pixels; nothing but these is in it."""
+    buffer = io.BytesIO()
+    _pixels(panel).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def _section(section: Section) -> Image.Image:
     small, large = ImageFont.load_default(CAPTION), ImageFont.load_default(TITLE)
     rows = [[(_panel(panel), text) for panel, text in zip(r.panels, r.captions, strict=True)] for r in section.rows]
@@ -69,6 +77,10 @@ def _section(section: Section) -> Image.Image:
 
 def _panel(panel: Any) -> Image.Image:
     """(C, H, W) in [0, 1] as an image of `HEIGHT` pixels; its own stay sharp, since they are what the network saw."""
-    pixels = np.rint(np.asarray(panel) * 255).astype(np.uint8)
-    image = Image.fromarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels[:3], 0, -1)).convert("RGB")
+    image = _pixels(panel)
     return image.resize((max(1, round(image.width * HEIGHT / image.height)), HEIGHT), Image.Resampling.NEAREST)
+
+
+def _pixels(panel: Any) -> Image.Image:
+    pixels = np.rint(np.asarray(panel) * 255).astype(np.uint8)
+    return Image.fromarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels[:3], 0, -1)).convert("RGB")

@@ -40,6 +40,7 @@ from medssl.encoders.resnet import CONV
 from medssl.pretext.base import Batch, MakeOptimizer, PretextTask, TaskSettings, weight_decay_groups
 from medssl.pretext.decoder import PixelShuffle, blank_error
 from medssl.pretext.pictures import Picture, pictures
+from medssl.pretext.questions import Question, which_is_real
 
 STRIDE = 8  # of the autoencoder's features
 REACH = 2  # places on each side whose mean fills a dropped one
@@ -65,6 +66,7 @@ class Artifacts(PretextTask):
     name = "artifacts"
     paper = "Jenni, Favaro 2018, arXiv:1806.05024"
     line = "tell images with damaged features from whole ones, and where the damage lies"
+    question = "One of these was damaged and repaired. Which one is whole?"
     Settings = Settings
     dims = (2, 3)
     smallest = 3 * STRIDE
@@ -123,6 +125,12 @@ class Artifacts(PretextTask):
             (large[0], "damage, as found"),
             (large[1], "damage"),
         )
+
+    def ask(self, batch: Batch, generator: RowGenerator) -> list[Question]:
+        """Which is whole? Both are decoded, so that the decoder's traces tell nothing."""
+        _, copied, damaged, gone = self.puzzle(batch, generator)
+        answers, _ = self.judged(torch.cat([copied, damaged]), gone.shape[2:])
+        return which_is_real(copied, damaged, answers, generator)
 
     def puzzle(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Images, their copies, the damaged ones, and where these are damaged (N, 1, *small) bool."""

@@ -55,6 +55,8 @@ class Autoencoder(PretextTask):
         return {"loss": blank_error(target)}
 
     def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
+        return pictures(*zip(self.made(batch, generator), ("seen", "answer"), strict=True))
+
+    def made(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
         target = self.new_view(batch.images, self.plan, generator)
-        painted = self.decoder(self.pyramid(target)[-1], target.shape[2:])
-        return pictures((target, "seen"), (painted, "answer"))
+        return target, self.decoder(self.pyramid(target)[-1], target.shape[2:])

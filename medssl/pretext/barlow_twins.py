@@ -18,6 +18,7 @@ from medssl.encoders import Encoder
 from medssl.pretext.base import Batch, PretextTask, TaskSettings
 from medssl.pretext.heads import mlp, retrieval
 from medssl.pretext.processes import gather
+from medssl.pretext.questions import SAME_IMAGE
 
 
 class Settings(TaskSettings):
@@ -35,6 +36,7 @@ class BarlowTwins(PretextTask):
     name = "barlow_twins"
     paper = "Zbontar, Jing, Misra, LeCun, Deny 2021, arXiv:2103.03230"
     line = "give two views the same code, and no two dimensions of it the same meaning"
+    question = SAME_IMAGE
     Settings = Settings
     dims = (2, 3)
     compares = True

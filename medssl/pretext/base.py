@@ -16,6 +16,7 @@ from medssl.config import Strict, View
 from medssl.encoders import Encoder
 from medssl.errors import UserError
 from medssl.pretext.pictures import Picture, pictures, taken_for_each_other
+from medssl.pretext.questions import Question, same_image
 
 MakeOptimizer = Callable[..., torch.optim.Optimizer]
 
@@ -91,6 +92,7 @@ class PretextTask(nn.Module):
     least_batch: ClassVar[int] = 2  # batch normalisation needs two
     learning_rate: ClassVar[float] = 1e-3  # at batch 128
     weight_decay: ClassVar[float] = 0.05
+    question: ClassVar[str] = ""  # that `ask` asks; empty where a person could not answer
     plan: Views  # how its views are made, where it makes some; see `views`
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -187,6 +189,33 @@ class PretextTask(nn.Module):
             return pictures((batch.images, "image"))
         views = self.new_views(batch.images, self.plan, generator)
         return pictures((batch.images, "image"), *taken_for_each_other(views, self.embed(views)))
+
+    def ask(self, batch: Batch, generator: RowGenerator) -> list[Question]:
+        """What the task asks of each row, for a person beside the network; as `show`, and only with a `question`.
+
+        Here: which of four images is another view of the one that is shown. Rows without a question are left out.
+
+        Raises:
+            UserError: with these settings a person could not answer.
+        """
+        views = self.new_views(batch.images, self.plan, generator)
+        return same_image(views, self.embed(views), generator)
+
+    def made(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
+        """Real images and what the network makes of them, for people to tell apart: (N, C, *spatial) each; as `show`.
+
+        Tasks that make no images leave this as it is (`makes_images`).
+        """
+        raise NotImplementedError
+
+    def judge(self, images: Tensor) -> Tensor | None:
+        """(N,) higher for what the network holds for a real image; None where it has learned no such thing."""
+        return None
+
+    @classmethod
+    def makes_images(cls) -> bool:
+        """Whether there is something to be told from real images."""
+        return cls.made is not PretextTask.made
 
     def after_step(self, step: int, steps: int) -> None:
         """Called after each optimizer step: momentum copies, queues, schedules."""

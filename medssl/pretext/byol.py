@@ -19,6 +19,7 @@ from medssl.encoders import Encoder
 from medssl.pretext.base import Batch, PretextTask, TaskSettings
 from medssl.pretext.heads import cosine, mlp, retrieval
 from medssl.pretext.momentum import MomentumCopy
+from medssl.pretext.questions import SAME_IMAGE
 
 
 class Settings(TaskSettings):
@@ -38,6 +39,7 @@ class BYOL(PretextTask):
     name = "byol"
     paper = "Grill, Strub, Altché et al. 2020, arXiv:2006.07733"
     line = "predict what a slow copy of the network says of another view; no negatives"
+    question = SAME_IMAGE
     Settings = Settings
     compares = False
     dims = (2, 3)

@@ -139,6 +139,10 @@ class Colorization(PretextTask):
         rgb = self.new_view(batch.images, self.plan, generator)
         return pictures((lightness(rgb), "seen"), (self.recolored(rgb), "answer"), (rgb, "truth"))
 
+    def made(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
+        rgb = self.new_view(batch.images, self.plan, generator)
+        return rgb, self.recolored(rgb)
+
     @torch.no_grad()
     def recolored(self, rgb: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1]: the lightness of these images in the colours that the network gives them."""

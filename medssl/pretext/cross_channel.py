@@ -139,14 +139,23 @@ class CrossChannel(PretextTask):
 
     def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
         images = self.new_view(batch.images, self.plan, generator)
-        answers = self.answers(images)
-        told = answers[:, :, 0] if self.regresses else self.painted(answers)
-        told = F.interpolate(told, images.shape[2:], mode="nearest")
+        told = F.interpolate(self.told(images), images.shape[2:], mode="nearest")
         columns: list[tuple[Tensor, str]] = []
         for seen, hidden in zip(self.groups, self.groups[::-1], strict=True):
             columns += [(images[:, c : c + 1], f"seen: channel {c + 1}") for c in seen]
             columns += [(told[:, c : c + 1], f"answer: channel {c + 1}") for c in hidden]
         return pictures(*columns)
+
+    def made(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
+        """One channel of each image, drawn at random, and what is told of it, both as fine as the answers are."""
+        images = self.new_view(batch.images, self.plan, generator)
+        rows, channel = torch.arange(len(images), device=images.device), generator.integers(self.view.channels)[:, 0]
+        return self.truth(images)[rows, channel, None], self.told(images)[rows, channel, None]
+
+    def told(self, images: Tensor) -> Tensor:
+        """(N, C, *grid): the value of each channel, told from the other group's."""
+        answers = self.answers(images)
+        return answers[:, :, 0] if self.regresses else self.painted(answers)
 
     def answers(self, images: Tensor) -> Tensor:
         """(N, C, levels or 1, *grid): for each channel, logits or the value, told from the other group's channels."""

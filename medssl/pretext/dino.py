@@ -24,6 +24,7 @@ from medssl.pretext.heads import mlp, retrieval
 from medssl.pretext.momentum import MomentumCopy
 from medssl.pretext.pictures import Column, Picture, pictures, taken_for_each_other
 from medssl.pretext.processes import process_count
+from medssl.pretext.questions import SAME_IMAGE
 
 
 class Settings(TaskSettings):
@@ -52,6 +53,7 @@ class DINO(PretextTask):
     name = "dino"
     paper = "Caron, Touvron, Misra et al. 2021, arXiv:2104.14294"
     line = "say of small crops what a slow copy says of large ones; no negatives"
+    question = SAME_IMAGE
     Settings = Settings
     compares = True  # answers are centred by the mean of the batch
     dims = (2, 3)

@@ -23,6 +23,7 @@ from medssl.pretext.base import Batch, PretextTask
 from medssl.pretext.heads import mlp
 from medssl.pretext.negatives import NegativeSettings, apart, refuse_one_patient
 from medssl.pretext.processes import gather
+from medssl.pretext.questions import SAME_IMAGE
 
 
 class Settings(NegativeSettings):
@@ -40,6 +41,7 @@ class Exemplar(PretextTask):
     name = "exemplar"
     paper = "Dosovitskiy et al. 2014, arXiv:1406.6909; triplets: Zhai, Oliver, Kolesnikov, Beyer 2019, arXiv:1905.03670"
     line = "put all views of an image nearer to each other than to any other image"
+    question = SAME_IMAGE
     Settings = Settings
     dims = (2, 3)
     compares = True

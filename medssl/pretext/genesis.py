@@ -77,6 +77,10 @@ class Genesis(PretextTask):
         painted = self.decoder(self.pyramid(seen)[-1], target.shape[2:])
         return pictures((seen, "seen"), (painted, "answer"), (target, "truth"))
 
+    def made(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
+        target, seen = self.puzzle(batch, generator)
+        return target, self.decoder(self.pyramid(seen)[-1], target.shape[2:])
+
     def puzzle(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
         """The image, and the damaged one."""
         s = self.settings

@@ -27,6 +27,7 @@ from medssl.pretext.base import Batch, MakeOptimizer, PretextTask, weight_decay_
 from medssl.pretext.heads import mlp
 from medssl.pretext.negatives import NegativeSettings, apart, refuse_one_patient
 from medssl.pretext.pictures import Picture, pictures
+from medssl.pretext.questions import SAME_IMAGE
 
 
 class Settings(NegativeSettings):
@@ -44,6 +45,7 @@ class InfoMax(PretextTask):
     name = "infomax"
     paper = "Hjelm, Fedorov, Lavoie-Marchildon et al. 2019, arXiv:1808.06670"
     line = "tell an image's own places from those of other images by its vector"
+    question = SAME_IMAGE
     Settings = Settings
     compares = True
     dims = (2, 3)

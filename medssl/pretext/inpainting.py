@@ -102,9 +102,21 @@ class Inpainting(PretextTask):
         return {"loss": loss, "error": error, "discriminator_accuracy": 0.5}
 
     def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
+        target, seen, painted = self.painted(batch, generator)
+        return pictures((target, "image"), (seen, "seen"), (painted, "painted"))
+
+    def made(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
+        image, _, painted = self.painted(batch, generator)
+        return image, painted
+
+    def judge(self, images: Tensor) -> Tensor | None:
+        return self.discriminator(images)[:, 0] if self.settings.adversarial else None
+
+    def painted(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor, Tensor]:
+        """The image, the image with holes, and the image with what is painted there, (N, C, *spatial) each."""
         target, seen, hidden = self.puzzle(batch, generator)
         painted = self.decoder(self.pyramid(seen)[-1], target.shape[2:]).float()
-        return pictures((target, "image"), (seen, "seen"), (torch.where(hidden, painted, target), "painted"))
+        return target, seen, torch.where(hidden, painted, target)
 
     def optimizers(self, learning_rate: float, make: MakeOptimizer = torch.optim.AdamW) -> list[torch.optim.Optimizer]:
         if not self.settings.adversarial:

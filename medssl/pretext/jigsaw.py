@@ -23,6 +23,7 @@ from medssl.config import View
 from medssl.encoders import Encoder
 from medssl.pretext.base import Batch, PretextTask, TaskSettings
 from medssl.pretext.pictures import Picture, laid, pictures, verdict
+from medssl.pretext.questions import Question, few, pictured
 from medssl.pretext.tiles import cut, permutations, standardised, tile_size
 
 GRID = {2: 3, 3: 2}  # tiles a side
@@ -47,6 +48,7 @@ class Jigsaw(PretextTask):
     name = "jigsaw"
     paper = "Noroozi, Favaro 2016, arXiv:1603.09246"
     line = "tell in which of many orders the tiles of an image were laid"
+    question = "Which of these puts the tiles in order?"
     Settings = Settings
     compares = False
     dims = (2, 3)
@@ -87,6 +89,15 @@ class Jigsaw(PretextTask):
         answered, right = (laid(tiles[rows, self.orders[order].argsort(1)], self.grid) for order in (said, labels))
         words = verdict(said, labels, ["answer"] * self.settings.permutations)
         return pictures((batch.images, "image"), (laid(tiles, self.grid), "seen"), (answered, words), (right, "truth"))
+
+    def ask(self, batch: Batch, generator: RowGenerator) -> list[Question]:
+        """Which of four orders is the right one? Each is shown with the tiles laid by it."""
+        tiles, labels = self.puzzle(batch, generator)
+        chosen, place, said = few(self.answer(tiles), labels, generator)
+        back = self.orders[chosen].argsort(2)  # (N, K, T)
+        rows = torch.arange(len(tiles), device=tiles.device)[:, None]
+        laid_out = torch.stack([laid(tiles[rows, order], self.grid) for order in back.unbind(1)], 1)
+        return pictured([(laid(tiles, self.grid), "the tiles")], laid_out, place, said)
 
     def answer(self, tiles: Tensor) -> Tensor:
         """(N, permutations) float32 scores."""

@@ -82,17 +82,24 @@ class MAE(PretextTask):
         return {"loss": float((targets - visible)[hidden].square().mean())}
 
     def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
-        """The image, what is seen of it, and what is painted; standardised patches get their own brightness back."""
+        return pictures(*zip(self.seen(batch, generator), ("image", "seen", "painted"), strict=True))
+
+    def made(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
+        image, _, painted = self.seen(batch, generator)
+        return image, painted
+
+    def seen(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, ...]:
+        """The image, what is seen of it, and what is painted, (N, C, *spatial) each; standardised patches get their own
+        brightness back."""
         images, hidden = self.puzzle(batch, generator)
         patches, painted = patches_of(images, self.encoder.patch), self.painted(images, hidden).float()
         if self.settings.standardise:
             mean, variance = patches.mean(2, keepdim=True), patches.var(2, keepdim=True)
             painted = painted * (variance + EPSILON).sqrt() + mean
-        columns = [
-            (images_of(torch.where(hidden[:, :, None], values, patches), self.grid, self.encoder.patch), words)
-            for values, words in ((patches, "image"), (torch.full_like(patches, 0.5), "seen"), (painted, "painted"))
-        ]
-        return pictures(*columns)
+        return tuple(
+            images_of(torch.where(hidden[:, :, None], values, patches), self.grid, self.encoder.patch)
+            for values in (patches, torch.full_like(patches, 0.5), painted)
+        )
 
     def puzzle(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
         """The images, and which of their patches are hidden, (N, L) bool."""

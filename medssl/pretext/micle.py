@@ -27,6 +27,7 @@ from medssl.pretext.base import Batch, PretextTask
 from medssl.pretext.negatives import NegativeSettings, apart, refuse_one_patient
 from medssl.pretext.pictures import Picture, pictures, taken_for_each_other
 from medssl.pretext.processes import gather, process_count
+from medssl.pretext.questions import Question, same_image
 from medssl.pretext.simclr import nt_xent, projection_head
 
 
@@ -45,6 +46,7 @@ class MICLe(PretextTask):
     name = "micle"
     paper = "Azizi et al. 2021, arXiv:2101.05224; multi-view: Sermanet et al. 2018, arXiv:1704.06888"
     line = "find another image of the same exam among all images of the batch"
+    question = "Which of these images comes from the same exam?"
     Settings = Settings
     sampling = "exam"
     dims = (2, 3)
@@ -81,6 +83,10 @@ class MICLe(PretextTask):
         """Two images of an exam, and the one that the network takes for the second among those of the batch."""
         x = self.inputs(batch, generator)
         return pictures(*taken_for_each_other(x, self.embed(x)))
+
+    def ask(self, batch: Batch, generator: RowGenerator) -> list[Question]:
+        x = self.inputs(batch, generator)
+        return same_image(x, self.embed(x), generator)
 
     def apart(self, batch: Batch) -> Tensor | None:
         """Of this process's exams against those of all, as `nt_xent` takes it."""

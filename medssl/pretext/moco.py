@@ -28,6 +28,7 @@ from medssl.pretext.heads import found_untrained, mlp, retrieval
 from medssl.pretext.momentum import MomentumCopy, momentum_at
 from medssl.pretext.negatives import Memory, NegativeSettings, apart, info_nce, refuse_one_patient
 from medssl.pretext.processes import gather, process_count
+from medssl.pretext.questions import SAME_IMAGE
 
 QUEUE_AT_MOST = 4096
 
@@ -55,6 +56,7 @@ class MoCo(PretextTask):
     name = "moco"
     paper = "He, Fan, Wu, Xie, Girshick 2020, arXiv:1911.05722; v2: arXiv:2003.04297; v3: arXiv:2104.02057"
     line = "find the key of the other view among those of a queue, made by a slow copy of the network"
+    question = SAME_IMAGE
     Settings = Settings
     compares = True
     dims = (2, 3)

@@ -32,6 +32,7 @@ from medssl.pretext.inpainting import holes
 from medssl.pretext.negatives import NOBODY, Memory, NegativeSettings, apart, info_nce, refuse_one_patient
 from medssl.pretext.pictures import Picture, beside, pictures
 from medssl.pretext.processes import gather, process_count
+from medssl.pretext.questions import Question, same
 from medssl.pretext.rotation import ANGLES, turn
 from medssl.pretext.tiles import cut, standardised, tile_size
 
@@ -64,6 +65,7 @@ class PIRL(PretextTask):
     name = "pirl"
     paper = "Misra, van der Maaten 2020, arXiv:1912.01991"
     line = "give an image and its shuffled or turned self the same vector, among those of a memory bank"
+    question = "Which of these images were the pieces cut from?"
     Settings = Settings
     compares = True
     dims = (2, 3)
@@ -117,19 +119,29 @@ class PIRL(PretextTask):
 
     def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
         """An image, its transformed self, and the image that the network takes that for."""
+        plain, transformed, alike = self.matched(batch, generator)
+        found = alike.argmax(1)
+        words = ["right" if row == at else "wrong" for row, at in enumerate(found.tolist())]
+        return pictures(
+            (plain, "image"),
+            (transformed, self.settings.transform),
+            (plain[found], [f"taken for this: {word}" for word in words]),
+        )
+
+    def ask(self, batch: Batch, generator: RowGenerator) -> list[Question]:
+        plain, transformed, alike = self.matched(batch, generator)
+        return same([(transformed, self.settings.transform)], plain, alike, generator)
+
+    def matched(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor, Tensor]:
+        """Images, (N, C, *spatial), their transformed selves as pictures, (N, C, H, W), and how alike the network finds
+        each of these to each image, (N, N)."""
         plain = self.new_view(batch.images, self.plan, generator)
         transformed = self.transform(self.new_view(batch.images, self.plan, generator), generator)
         whole = F.normalize(self.projection(self.embed(plain)).float(), dim=1)
         parts = self.reduce(self.encoder.embed(transformed.flatten(0, 1)))
         joined = F.normalize(self.join(parts.view(len(plain), -1)).float(), dim=1)
-        found = (joined @ whole.T).argmax(1)
-        words = ["right" if row == at else "wrong" for row, at in enumerate(found.tolist())]
         across = round(transformed.shape[1] ** (1 / plain[0, 0].ndim))
-        return pictures(
-            (plain, "image"),
-            (beside(transformed, across), self.settings.transform),
-            (plain[found], [f"taken for this: {word}" for word in words]),
-        )
+        return plain, beside(transformed, across), joined @ whole.T
 
     def heads(self) -> dict[str, nn.Module]:
         """Without the bank, whose vectors are of single patients."""

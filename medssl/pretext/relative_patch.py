@@ -22,11 +22,14 @@ from torch import Tensor, nn
 from medssl.augment import RowGenerator
 from medssl.config import View
 from medssl.encoders import Encoder
+from medssl.errors import UserError
 from medssl.pretext.base import Batch, PretextTask, TaskSettings
 from medssl.pretext.pictures import Picture, laid, pictures, verdict
+from medssl.pretext.questions import Question, worded
 from medssl.pretext.tiles import cut, standardised, tile_size
 
 GRID = 3
+SIDES = "above left", "above", "above right", "left", "right", "below left", "below", "below right"
 
 
 class Settings(TaskSettings):
@@ -44,6 +47,7 @@ class RelativePatch(PretextTask):
     name = "relative_patch"
     paper = "Doersch, Gupta, Efros 2015, arXiv:1505.05192"
     line = "tell on which side of a patch its neighbour lies"
+    question = "Where does the second patch lie, seen from the first?"
     Settings = Settings
     compares = False
     dims = (2, 3)
@@ -84,6 +88,13 @@ class RelativePatch(PretextTask):
         words = verdict(said, labels, ["answer"] * self.neighbours)
         seen = (patches[:, 0], "patch"), (patches[:, 1], "its neighbour")
         return pictures((batch.images, "image"), *seen, (placed[0], words), (placed[1], "truth"))
+
+    def ask(self, batch: Batch, generator: RowGenerator) -> list[Question]:
+        if self.view.spatial_dims == 3:
+            raise UserError("nobody can name the 26 neighbours of a cube", "relative_patch", "Take a 2-D encoder.")
+        patches, labels = self.puzzle(batch, generator)
+        columns = (patches[:, 0], "first"), (patches[:, 1], "second")
+        return worded(columns, SIDES, labels, self.answer(patches).argmax(1))
 
     def answer(self, patches: Tensor) -> Tensor:
         """(N, neighbours) float32 scores."""

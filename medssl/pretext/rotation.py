@@ -26,8 +26,10 @@ from medssl.encoders import Encoder
 from medssl.errors import UserError
 from medssl.pretext.base import Batch, PretextTask, TaskSettings
 from medssl.pretext.pictures import Picture, pictures, verdict
+from medssl.pretext.questions import Question, worded
 
 ANGLES, CUBE = 4, 24
+TURNS = "not at all", "to the left", "upside down", "to the right"
 
 
 class Settings(TaskSettings):
@@ -47,6 +49,7 @@ class Rotation(PretextTask):
     name = "rotation"
     paper = "Gidaris, Singh, Komodakis 2018, arXiv:1803.07728"
     line = "tell by which multiple of 90 degrees an image was turned"
+    question = "How was this image turned?"
     Settings = Settings
     dims = (2, 3)
     compares = False
@@ -96,6 +99,17 @@ class Rotation(PretextTask):
         answers = [f"answer: {text}" for text in verdict(said, labels, words)]
         asked = [f"turned by {words[k]}" if self.turns == ANGLES else words[k] for k in labels.tolist()]
         return pictures((batch.images, "image"), (seen, asked), (undone, answers))
+
+    def ask(self, batch: Batch, generator: RowGenerator) -> list[Question]:
+        if self.turns != ANGLES:
+            what, fix = "nobody can name the 24 turns of a cube", "Take an encoder of rotation with axes: axial."
+            raise UserError(what, "rotation.axes", fix)
+        seen, labels = self.puzzle(batch, generator)
+        if self.settings.turns == "all":  # one of the four, at random
+            count = len(batch.rows)
+            rows = generator.integers(ANGLES)[:, 0] * count + torch.arange(count, device=seen.device)
+            seen, labels = seen[rows], labels[rows]
+        return worded([(seen, "")], TURNS, labels, self.head(self.embed(seen)).argmax(1))
 
     def puzzle(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
         """Turned images and their turns: (N, C, *spatial) and (N,), or with `turns: all` so many times N."""

@@ -24,6 +24,7 @@ from medssl.encoders import Encoder
 from medssl.pretext.base import Batch, PretextTask
 from medssl.pretext.negatives import NegativeSettings, apart, refuse_one_patient
 from medssl.pretext.processes import gather, process_count
+from medssl.pretext.questions import SAME_IMAGE
 
 
 class Settings(NegativeSettings):
@@ -43,6 +44,7 @@ class SimCLR(PretextTask):
     name = "simclr"
     paper = "Chen, Kornblith, Norouzi, Hinton 2020, arXiv:2002.05709; head: arXiv:2006.10029"
     line = "find the other view of the same image among all views of the batch"
+    question = SAME_IMAGE
     Settings = Settings
     dims = (2, 3)
     compares = True

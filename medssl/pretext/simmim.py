@@ -81,10 +81,18 @@ class SimMIM(PretextTask):
 
     def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
         """The image, what is seen of it, and what is painted."""
+        return pictures(*zip(self.painted(batch, generator), ("image", "seen", "painted"), strict=True))
+
+    def made(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
+        image, _, painted = self.painted(batch, generator)
+        return image, painted
+
+    def painted(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor, Tensor]:
+        """The image, the covered one, and the image with what is painted there, (N, C, *spatial) each."""
         images, hidden = self.puzzle(batch, generator)
         seen = self.covered(images, hidden)
         painted = self.paint(self.pyramid(seen)[-1]).float()
-        return pictures((images, "image"), (seen, "seen"), (torch.where(hidden, painted, images), "painted"))
+        return images, seen, torch.where(hidden, painted, images)
 
     def puzzle(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
         """The images, and where they are covered, (N, 1, *spatial) bool."""

@@ -17,6 +17,7 @@ from medssl.config import View
 from medssl.encoders import Encoder
 from medssl.pretext.base import Batch, PretextTask, TaskSettings
 from medssl.pretext.heads import cosine, mlp, retrieval
+from medssl.pretext.questions import SAME_IMAGE
 
 
 class Settings(TaskSettings):
@@ -36,6 +37,7 @@ class SimSiam(PretextTask):
     name = "simsiam"
     paper = "Chen, He 2021, arXiv:2011.10566"
     line = "predict the projection of another view of the same image; no negatives"
+    question = SAME_IMAGE
     Settings = Settings
     compares = False
     dims = (2, 3)

@@ -33,6 +33,7 @@ from medssl.errors import UserError
 from medssl.pretext.base import Batch, PretextTask
 from medssl.pretext.heads import mlp
 from medssl.pretext.pictures import Picture, pictures
+from medssl.pretext.questions import Question, few, pictured
 from medssl.pretext.stacks import (
     Millimetres,
     StackSettings,
@@ -75,6 +76,7 @@ class SliceContrast(PretextTask):
     name = "slice_contrast"
     paper = "Sermanet et al. 2018, arXiv:1704.06888; loss: Schroff, Kalenichenko, Philbin 2015, arXiv:1503.03832"
     line = "put near slices of a stack closer to each other than far ones"
+    question = "Which slice lies nearer to the one that is shown?"
     Settings = Settings
     sampling = "stack"
     compares = False
@@ -116,6 +118,13 @@ class SliceContrast(PretextTask):
             for name, x in (("near", near), ("far", far))
         ]
         return pictures((anchor, "anchor"), (close, words[0]), (beyond, words[1]))
+
+    def ask(self, batch: Batch, generator: RowGenerator) -> list[Question]:
+        slices, found = self.puzzle(batch, generator)
+        gaps = torch.stack(distances(self.projection(self.embed(slices.flatten(0, 1))).view(len(found), 3, -1)), 1)
+        chosen, place, said = few(-gaps, torch.zeros_like(found, dtype=torch.int64), generator)
+        rows = torch.arange(len(slices), device=slices.device)[:, None]
+        return pictured([(slices[:, 0], "")], slices[rows, 1 + chosen], place, said, found)
 
     def puzzle(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
         """An anchor, a near and a far slice, (N, 3, C, H, W), and where there are such slices, (N,) bool."""

@@ -34,7 +34,8 @@ from medssl.augment import RowGenerator
 from medssl.config import View
 from medssl.encoders import Encoder
 from medssl.pretext.base import Batch, PretextTask
-from medssl.pretext.pictures import Picture, pictures
+from medssl.pretext.pictures import Picture, beside, pictures
+from medssl.pretext.questions import Question, few, pictured
 from medssl.pretext.stacks import Gap, StackSettings, captions, chain, known, looks, mean_over, refuse_unfit, taken
 
 SLICES = 4
@@ -58,6 +59,7 @@ class SliceSorting(PretextTask):
     name = "slice_sorting"
     paper = "Lee, Huang, Singh, Yang 2017, arXiv:1708.01246"
     line = "tell in which of twelve orders four slices of a stack were laid"
+    question = "Which of these shows the slices in the order of the stack, read from either end?"
     Settings = Settings
     sampling = "stack"
     compares = False
@@ -97,6 +99,17 @@ class SliceSorting(PretextTask):
         ]
         return pictures(*zip(slices.unbind(1), words, strict=True))
 
+    def ask(self, batch: Batch, generator: RowGenerator) -> list[Question]:
+        """Which of four orders is the right one? Each is shown with the slices laid by it."""
+        slices, order, labels, found = self.laid(batch, generator)
+        chosen, place, said = few(self.answers(slices), labels, generator)
+        turned = (order != self.orders[labels]).any(1)[:, None, None]  # all four are read as the right one lies
+        orders = self.orders[chosen]
+        back = torch.where(turned, orders.flip(2), orders).argsort(2)
+        rows = torch.arange(len(slices), device=slices.device)[:, None]
+        strips = torch.stack([beside(slices[rows, one], SLICES) for one in back.unbind(1)], 1)
+        return pictured([], strips, place, said, found)
+
     def answers(self, slices: Tensor) -> Tensor:
         """(N, 12) logits of the classes, of four slices (N, 4, C, H, W)."""
         features = self.embed(slices.flatten(0, 1)).view(len(slices), SLICES, -1)
@@ -105,9 +118,14 @@ class SliceSorting(PretextTask):
 
     def puzzle(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor, Tensor]:
         """Four slices as they were laid, (N, 4, C, H, W), their class, (N,), and where there are four, (N,) bool."""
+        slices, _, labels, found = self.laid(batch, generator)
+        return slices, labels, found
+
+    def laid(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`puzzle`, with the order itself, (N, 4): the places in the stack of the slices as they were laid."""
         places, found = chain(batch.position, known(batch), SLICES, self.settings.gap, generator)
         labels = generator.integers(len(ORDERS))[:, 0]
         order = self.orders[labels]
         order = torch.where(generator.chance(0.5)[:, None], order.flip(1), order)
         slices = looks(self, taken(batch.images, places.gather(1, order)), generator)
-        return slices, labels, found
+        return slices, order, labels, found

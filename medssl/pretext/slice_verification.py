@@ -37,6 +37,7 @@ from medssl.config import View
 from medssl.encoders import Encoder
 from medssl.pretext.base import Batch, PretextTask
 from medssl.pretext.pictures import Picture, pictures, verdict
+from medssl.pretext.questions import Question, worded
 from medssl.pretext.stacks import Gap, StackSettings, captions, chain, known, looks, mean_over, refuse_unfit, taken
 
 TRIPLES = [  # of four slices by ascending mm: outer, middle, outer
@@ -62,6 +63,7 @@ class SliceVerification(PretextTask):
     name = "slice_verification"
     paper = "Misra, Zitnick, Hebert 2016, arXiv:1603.08561"
     line = "tell whether the middle one of three slices lies between the other two"
+    question = "Does the middle slice lie between the outer two?"
     Settings = Settings
     sampling = "stack"
     compares = False
@@ -101,6 +103,11 @@ class SliceVerification(PretextTask):
         words = verdict(self.answers(slices).argmax(1), wrong, ["said: between", "said: from outside"])
         first, middle, last = slices.unbind(1)
         return pictures((first, "outer"), (middle, captions(found, words)), (last, "outer"))
+
+    def ask(self, batch: Batch, generator: RowGenerator) -> list[Question]:
+        slices, wrong, found = self.puzzle(batch, generator)
+        columns = list(zip(slices.unbind(1), ("outer", "middle", "outer"), strict=True))
+        return worded(columns, ("between", "from outside"), wrong, self.answers(slices).argmax(1), found)
 
     def answers(self, slices: Tensor) -> Tensor:
         """(N, 2) logits of right and wrong, of three slices (N, 3, C, H, W)."""

@@ -33,6 +33,7 @@ from medssl.pretext.base import Batch, PretextTask, TaskSettings
 from medssl.pretext.heads import mlp
 from medssl.pretext.pictures import Picture, pictures
 from medssl.pretext.processes import gather
+from medssl.pretext.questions import Question, few, pictured
 from medssl.pretext.tiles import standardised
 
 CANDIDATES = 16  # places that are drawn, for the patch and for the one elsewhere
@@ -67,6 +68,7 @@ class TrackedPatch(PretextTask):
     name = "tracked_patch"
     paper = "Wang, Gupta 2015, arXiv:1505.00687"
     line = "tell a patch that was followed through slices from any other"
+    question = "Which of these patches is the framed one, some slices further on?"
     Settings = Settings
     sampling = "stack"
     compares = True
@@ -130,6 +132,15 @@ class TrackedPatch(PretextTask):
         said = [f"found again: {'right' if row == at else 'wrong'}" for row, at in enumerate(found)]
         followed = [f"followed to here (correlation {x:.2f})" for x in least.tolist()]
         return pictures((first, "patch in the first slice"), (last, followed), (ends[found], said))
+
+    def ask(self, batch: Batch, generator: RowGenerator) -> list[Question]:
+        places, least = self.tracks(batch.images, generator)
+        z = F.normalize(self.projection(self.embed(self.inputs(batch, generator))).float(), dim=1)
+        begin, end = z.chunk(3 if self.settings.within else 2)[:2]
+        chosen, place, said = few(begin @ end.T, torch.arange(len(end), device=end.device), generator)
+        ends = windows(batch.images[:, -1], places[:, -1], self.size)
+        first = outlined(batch.images[:, 0], places[:, 0], self.size)
+        return pictured([(first, "first slice")], ends[chosen], place, said, least >= self.settings.least)
 
     def puzzle(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, Tensor]:
         """Begin, end and elsewhere, (N, 3, C, patch, patch), and which tracks were not lost, (N,) bool."""

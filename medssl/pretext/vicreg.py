@@ -19,6 +19,7 @@ from medssl.encoders import Encoder
 from medssl.pretext.base import Batch, PretextTask, TaskSettings
 from medssl.pretext.heads import mlp, retrieval
 from medssl.pretext.processes import gather
+from medssl.pretext.questions import SAME_IMAGE
 
 EPSILON = 1e-4
 
@@ -40,6 +41,7 @@ class VICReg(PretextTask):
     name = "vicreg"
     paper = "Bardes, Ponce, LeCun 2022, arXiv:2105.04906"
     line = "give two views the same code, whose dimensions vary and do not vary together"
+    question = SAME_IMAGE
     Settings = Settings
     dims = (2, 3)
     compares = True

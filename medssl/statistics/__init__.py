@@ -6,6 +6,7 @@ from medssl.statistics.evidence import Evidence, arrange, read_evidence
 from medssl.statistics.intervals import MANY_DRAWS, MIN_DRAWS, MIN_UNITS_A_CLASS
 from medssl.statistics.pairs import equivalence, holm, no_worse, paired_cases
 from medssl.statistics.power import detectable_difference
+from medssl.statistics.proportions import Proportion, against_chance, against_each_other, proportion
 from medssl.statistics.readers import Estimate, readers
 from medssl.statistics.tables import Replicates, differences, scores
 from medssl.statistics.verdicts import margin_sentence, p_value, savings_sentence, verdict_sentence
@@ -16,7 +17,10 @@ __all__ = [
     "MIN_UNITS_A_CLASS",
     "Estimate",
     "Evidence",
+    "Proportion",
     "Replicates",
+    "against_chance",
+    "against_each_other",
     "area",
     "arrange",
     "auc_covariance",
@@ -30,6 +34,7 @@ __all__ = [
     "no_worse",
     "p_value",
     "paired_cases",
+    "proportion",
     "read_evidence",
     "readers",
     "savings_sentence",

@@ -61,26 +61,40 @@ def show(
     Raises:
         UserError: the task cannot work on these scans, or the file is no checkpoint of a task.
     """
-    steps, weights = 0, None
     if checkpoint is not None:
-        weights = load_checkpoint(checkpoint)
-        identity = weights.metadata.get("identity")
-        if identity is None:
-            raise UserError("this checkpoint does not say which task it was trained on", str(checkpoint))
-        task, settings, steps = identity["task"], identity["settings"], identity["steps"]
-        view, engine = validate(View, identity["view"], "view"), {"encoder": identity["encoder"]}
-    samples, about = of_cohort(cohort, task, view, frozenset())
-    wanted = {"batch": BATCH, "precision": "32", "seed": seed} | engine
-    request = Request(samples, task, settings or {}, frozenset(), about["modality"], wanted, make_fabric)
-    module = request.fresh_task()
-    if weights is not None:
-        module.encoder.load_state_dict(weights.encoder.state_dict())
-        load_heads(module, weights.heads, checkpoint)
+        request, module, steps = restored(cohort, checkpoint, seed)
+    else:
+        samples, about = of_cohort(cohort, task, view, frozenset())
+        wanted = {"batch": BATCH, "precision": "32", "seed": seed} | engine
+        request = Request(samples, task, settings or {}, frozenset(), about["modality"], wanted, make_fabric)
+        module, steps = request.fresh_task().to(request.fabric.device).eval(), 0
     sampling, device = request.sampling(request.batch), request.fabric.device
-    batch = Feed(samples.images, samples.table, request.keep, sampling, device, workers=0, hold=False)(0)
+    batch = Feed(request.samples.images, request.samples.table, request.keep, sampling, device, workers=0, hold=False)(
+        0
+    )
     with torch.no_grad():
-        shown = module.to(device).eval().show(batch, RowGenerator(seed, FLOOR, batch.rows))
-    return Shown(task, steps, shown[:rows])
+        shown = module.show(batch, RowGenerator(seed, FLOOR, batch.rows))
+    return Shown(module.name, steps, shown[:rows])
+
+
+def restored(cohort: Cohort, checkpoint: Path, seed: int) -> tuple[Request, PretextTask, int]:
+    """The task of a checkpoint as it was trained, its samples of a cohort, and the steps that it was trained for.
+
+    Raises:
+        UserError: the file is no checkpoint of a task, or the task cannot work on these scans.
+    """
+    weights = load_checkpoint(checkpoint)
+    identity = weights.metadata.get("identity")
+    if identity is None:
+        raise UserError("this checkpoint does not say which task it was trained on", str(checkpoint))
+    name, settings = identity["task"], identity["settings"]
+    samples, about = of_cohort(cohort, name, validate(View, identity["view"], "view"), frozenset())
+    engine = {"batch": BATCH, "precision": "32", "seed": seed, "encoder": identity["encoder"]}
+    request = Request(samples, name, settings, frozenset(), about["modality"], engine, make_fabric)
+    task = request.fresh_task()
+    task.encoder.load_state_dict(weights.encoder.state_dict())
+    load_heads(task, weights.heads, checkpoint)
+    return request, task.to(request.fabric.device).eval(), identity["steps"]
 
 
 def load_heads(task: PretextTask, heads: dict[str, dict[str, Tensor]], checkpoint: Path | None) -> None:

@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medssl.config.pretraining import SUNK
 from medssl.encoders import Encoder, embed_all
 from medssl.metrics import macro_auc
 from medssl.pretext import PretextTask
 
 NEIGHBOURS, SHARPNESS = 20, 0.07  # Wu 2018, arXiv:1805.01978
 LABELED_AT_MOST, CLASSES_AT_MOST = 512, 20
-SUNK = {"std": 0.15, "rankme": 0.1}  # of what the untrained network has
 LEAST_WIDTH = 16  # of a head's vectors: logits of few classes have a rank of few
 DIVERGED = 2.0  # times the best loss so far,
 ABOVE = 1.1  # and so far above the floor; a batch's loss lies about it by chance

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "docs"))
 from make_screenshots import main_page
 
 MAIN = main_page()
-PAGES = ("home", "label_efficiency", "pretraining")
+PAGES = ("home", "label_efficiency", "pretraining")  # of experiments
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_pretraining_page_shows_each_run(open_app, finished):
     assert len(charts(app)) == 2
     text = words(app)
     assert "800 of 800" in text
-    assert "simclr" in text and "Used by" in text
+    assert "simclr" in text and "Used by" in text and "6 →" in text, "from the untrained network's loss"
 
 
 def damage(folder: Path, how: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import re
@@ -9,6 +10,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from synthetic import ARMS, LABEL_COUNTS, differences, histories, scores
 
 from medssl import figures
@@ -170,6 +172,35 @@ def test_history_survives_losses_that_are_not_numbers():
     assert [len(v) for v in spec["datasets"].values()] == [1]
 
 
+def test_history_shows_what_a_value_is_held_against():
+    levels = {"rotation": {"untrained": 1.386, "alarm below": 0.06}}
+    spec = figures.history(histories(), only="rotation", levels=levels).to_dict()
+    rows = [row for values in spec["datasets"].values() for row in values]
+    assert {row["words"]: row["value"] for row in rows if "words" in row} == levels["rotation"]
+    low, high = spec["layer"][1]["encoding"]["y"]["scale"]["domain"]
+    assert low < 0.06 and high > 1.386, "the lines are in the picture"
+    assert "layer" not in figures.history(histories(), only="simclr", levels=levels).to_dict()
+
+
+def test_runs_in_one_chart_are_told_apart():
+    logs = histories() | {"rotation_2": histories()["rotation"], "empty": pd.DataFrame()}
+    spec = figures.overlaid(logs).to_dict()
+    colour, dash = (spec["encoding"][key]["scale"] for key in ("color", "strokeDash"))
+    assert colour["domain"] == dash["domain"] == ["rotation", "inpainting", "simclr", "rotation_2"]
+    assert len({(c, str(d)) for c, d in zip(colour["range"], dash["range"], strict=True)}) == 4
+    (values,) = spec["datasets"].values()
+    assert len(values) <= 4 * 150
+
+
+def test_a_panel_keeps_its_pixels():
+    panel = np.linspace(0, 1, 12, dtype=np.float32).reshape(1, 3, 4)
+    with Image.open(io.BytesIO(figures.panel_png(panel))) as image:
+        assert image.size == (4, 3) and image.mode == "RGB" and not image.info
+        np.testing.assert_array_equal(np.asarray(image)[..., 0], np.rint(panel[0] * 255))
+    with Image.open(io.BytesIO(figures.panel_png(np.stack([panel[0]] * 3)))) as image:
+        assert image.size == (4, 3)
+
+
 @pytest.mark.parametrize(
     "draw",
     [
@@ -178,6 +209,7 @@ def test_history_survives_losses_that_are_not_numbers():
         lambda: figures.differences(differences(), arms=["scratch"]),
         lambda: figures.differences(differences().iloc[:0]),
         lambda: figures.history({}),
+        lambda: figures.overlaid({}),
     ],
 )
 def test_nothing_to_draw_is_said_in_a_sentence(draw):
