@@ -25,6 +25,7 @@ parts.style()
 pages = {  # no icons: Streamlit would fetch them from the internet
     "home": st.Page("views/home.py", title="Experiments", default=True),
     "curve": st.Page("views/label_efficiency.py", title="Label efficiency", url_path="label-efficiency"),
+    "new": st.Page("views/new_run.py", title="New run", url_path="new-run"),
     "pretraining": st.Page("views/pretraining.py", title="Pretraining", url_path="pretraining"),
 }
 st.session_state["pages"] = pages

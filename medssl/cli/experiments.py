@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from medssl.cli.base import JsonOption, Settings, WorkspaceOption, answer, command, experiment_folder
-from medssl.errors import MedsslError
+from medssl.errors import MedsslError, UserError
 from medssl.progress import say
 from medssl.workspace import Workspace
 
@@ -102,8 +102,14 @@ def audit(
 def app_(
     workspace: WorkspaceOption = None,
     port: Annotated[int, typer.Option(help="On localhost.")] = 8501,
+    folder: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A folder whose scans the app may read (repeat). Default: MEDSSL_DATA. The workspace always."
+        ),
+    ] = None,
 ) -> None:
-    """Open the dashboard on localhost."""
+    """Open the dashboard on localhost. Pages start runs; no other path than the workspace and --folder can be named."""
     import subprocess
 
     package = Path(__file__).parents[1]
@@ -113,6 +119,9 @@ def app_(
     if main_page is None:
         raise MedsslError("the app's pages are missing from this installation", "app", "Install medssl again.")
     place = Workspace(workspace)
+    if missing := next((f for f in folder or [] if not f.is_dir()), None):
+        raise UserError("there is no such folder", str(missing), "Name an existing one with --folder.")
+    listed = [part for f in folder or [] for part in ("--folder", str(f.resolve()))]
     flags = {
         "server.address": "localhost",
         "server.port": str(port),
@@ -121,7 +130,8 @@ def app_(
     }
     arguments = [part for name, value in flags.items() for part in (f"--{name}", value)]
     say(f"medssl: http://localhost:{port} (workspace {place.path}). Stop with Ctrl+C.")
-    done = subprocess.run([sys.executable, "-m", "streamlit", "run", str(main_page), *arguments, "--", str(place.path)])
+    command = [sys.executable, "-m", "streamlit", "run", str(main_page), *arguments, "--", str(place.path), *listed]
+    done = subprocess.run(command)
     raise typer.Exit(done.returncode)
 
 
