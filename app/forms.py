@@ -43,7 +43,7 @@ def fields(model: type[BaseModel], names: list[str], key: str, defaults: dict[st
 def about(model: type[BaseModel]) -> dict[str, str]:
     """What the docstrings of a model say of each field, under "Attributes:"."""
     found: dict[str, str] = {}
-    for one in reversed(model.__mro__):
+    for one in (m for m in reversed(model.__mro__) if issubclass(m, BaseModel) and m is not BaseModel):
         lines = inspect.cleandoc(one.__dict__.get("__doc__") or "").splitlines()
         names: list[str] = []
         for line in lines[lines.index("Attributes:") + 1 :] if "Attributes:" in lines else []:

@@ -32,13 +32,14 @@ def allowed(path: str | Path, workspace: Workspace, folders: list[Path]) -> Path
     roots = [workspace.path.resolve(), *folders]
     try:
         found = Path(folders[0] if folders else workspace.path / "sources", Path(path).expanduser()).resolve()
+        exists = found.exists()
     except (OSError, RuntimeError, ValueError):  # a circle of links, a name that is too long, a zero byte
         raise UserError("this is not the path of a file or folder", "", "Check it.") from None
     if not any(found.is_relative_to(root) for root in roots):
         where = ", ".join(str(root) for root in roots)
         fix = f"It may read {where}. More folders are listed with `medssl app --folder DIR`."
         raise UserError("this app may not read that folder", "", fix)
-    if not found.exists():
+    if not exists:
         raise UserError("there is no such file or folder", SourcePath(found), "Check the path.")
     return found
 

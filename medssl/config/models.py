@@ -155,6 +155,14 @@ class Experiment(Strict):
     `external` cohorts (another site) are scored by the same models, in tables of their own, and used for nothing else.
     With `split.folds` a draw is the training set that leaves one fold of one repeat out, and `all` is the only budget
     unless others are named: n labels of the other folds.
+
+    Attributes:
+        budgets: numbers of labels to learn from, `per` class or in total, and `all` that the pool has.
+        per: what a budget counts.
+        draws: how often each budget's labels are drawn anew; every arm gets the same ones.
+        seed: of the draws.
+        metrics: what is scored; the first is the main one.
+        note: stands above the results.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
