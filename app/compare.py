@@ -12,6 +12,7 @@ import streamlit as st
 from drafts import ABOUT, COMPARED, USUAL_STEPS, Draft, fitting_budgets, slug, unused
 
 from medssl.cohort import Cohort
+from medssl.cohort.splits import Split
 from medssl.config import Engine, Experiment, Fractions, View
 from medssl.errors import MedsslError
 from medssl.experiment import processes
@@ -62,7 +63,7 @@ def form(place: Workspace, cohort: Cohort, source: str) -> Draft | None:
     with st.expander("Images"):
         view = forms.fields(View, VIEW, f"{key} view", {"channels": 3 if _coloured(cohort) else 1})
     with st.expander("Split and statistics"):
-        split = forms.fields(Fractions, SPLIT, f"{key} split")
+        split = _split(cohort, key)
         more = forms.fields(Experiment, MORE, f"{key} experiment")
     if len(tasks) * len(strategies) + len(compared) < 2:
         parts.empty(
@@ -165,6 +166,17 @@ def _long(seconds: float) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def _split(cohort: Cohort, key: str) -> dict[str, Any]:
+    """What differs from the usual split; a cohort that has one keeps it."""
+    stored = cohort.path / "split.json"
+    if not stored.is_file():
+        st.caption("Patients are split with the first estimate or run; from then on all runs of the cohort share it.")
+        return forms.fields(Fractions, SPLIT, f"{key} split")
+    own, usual = Split.load(stored).fractions, Fractions()
+    st.caption(f"This cohort is split already: {own.test:.0%} of its patients test, {own.validation:.0%} validate.")
+    return {name: value for name, value in own.model_dump().items() if value != getattr(usual, name)}
 
 
 def _budgets(smallest: int, split: dict[str, Any], key: str) -> dict[str, Any]:

@@ -51,6 +51,9 @@ def show() -> None:
     except MedsslError as error:
         _say(error)
         return
+    except Exception:
+        _damaged(name)
+        return
     if draft is not None:
         st.header("4. Start", anchor=False)
         compare.start(place, draft)
@@ -148,8 +151,7 @@ def _known_cohort(place: Workspace, name: str) -> Cohort | None:
         _say(error)
         return None
     except Exception:
-        state.LOG.exception("cohort %s cannot be read", name)
-        _say(UserError("the files of this cohort are damaged", "", "Read its scans again under another name."))
+        _damaged(name)
         return None
     kinds = ", ".join(f"{part.scans:,} {part.name}" for part in facts.parts[:4])
     st.markdown(f"**{facts.scans:,} scans of {facts.patients:,} patients**: {parts.plain(kinds)}.")
@@ -276,6 +278,12 @@ def _look(folder: str, workspace: str) -> str:
 def _command(arguments: list[str]) -> None:
     with st.expander("The same in a terminal"):
         st.code(command_line(arguments), language="bash", wrap_lines=True)
+
+
+def _damaged(cohort: str) -> None:
+    """For files that fail in any way that nobody foresaw."""
+    state.LOG.exception("cohort %s cannot be read", cohort)
+    _say(UserError("the files of this cohort are damaged", "", "Read its scans again under another name."))
 
 
 def _say(error: MedsslError) -> None:
