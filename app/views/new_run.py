@@ -23,6 +23,7 @@ from medssl.ingest.preview import column_names, preview_labels, preview_source, 
 from medssl.workspace import Workspace
 
 NEW, OTHER, NONE = "", "Another folder", "none"
+PATIENT = ("patient", "patientid", "pid", "subject", "subjectid", "participant", "participantid")  # usual names
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 
 
@@ -196,7 +197,9 @@ def _add_labels(place: Workspace, cohort: Cohort) -> None:
     with left:
         scan = st.selectbox("Column with the scan", ["find it", *names], help="File name, path or folder of each scan.")
     with middle:
-        patient = st.selectbox("Column with the patient", [NONE, *names], help="Where the files themselves name none.")
+        at = next((i for i, name in enumerate(names, 1) if name.lower().replace("_", "") in PATIENT), 0)
+        who = "The patient's id: where files do not carry one, or to match rows by patient."
+        patient = st.selectbox("Column with the patient", [NONE, *names], at, help=who)
     with right:
         group = st.selectbox("Column with groups", [NONE, *names], help="Equal values stay on one side of the split.")
     roles = [None if value in (NONE, "find it") else value for value in (scan, patient, group)]

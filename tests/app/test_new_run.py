@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -55,8 +56,8 @@ def labeled(place) -> Workspace:
 
 @pytest.fixture
 def open_page(monkeypatch):
-    """Open the page on a workspace as `medssl app` does; nothing is started for good: the program does nothing."""
-    monkeypatch.setattr(processes.sys, "executable", "/bin/true")
+    """Open the page on a workspace as `medssl app` does; what is started fails at once."""
+    monkeypatch.setattr(processes.sys, "executable", "/bin/false")
     monkeypatch.setenv("MEDSSL_DATA", "/nowhere")
 
     def start(place: Workspace, *options: str, **query: str) -> AppTest:
@@ -68,6 +69,15 @@ def open_page(monkeypatch):
         return again(app.switch_page("views/new_run.py"))
 
     return start
+
+
+@pytest.fixture
+def sleeping(tmp_path) -> str:
+    """A program that takes its time."""
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\nexec sleep 30\n")
+    program.chmod(0o700)
+    return str(program)
 
 
 def again(app: AppTest) -> AppTest:
@@ -188,7 +198,7 @@ def test_labels_are_matched_before_they_are_added(open_page, place):
         (["file,kind", "zz.png,calm"], "None of 1 rows fits any of 20 scans"),
         (["4711,calm", "4712,rough"], "holds values, not the names of columns"),
         (["file,kind"], "has no rows"),
-        (["file,kind", "a0.png,calm", "a0.png,rough"], "rows that disagree"),
+        (["file,label", "a0.png,calm", "a0.png,rough"], "rows that disagree"),
     ],
 )
 def test_tables_that_fit_nothing_are_said(open_page, place, lines, said):
@@ -243,23 +253,22 @@ def test_choices_that_cannot_run_are_said(open_page, labeled):
     assert "nothing to compare" in words(again(app))
 
 
-def test_the_second_tab_is_told_that_it_runs(open_page, labeled, tmp_path, monkeypatch):
-    program = tmp_path / "program"
-    program.write_text("#!/bin/sh\nexec sleep 30\n")
-    program.chmod(0o700)
+def test_the_second_tab_is_told_that_it_runs(open_page, labeled, sleeping, monkeypatch):
     tabs = [open_page(labeled, cohort="c") for _ in range(2)]
-    monkeypatch.setattr(processes.sys, "executable", str(program))
+    monkeypatch.setattr(processes.sys, "executable", sleeping)
     one(tabs[0].button, "Start").click()
     assert "runs already" not in words(tabs[0].run()).split("4. Start")[0]
     one(tabs[1].button, "Start").click()
     text = words(again(tabs[1]))
-    assert "'c' runs already, since" in text and "Nothing was started a second time" in text and "Stop" in text
+    assert "'c' runs already, since" in text and "Nothing was started a second time" in text
+    assert "Stop" in [b.label for b in tabs[1].button], "the card of the run that is under way"
     assert [p.name for p in processes.processes(labeled)] == ["run-c"]
     processes.find(labeled, "run-c").stop()
 
 
-def test_an_estimate_is_said_in_sentences(open_page, labeled):
+def test_an_estimate_is_said_in_sentences(open_page, labeled, sleeping, monkeypatch):
     app = open_page(labeled, cohort="c")
+    monkeypatch.setattr(processes.sys, "executable", sleeping)
     one(app.button, "Estimate time and memory").click()
     again(app)
     process = next(p for p in processes.processes(labeled) if p.kind == "estimate")
@@ -270,6 +279,7 @@ def test_an_estimate_is_said_in_sentences(open_page, labeled):
         "detectable": {"claimed": None},
         "cost": {"pretraining": {"simclr": 300}, "jobs": 60, "seconds": 380, "memory": 2**30, "memory_there": 2**34},
     }
+    os.killpg(process.pid, signal.SIGKILL)
     (process.folder / "answer.txt").write_text(json.dumps(answer))
     (process.folder / "code").write_text("0")
     text = words(again(app))
