@@ -78,8 +78,8 @@ def form(place: Workspace, cohort: Cohort, source: str) -> Draft | None:
     return draft
 
 
-def start(place: Workspace, draft: Draft) -> None:
-    """Name, YAML, estimate and the button."""
+def start(place: Workspace, draft: Draft) -> str:
+    """Name, YAML, estimate and the button; returns the name of the run whose card is shown, or nothing."""
     taken = {p.name for p in place.experiments()} | {p.about for p in processes.processes(place) if p.kind == "run"}
     left, right = st.columns(2, gap="medium")
     with left:
@@ -91,7 +91,7 @@ def start(place: Workspace, draft: Draft) -> None:
         draft.check()
     except MedsslError as error:
         parts.empty(state.problem(error))
-        return
+        return ""
     text = draft.yaml()
     at = ["--workspace", str(place.path)]
     with st.expander("The same as YAML, and in a terminal"):
@@ -100,15 +100,17 @@ def start(place: Workspace, draft: Draft) -> None:
         st.code(command_line(["run", f"{draft.name}.yaml", *at]), language="bash", wrap_lines=True)
     _estimate(place, draft, text, at)
     known = processes.find(place, f"run-{draft.name}")
-    if known is not None and known.status in ACTIVE:
-        st.info(f"{parts.plain(draft.name)} runs already: see above. For another run choose another name.")
-    elif draft.name in taken:
-        st.info(
-            "There is an experiment of this name. Started with the same choices it goes on; with others, what they "
-            "change is computed anew and takes its place."
-        )
-    arguments = ["run", "{config}", *at]
-    st.button("Start", type="primary", key="start", on_click=_start, args=(place, draft.name, arguments, text))
+    if known is not None:
+        running.card(known, place)
+    if known is None or known.status not in ACTIVE:
+        if draft.name in taken:
+            st.caption(
+                "There is an experiment of this name. Started with the same choices it goes on; with others, what they "
+                "change is computed anew and takes its place."
+            )
+        arguments = ["run", "{config}", *at]
+        st.button("Start", type="primary", key="start", on_click=_start, args=(place, draft.name, arguments, text))
+    return known.name if known is not None else ""
 
 
 def _start(place: Workspace, name: str, arguments: list[str], text: str) -> None:

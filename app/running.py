@@ -33,14 +33,12 @@ WORDS = {
 KINDS = {"done": "helps", "failed": "hurts", "lost": "hurts"}  # the colours of verdicts
 
 
-def start(place: Workspace, kind: str, about: str, arguments: list[str], config: str | None = None) -> bool:
+def start(place: Workspace, kind: str, about: str, arguments: list[str], config: str | None = None) -> None:
     """Start a process, or keep the sentence that says why not for `trouble`."""
     try:
         processes.start(place, kind, about, arguments, config)
     except UserError as error:
         _note(error)
-        return False
-    return True
 
 
 def trouble() -> None:

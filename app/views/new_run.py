@@ -38,36 +38,46 @@ def show() -> None:
     above = st.container()
     st.header("1. Scans", anchor=False)
     name = _choose_cohort(place)
+    below = _steps(place, name)
     with above:
-        _others(place, name)
-    cohort = _new_cohort(place) if name == NEW else _known_cohort(place, name)
+        _others(place, name, below)
+
+
+def _steps(place: Workspace, name: str) -> str:
+    """The four steps, as far as they can be taken; returns the name of the run whose card stands in the last."""
+    if name == NEW:
+        _new_cohort(place)
+        return ""
+    cohort = _known_cohort(place, name)
     if cohort is None:
-        return
+        return ""
     st.header("2. Labels", anchor=False)
     if not _labels(place, cohort):
-        return
+        return ""
     st.header("3. What to compare", anchor=False)
     try:
         draft = compare.form(place, cohort, _source(place, cohort.name))
     except MedsslError as error:
         _say(error)
-        return
+        return ""
     except Exception:
         _damaged(name)
-        return
-    if draft is not None:
-        st.header("4. Start", anchor=False)
-        compare.start(place, draft)
+        return ""
+    if draft is None:
+        return ""
+    st.header("4. Start", anchor=False)
+    return compare.start(place, draft)
 
 
-def _others(place: Workspace, cohort: str) -> None:
-    """Runs that were started before, and what is under way for other cohorts."""
+def _others(place: Workspace, cohort: str, below: str) -> None:
+    """Runs that were started before, but for the one below, and what is under way for other cohorts."""
     asked = st.query_params.get("run")
     found = [p for p in processes.processes(place) if p.kind == "run" or (p.status in ACTIVE and p.about != cohort)]
     found = [p for p in found if p.kind != "estimate"]
     if asked and asked not in {p.name for p in found}:
         st.info("The run that this link names is not in this list: it was removed, or never started here.")
         st.query_params.pop("run")
+    found = [p for p in found if p.name != below]
     if not found:
         return
     with st.container(key="runs"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -93,9 +94,8 @@ def html(results: Results) -> str:
 def _cell(scores: pd.DataFrame, arm: str, budget: Budget) -> str:
     if (arm, budget) not in scores.index:
         return "–"
-    row = scores.loc[(arm, budget)]
-    interval = "" if pd.isna(row["low"]) else f" ({row['low']:.3f}–{row['high']:.3f})"
-    return f"{row['score']:.3f}{interval}"
+    score, low, high = (float(scores[column][arm, budget]) for column in ("score", "low", "high"))
+    return f"{score:.3f}" + ("" if math.isnan(low) else f" ({low:.3f}–{high:.3f})")
 
 
 def _metric(results: Results, metric: str | None) -> str:

@@ -49,7 +49,7 @@ class Fitted(NamedTuple):
     patients: dict[str, str]
     groups: dict[str, str]
     odd: list[str]  # columns that look like ids or free text
-    index: _Index
+    known: _Index
 
 
 def add_labels(cohort: Cohort | str | Path, columns: LabelColumns, workspace: Workspace) -> dict[str, Any]:
@@ -135,9 +135,9 @@ def apply(cohort: Cohort, table: Table, keys: Keys) -> dict[str, Any]:
 
 def _apply(cohort: Cohort, table: Table, keys: Keys) -> dict[str, Any]:
     fitted = fit(cohort, table, keys)
-    patients = _patient_keys(fitted.patients, fitted.groups, fitted.index, keys)
+    patients = _patient_keys(fitted.patients, fitted.groups, fitted.known, keys)
     with catalog.writing(cohort.path) as db:
-        _move_dates(db, patients, fitted.index, keys)
+        _move_dates(db, patients, fitted.known, keys)
         catalog.put_labels(db, fitted.values)
         groups = [(keys.group(g), scan) for scan, g in fitted.groups.items()]
         db.executemany("UPDATE scans SET grp=? WHERE scan=?", groups)

@@ -88,7 +88,8 @@ def test_from_a_folder_of_scans_to_a_curve(source, tmp_path):
     with serve(tmp_path / "workspace", *folder) as address, sync_playwright() as playwright:
         tab = Tab(playwright, address)
         page = tab.page
-        page.goto(f"{address}/new-run")
+        page.goto(address)
+        page.get_by_role("link", name="New run").click()
         page.get_by_text("40 DICOM").wait_for()
         look(page, "1-scans")
         page.get_by_role("button", name="Read the scans").click()
@@ -124,7 +125,8 @@ def test_from_a_folder_of_scans_to_a_curve(source, tmp_path):
 
         tab = Tab(playwright, address)
         page = tab.page
-        page.goto(f"{address}/new-run")
+        page.goto(address)
+        page.get_by_role("link", name="New run").click()
         page.get_by_text("Experiment scans").wait_for()
         page.locator(".m-v", has_text="finished").wait_for()
         look(page, "6-finished")
