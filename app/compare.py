@@ -20,7 +20,7 @@ from medssl.experiment.processes import ACTIVE, command_line
 from medssl.workspace import Workspace, digest
 
 __all__ = ["form", "slug", "start", "unused"]
-ENGINE = ["steps", "encoder", "batch", "minutes", "epochs", "weights", "precision", "learning_rate", "seed"]
+ENGINE = ["steps", "encoder", "batch", "minutes", "epochs", "precision", "learning_rate", "seed"]
 VIEW = ["size", "plane", "slices", "spacing", "intensity", "fit", "channels"]
 SPLIT = ["test", "validation", "seed", "folds", "repeats", "column", "hold_out"]
 MORE = ["per", "metrics", "seed", "note"]
@@ -60,6 +60,12 @@ def form(place: Workspace, cohort: Cohort, source: str) -> Draft | None:
         engine = forms.fields(Engine, ENGINE, f"{key} engine", {"steps": USUAL_STEPS})
         if engine.get("steps") == USUAL_STEPS and engine.keys() & {"minutes", "epochs"}:
             engine.pop("steps")  # what was typed, and not what stood there, says how long
+    settings = {}
+    for task in tasks:
+        own = _settings(task)
+        if names := forms.plain(own):
+            with st.expander(f"Settings of {task}"):
+                settings[task] = forms.fields(own, names, f"{key} {task}")
     with st.expander("Images"):
         view = forms.fields(View, VIEW, f"{key} view", {"channels": 3 if _coloured(cohort) else 1})
     with st.expander("Split and statistics"):
@@ -73,7 +79,7 @@ def form(place: Workspace, cohort: Cohort, source: str) -> Draft | None:
     if "folds" not in split:
         more |= _budgets(int(classes.min()), split, key)
     draft = Draft("draft", cohort.name, source, target, unit, tasks, strategies, compared)
-    draft.pretraining, draft.view, draft.split, draft.experiment = engine, view, split, more
+    draft.pretraining, draft.settings, draft.view, draft.split, draft.experiment = engine, settings, view, split, more
     draft.claim = _claim(draft, key)
     return draft
 
@@ -229,6 +235,12 @@ def _tasks() -> dict[str, str]:
     from medssl.pretext import tasks
 
     return {name: task.line for name, task in tasks().items()}
+
+
+def _settings(task: str) -> Any:
+    from medssl.pretext import task_class
+
+    return task_class(task).Settings
 
 
 @st.cache_data

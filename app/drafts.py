@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from medssl.config import Experiment, Fractions, validate
+from medssl.errors import UserError
 
 COMPARED: dict[str, dict[str, Any]] = {  # arms that need no pretraining of one's own
     "scratch": {"encoder": "small", "init": "random", "strategy": "finetune"},
@@ -27,7 +28,8 @@ USUAL_STEPS = 1000
 
 @dataclass
 class Draft:
-    """What was chosen; `experiment`, `view`, `split` and `pretraining` are fields of these config models."""
+    """What was chosen; `experiment`, `view`, `split` and `pretraining` are fields of these config models, and `settings`
+    those of each task's own."""
 
     name: str
     cohort: str
@@ -40,6 +42,7 @@ class Draft:
     title: str = ""
     claim: dict[str, Any] | None = None
     pretraining: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     view: dict[str, Any] = field(default_factory=dict)
     split: dict[str, Any] = field(default_factory=dict)
     experiment: dict[str, Any] = field(default_factory=dict)
@@ -65,7 +68,7 @@ class Draft:
             "view": self.view,
             "split": self.split,
             **self.experiment,
-            "pretraining": {task: {"task": task, **self.pretraining} for task in self.tasks},
+            "pretraining": {task: {"task": task, **self.pretraining, **self._own(task)} for task in self.tasks},
             "arms": self.arms,
             "baseline": baseline,
             "claim": self.claim,
@@ -75,11 +78,18 @@ class Draft:
     def yaml(self) -> str:
         return yaml.safe_dump(self.raw(), sort_keys=False, allow_unicode=True)
 
+    def _own(self, task: str) -> dict[str, Any]:
+        own = self.settings.get(task)
+        return {"settings": own} if own else {}
+
     def check(self) -> Experiment:
         """
         Raises:
             UserError: it cannot be run as it is.
         """
+        encoder = str(self.pretraining.get("encoder", ""))
+        if not re.fullmatch(r"[A-Za-z0-9_.]*", encoder):  # timm also takes addresses and folders by name
+            raise UserError("an encoder's name has letters, digits, dots and underscores", "encoder", "Choose another.")
         return validate(Experiment, self.raw(), "this form")
 
 

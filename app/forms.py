@@ -58,6 +58,15 @@ def about(model: type[BaseModel]) -> dict[str, str]:
     return found
 
 
+def plain(model: type[BaseModel]) -> list[str]:
+    """The fields that one widget can hold: numbers, words, yes or no."""
+    return [
+        name
+        for name, field in model.model_fields.items()
+        if isinstance(field.get_default(call_default_factory=True), bool | int | float | str | NoneType)
+    ]
+
+
 def label(name: str) -> str:
     return name[:1].upper() + name[1:].replace("_", " ")
 

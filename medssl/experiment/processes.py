@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -37,6 +38,7 @@ KEEPER = 'trap : TERM INT HUP; "$@"; code=$?; echo $code >"$0.new"; mv "$0.new" 
 CLOCK_S = 10.0  # by which the system may be of another opinion about a start time, after its clock was set
 TAIL = 64 << 10  # bytes of a log that are read
 SAID = "Error: "
+KEYED = "^d[0-9a-f]{16}: "  # a place that may name a patient, as a pipe shows it: it tells a reader nothing
 
 
 @dataclass(frozen=True)
@@ -258,6 +260,6 @@ def _last_error(log: str) -> tuple[str, str]:
     at = next((i for i in reversed(range(len(lines))) if lines[i].startswith(SAID)), None)
     if at is None:
         return "", ""
-    what = lines[at].removeprefix(SAID).strip().rstrip(".")
+    what = re.sub(KEYED, "", lines[at].removeprefix(SAID)).strip().rstrip(".")
     fix = lines[at + 1].strip().removeprefix("To do:").strip() if at + 1 < len(lines) else ""
     return what[:1].upper() + what[1:] + ".", fix

@@ -63,11 +63,28 @@ def test_a_task_has_an_arm_a_strategy():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"name": "../x"}, {"pretraining": {"steps": 1, "epochs": 1}}, {"view": {"size": 2}}]
+    "changes",
+    [
+        {"name": "../x"},
+        {"pretraining": {"steps": 1, "epochs": 1}},
+        {"pretraining": {"encoder": "local-dir:/x"}},
+        {"view": {"size": 2}},
+    ],
 )
 def test_what_cannot_run_is_said(changes):
     with pytest.raises(UserError):
         draft(**changes).check()
+
+
+def test_a_task_has_settings_of_its_own_and_the_form_shows_them_all():
+    from medssl.pretext import tasks
+
+    own = {"simclr": {"temperature": 0.2}, "rotation": {}}
+    read = draft(settings=own, pretraining={"steps": 5}).check()
+    assert read.pretraining["simclr"].settings == {"temperature": 0.2} and read.pretraining["rotation"].settings == {}
+    for task in tasks().values():
+        assert set(forms.plain(task.Settings)) <= set(task.Settings.model_fields)
+    assert "temperature" in forms.plain(tasks()["simclr"].Settings)
 
 
 def test_budgets_are_those_that_the_labels_suffice_for():
