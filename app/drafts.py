@@ -28,7 +28,7 @@ USUAL_STEPS = 1000
 
 @dataclass
 class Draft:
-    """What was chosen; `experiment`, `view`, `split` and `pretraining` are fields of these config models, and `settings`
+    """What was chosen; `experiment`, `view`, `split` and `pretraining` hold fields of these config models, `settings`
     those of each task's own."""
 
     name: str

@@ -82,7 +82,8 @@ def _widget(name: str, field: FieldInfo, first: Any, key: str, said: str | None)
         return st.selectbox(words, options, options.index(first), key=key, help=said, format_func=_plain)
     if only in (int, float):
         low, high, step = _limits(field, only)
-        return st.number_input(words, low, high, first, step, key=key, help=said, placeholder="default")
+        form = "%d" if only is int else "%g"
+        return st.number_input(words, low, high, first, step, form, key=key, help=said, placeholder="default")
     text = st.text_input(words, _as_text(first), key=key, help=said, placeholder="default").strip()
     if kinds == [str]:
         return text or (None if optional else first)
@@ -101,7 +102,7 @@ def _kinds(annotation: Any) -> list[Any]:
 
 def _limits(field: FieldInfo, kind: type) -> tuple[Any, Any, Any]:
     """Lowest and highest value, and step, as the widget takes them."""
-    step = kind(1) if kind is int else 0.05
+    step = kind(1) if kind is int else 0.01
     low: Any = None
     high: Any = None
     for one in field.metadata:
