@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from medssl.config import Budget
 from medssl.display import card
 from medssl.errors import unknown
 
@@ -82,20 +81,20 @@ def html(results: Results) -> str:
         return card(results.title, facts)
     metric = results.main_comparison[2]
     scores = results.scores()
-    scores = scores[scores["metric"] == metric].set_index(["arm", "budget"])
+    cells: dict[Any, Any] = scores[scores["metric"] == metric].set_index(["arm", "budget"]).to_dict("index")
     said = results.verdicts()
     claimed = said[said["claim"]] if config.claim else said
     facts += [*claimed["sentence"][:1], f"{metric_name(metric)} with its 95 % interval, by labels"]
     heads = ["arm", *(budget_name(budget) for budget in config.budgets)]
-    rows = [[arm, *(_cell(scores, arm, budget) for budget in config.budgets)] for arm in config.arms]
+    rows = [[arm, *(_cell(cells.get((arm, budget))) for budget in config.budgets)] for arm in config.arms]
     return card(results.title, [*facts, config.note], heads, rows)
 
 
-def _cell(scores: pd.DataFrame, arm: str, budget: Budget) -> str:
-    if (arm, budget) not in scores.index:
+def _cell(row: dict[str, Any] | None) -> str:
+    if row is None:
         return "–"
-    score, low, high = (float(scores[column][arm, budget]) for column in ("score", "low", "high"))
-    return f"{score:.3f}" + ("" if math.isnan(low) else f" ({low:.3f}–{high:.3f})")
+    interval = "" if math.isnan(row["low"]) else f" ({row['low']:.3f}–{row['high']:.3f})"
+    return f"{row['score']:.3f}{interval}"
 
 
 def _metric(results: Results, metric: str | None) -> str:
