@@ -83,6 +83,7 @@ def _widget(name: str, field: FieldInfo, first: Any, key: str, said: str | None)
     if only in (int, float):
         low, high, step = _limits(field, only)
         form = "%d" if only is int else "%g"
+        first = None if first is None else only(first)  # a default of 1 may stand for 1.0
         return st.number_input(words, low, high, first, step, form, key=key, help=said, placeholder="default")
     text = st.text_input(words, _as_text(first), key=key, help=said, placeholder="default").strip()
     if kinds == [str]:

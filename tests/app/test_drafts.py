@@ -117,6 +117,7 @@ class Made(Strict):
     """
 
     share: float = Field(0.5, gt=0, lt=1)
+    weight: float = Field(1, ge=0)
     count: int | None = Field(None, ge=2)
     on: bool = False
 
@@ -131,7 +132,7 @@ def page() -> None:
 
     from medssl.config import Engine, Experiment, View
 
-    found = forms.fields(Made, ["share", "count", "on"], "made")
+    found = forms.fields(Made, ["share", "weight", "count", "on"], "made")
     found |= forms.fields(View, ["plane", "size"], "view") | forms.fields(Engine, ["batch"], "engine")
     found |= forms.fields(Experiment, ["budgets"], "experiment")
     st.session_state["found"] = found
@@ -143,7 +144,8 @@ def test_fields_have_the_kind_and_the_limits_of_their_model(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["x", str(main_page().parent)])
     app = AppTest.from_function(page, default_timeout=30).run()
     assert not app.exception and app.session_state["found"] == {}
-    share, count, size = app.number_input
+    share, weight, count, size = app.number_input
+    assert weight.value == 1.0
     assert share.help == "of something." and 0 < share.min < 0.01 and 0.99 < share.max < 1
     assert count.min == 2 and count.value is None and (size.min, size.max) == (8, 1024)
     assert app.selectbox[0].options == ["axial", "coronal", "sagittal"]
