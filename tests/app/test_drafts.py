@@ -144,7 +144,7 @@ def test_fields_have_the_kind_and_the_limits_of_their_model(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["x", str(main_page().parent)])
     app = AppTest.from_function(page, default_timeout=30).run()
     assert not app.exception and app.session_state["found"] == {}
-    share, weight, count, size = app.number_input
+    share, count, weight, size = app.number_input  # column by column
     assert weight.value == 1.0
     assert share.help == "of something." and 0 < share.min < 0.01 and 0.99 < share.max < 1
     assert count.min == 2 and count.value is None and (size.min, size.max) == (8, 1024)
