@@ -78,10 +78,14 @@ def _card(name: str, seen: str, place: Workspace) -> None:
 
 def _facts(process: Process, place: Workspace) -> list[str]:
     """When it began, and how far it is."""
-    facts = [f"since {datetime.fromtimestamp(process.begun):%d %B, %H:%M}"]
+    facts = [f"started {datetime.fromtimestamp(process.begun):%d %B, %H:%M}"]
     if process.status == "elsewhere":
         facts.append(f"look on {process.host}")
-    if process.kind == "run" and (place.experiment(process.about) / "jobs.sqlite").exists():
+    if (
+        process.kind == "run"
+        and process.status != "done"
+        and (place.experiment(process.about) / "jobs.sqlite").exists()
+    ):
         found = state.results(process.about)
         if not isinstance(found, state.Problem):
             facts.append(parts.progress(found))
