@@ -34,6 +34,7 @@ pages = {  # no icons: Streamlit would fetch them from the internet
     "home": st.Page("views/home.py", title="Home", default=True),
     "cohort": st.Page("views/cohort.py", title="Cohort", url_path="cohort"),
     "curve": st.Page("views/label_efficiency.py", title="Label efficiency", url_path="label-efficiency"),
+    "new": st.Page("views/new_run.py", title="New run", url_path="new-run"),
     "pretraining": st.Page("views/pretraining.py", title="Pretraining", url_path="pretraining"),
     "embedding": st.Page("views/embedding.py", title="Embedding", url_path="embedding"),
     "predictions": st.Page("views/predictions.py", title="Predictions", url_path="predictions"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import sys
 import time
@@ -54,11 +55,13 @@ def login() -> bool:
 
 def workspace() -> Workspace | Problem:
     """From `--workspace DIR` or `DIR` after `--`, else MEDSSL_WORKSPACE, else ./medssl_workspace."""
-    arguments = sys.argv[1:]
-    named = arguments[arguments.index("--workspace") + 1 :] if "--workspace" in arguments else arguments
-    named = [a for a in named if not a.startswith("-")]
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    options.add_argument("named", nargs="?")
+    options.add_argument("--workspace")
+    options.add_argument("--folder", action="append")  # see places.listed
+    given = options.parse_known_args(sys.argv[1:])[0]
     try:
-        return Workspace(named[0] if named else None)
+        return Workspace(given.workspace or given.named)
     except UserError as error:
         return Problem(error.what.capitalize() + ".", error.fix)
 

@@ -31,6 +31,7 @@ PAGES = {
     "embedding": "embedding",
     "predictions": "predictions",
     "reader": "reader-test",
+    "new_run": "new-run",
 }
 FLAGS = [  # a browser for tests: no sandbox (containers), no graphics card, nothing that it asks the internet for
     "--no-sandbox",
@@ -93,8 +94,8 @@ def main_page() -> Path:
 
 
 @contextmanager
-def serve(workspace: Path) -> Iterator[str]:
-    """The app on a free port of localhost, as `medssl app` starts it; yields its address."""
+def serve(workspace: Path, *options: str) -> Iterator[str]:
+    """The app on a free port of localhost, as `medssl app` starts it; yields its address. `options` follow `--`."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
@@ -113,6 +114,7 @@ def serve(workspace: Path) -> Iterator[str]:
         *arguments,
         "--",
         str(workspace),
+        *options,
     ]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     address = f"http://localhost:{port}"

@@ -9,6 +9,8 @@ WORKSPACE/
                        folds.json where it is cross-fitted; validation.json where recipes are tuned; others.json where
                        others teach
   readers/NAME.json    one session of a reader test each
+  processes/NAME/      runs that the app started: command, log, state; for their owner only, since they name sources
+  uploads/             label tables on their way into a cohort; for their owner only
 """
 
 from __future__ import annotations
@@ -52,6 +54,12 @@ class Workspace:
     def experiment(self, name: str) -> Path:
         return self.path / "experiments" / name
 
+    def process(self, name: str) -> Path:
+        return self.path / "processes" / name
+
+    def upload(self, name: str) -> Path:
+        return self.path / "uploads" / name
+
     def features(self, key: str) -> Path:
         return self.path / "features" / f"{key}.npy"
 
@@ -63,6 +71,9 @@ class Workspace:
 
     def experiments(self) -> list[Path]:
         return sorted(p.parent for p in (self.path / "experiments").glob("*/config.yaml"))
+
+    def processes(self) -> list[Path]:
+        return sorted(p.parent for p in (self.path / "processes").glob("*/process.json"))
 
     def encoders(self) -> list[Path]:
         return sorted(p.parent for p in (self.path / "encoders").glob("*/history.jsonl"))

@@ -105,8 +105,14 @@ def app_(
     address: Annotated[
         str, typer.Option(help="Another one than localhost needs a login first: see docs/dashboard.md.")
     ] = "localhost",
+    folder: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A folder whose scans the app may read (repeat). Default: MEDSSL_DATA. The workspace always."
+        ),
+    ] = None,
 ) -> None:
-    """Open the dashboard on localhost."""
+    """Open the dashboard on localhost. Pages start runs; no other path than the workspace and --folder can be named."""
     import subprocess
 
     package = Path(__file__).parents[1]
@@ -123,6 +129,9 @@ def app_(
             "Leave it out and put a web server with a password before localhost, or set up Streamlit's login: see "
             "docs/dashboard.md.",
         )
+    if missing := next((f for f in folder or [] if not f.is_dir()), None):
+        raise UserError("there is no such folder", str(missing), "Name an existing one with --folder.")
+    listed = [part for f in folder or [] for part in ("--folder", str(f.resolve()))]
     flags = {
         "server.address": address,
         "server.port": str(port),
@@ -132,7 +141,7 @@ def app_(
     arguments = [part for name, value in flags.items() for part in (f"--{name}", value)]
     say(f"medssl: http://{address}:{port} (workspace {place.path}). Stop with Ctrl+C.")
     server = [sys.executable, str(main_page.with_name("serve.py"))]
-    done = subprocess.run([*server, "run", str(main_page), *arguments, "--", str(place.path)])
+    done = subprocess.run([*server, "run", str(main_page), *arguments, "--", str(place.path), *listed])
     raise typer.Exit(done.returncode)
 
 

@@ -15,6 +15,7 @@ from medssl.cohort.arrays import read_array
 from medssl.cohort.duplicates import near_duplicates
 from medssl.cohort.samples import Samples, make_samples
 from medssl.config import View
+from medssl.display import card
 from medssl.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -53,6 +54,16 @@ class Cohort:
 
     def __repr__(self) -> str:
         return f"Cohort({self.name!r}, {len(self)} scans)"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: counts, and words of controlled vocabularies."""
+        query = "SELECT modality, kind, count(*), count(DISTINCT patient) FROM scans GROUP BY modality, kind"
+        with catalog.reading(self.path) as db:
+            patients = db.execute("SELECT count(DISTINCT patient) FROM scans").fetchone()[0]
+            rows = db.execute(f"{query} ORDER BY count(*) DESC").fetchall()
+        facts = [f"{len(self):,} scans of {patients:,} patients", f"labels: {', '.join(self.targets()) or 'none'}"]
+        cells = [[f"{m or 'unknown'}, {kind}", f"{scans:,}", f"{people:,}"] for m, kind, scans, people in rows]
+        return card(f"Cohort {self.name}", facts, ["modality", "scans", "patients"], cells)
 
     def __len__(self) -> int:
         with catalog.reading(self.path) as db:

@@ -194,6 +194,14 @@ class Experiment(Strict):
     `others` are further scans and labels to learn from, by a name that arms (`jointly`) and pretraining (`other`) use.
     With `split.folds` a draw is the training set that leaves one fold of one repeat out, and `all` is the only budget
     unless others are named: n labels of the other folds.
+
+    Attributes:
+        budgets: numbers of labels to learn from, `per` class or in total, and `all` that the pool has.
+        per: what a budget counts.
+        draws: how often each budget's labels are drawn anew; every arm gets the same ones.
+        seed: of the draws.
+        metrics: what is scored; the first is the main one.
+        note: stands above the results.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")

@@ -45,6 +45,10 @@ class View(Strict):
     contrasts: tuple[dict[str, str | float], ...] | None = Field(None, min_length=2)
     windows: tuple[tuple[float, float], ...] | None = Field(None, min_length=2)
 
+    def __hash__(self) -> int:
+        """Views are keys of samples; what names contrasts is a dict, which has no hash of its own."""
+        return hash(self.model_dump_json())
+
     @property
     def colour(self) -> bool:
         """Whether the channels are red, green and blue."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from medssl.display import card
 from medssl.encoders.stages import Stage, walk
 from medssl.errors import UserError
 
@@ -46,6 +47,18 @@ class Encoder(nn.Module):
         self.channels, self.strides, self.embed_dim = channels, strides, embed_dim
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
+
+    def _repr_html_(self) -> str:
+        """For notebooks; `repr` prints the whole network."""
+        weights = sum(p.numel() for p in self.parameters())
+        facts = [
+            f"{self.spatial_dims}-D, {self.in_channels} channel{'' if self.in_channels == 1 else 's'} in, "
+            f"{weights / 1e6:.1f} M weights, embeds into {self.embed_dim} numbers"
+        ]
+        levels = [
+            [f"1/{stride}", f"{channels:,}"] for stride, channels in zip(self.strides, self.channels, strict=True)
+        ]
+        return card(f"Encoder {self.name}", facts, ["feature map", "channels"], levels)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Feature maps of x, (N, C, *spatial) in [0, 1], finest first."""

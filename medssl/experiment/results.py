@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import yaml
 
 from medssl.config import Arm, Budget, Experiment, validate
 from medssl.errors import MedsslError, UserError, unknown
+from medssl.experiment import notebook
 from medssl.experiment.computed import compute_against, compute_tables, in_order, kept, records
 from medssl.experiment.groups import group_units, reported_attributes
 from medssl.experiment.index import Index
@@ -157,6 +158,26 @@ class Results:
         """Scores and differences on the external test cohorts: columns `cohort` and those of `scores` or `differences`.
         Each cohort's comparisons are corrected among themselves; the claim is not about them."""
         return self._tables["external_scores"].copy(), self._tables["external_differences"].copy()
+
+    def curve(self, metric: str | None = None, arms: Sequence[str] | None = None) -> Any:
+        """The label-efficiency curve as an Altair chart: of all arms and the main metric, if not told otherwise."""
+        return notebook.curve(self, metric, arms)
+
+    def compare(self, arm: str, baseline: str | None = None, metric: str | None = None) -> pd.DataFrame:
+        """An arm against a baseline: a row a budget, with both scores, the paired difference, its 95 % interval, p
+        (corrected for all comparisons, but for the claim's) and verdict. Default: the main baseline and metric.
+
+        Raises:
+            UserError: no such arm, baseline (of the config's `baseline`) or metric.
+        """
+        return notebook.compare(self, arm, baseline, metric)
+
+    def to_frame(self, metric: str | None = None) -> pd.DataFrame:
+        """Scores by arm and budget, with the labels in total and the difference to the main baseline."""
+        return notebook.to_frame(self, metric)
+
+    def _repr_html_(self) -> str:
+        return notebook.html(self)
 
     def curves(self) -> pd.DataFrame:
         """A row an arm, by the main metric: `arm, metric, area, low, high` of the curve over log labels, and `budget`

@@ -12,6 +12,7 @@ import yaml
 from medssl.cohort import Samples, View
 from medssl.config import Experiment
 from medssl.errors import MedsslError
+from medssl.experiment.cost import cost
 from medssl.experiment.crossfit import write_folds
 from medssl.experiment.external import joined_samples
 from medssl.experiment.index import Index
@@ -51,7 +52,8 @@ def run(config: Experiment, workspace: Workspace | None = None, processes: int |
 
 
 def preview(config: Experiment, workspace: Workspace | None = None) -> tuple[dict[str, Any], str]:
-    """What `run` would do and what can be detected: as values, and in words. Ingests and splits where needed."""
+    """What `run` would do, what can be detected, and what it costs: as values, and in words. Ingests and splits where
+    needed."""
     workspace = workspace or Workspace()
     plan = _open_plan(config, workspace)
     found = foresee(plan)
@@ -63,7 +65,9 @@ def preview(config: Experiment, workspace: Workspace | None = None) -> tuple[dic
             "budgets": tuned_budgets(plan.held),
             "fits": _fit_count(plan),
         }
-    return {**about, "detectable": found}, f"{_summary(plan)}\n{foresee_sentence(found)}"
+    price = cost(plan, encoder_seeds(config), os.cpu_count() or 1)
+    words = f"{_summary(plan)}\n{foresee_sentence(found)}\n{price}"
+    return {**about, "detectable": found, "cost": price.as_json()}, words
 
 
 def _open_plan(config: Experiment, workspace: Workspace) -> Plan:

@@ -8,27 +8,22 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from medssl.cohort import Cohort, catalog
 from medssl.config import LabelColumns
 from medssl.errors import SourcePath, UserError, unknown
+from medssl.ingest.harmless import MISSING, is_harmless
 from medssl.ingest.identity import Keys, without_ending
 from medssl.ingest.privacy import about
 from medssl.workspace import Workspace
 
 SCAN_KINDS = ("path", "name", "uid", "folder")  # what a scan column may name, the surest first
 PARTICIPANTS = "participants.tsv"
-USUAL_COLUMNS = frozenset(
-    "age sex gender handedness species strain group diagnosis label class target finding outcome split".split()
-)
-MAX_WORDS, MAX_LENGTH = 10, 24  # of a column that nobody looked at: different values, and letters of one
 ODD_COLUMNS = "{} columns of the label table look like ids or free text and were left out; --target takes them"
-MISSING = frozenset({"", "na", "n/a", "nan", "null", "none"})
 
 
 @dataclass
@@ -43,6 +38,18 @@ class Table:
     targets: list[str]
     named_targets: bool
     left_out: list[str] | None = None  # columns; None: the table was named by the user, who chose
+
+
+class Fitted(NamedTuple):
+    """The rows of a table and the scans that they mean: (scan, target, value), patient and group of each scan."""
+
+    matched_by: str
+    matches: list[list[str]]  # scans of each row
+    values: list[tuple[str, str, str]]
+    patients: dict[str, str]
+    groups: dict[str, str]
+    odd: list[str]  # columns that look like ids or free text
+    known: _Index
 
 
 def add_labels(cohort: Cohort | str | Path, columns: LabelColumns, workspace: Workspace) -> dict[str, Any]:
@@ -106,7 +113,7 @@ def participants(sources: list[Path]) -> Table | None:
     except UserError:  # no table of BIDS, whatever it is called
         return None
     columns = {name: [row.get(name, "") for row in table.rows] for name in table.targets}
-    kept = [name for name, values in columns.items() if _is_harmless(name, values)]
+    kept = [name for name, values in columns.items() if is_harmless(name, values)]
     for name in kept:
         for row in table.rows if name.lower() == "age" else ():
             if row.get(name, "").lower() not in MISSING and float(row[name]) > 89:
@@ -127,34 +134,43 @@ def apply(cohort: Cohort, table: Table, keys: Keys) -> dict[str, Any]:
 
 
 def _apply(cohort: Cohort, table: Table, keys: Keys) -> dict[str, Any]:
-    with catalog.reading(cohort.path) as db:
-        index = _Index(db, keys)
-    how, matches = _match(table, index)
-    odd: list[str] = []
-    if not table.named_targets:  # all columns that are left, but for names of scans and what may name a patient
-        odd = [t for t in table.targets if t != how and not _is_harmless(t, [row.get(t, "") for row in table.rows])]
-        table.targets = [t for t in table.targets if t not in (how, *odd)]
-    values, patients, groups = _collect(table, matches)
-    new_patients = _patient_keys(patients, groups, index, keys)
+    fitted = fit(cohort, table, keys)
+    patients = _patient_keys(fitted.patients, fitted.groups, fitted.known, keys)
     with catalog.writing(cohort.path) as db:
-        _move_dates(db, new_patients, index, keys)
-        catalog.put_labels(db, values)
-        db.executemany("UPDATE scans SET grp=? WHERE scan=?", [(keys.group(g), scan) for scan, g in groups.items()])
+        _move_dates(db, patients, fitted.known, keys)
+        catalog.put_labels(db, fitted.values)
+        groups = [(keys.group(g), scan) for scan, g in fitted.groups.items()]
+        db.executemany("UPDATE scans SET grp=? WHERE scan=?", groups)
         db.executemany(
-            "UPDATE scans SET patient=?, patient_from='labels' WHERE scan=?", [(p, s) for s, p in new_patients.items()]
+            "UPDATE scans SET patient=?, patient_from='labels' WHERE scan=?", [(p, s) for s, p in patients.items()]
         )
         db.execute(
             "DELETE FROM findings WHERE code IN ('no_patient_id', 'generic_patient_id') "
             "AND scan IN (SELECT scan FROM scans WHERE patient_from='labels')"
         )
-    matched_rows = sum(bool(m) for m in matches)
     return {
-        "rows": matched_rows,
+        "rows": sum(bool(m) for m in fitted.matches),
         "table_rows": len(table.rows),
-        "scans": len({scan for m in matches for scan in m}),
-        "targets": sorted({target for _, target, _ in values}),
-        "matched_by": how,
-    } | ({"note": ODD_COLUMNS.format(len(odd))} if odd else {})
+        "scans": len({scan for m in fitted.matches for scan in m}),
+        "targets": sorted({target for _, target, _ in fitted.values}),
+        "matched_by": fitted.matched_by,
+    } | ({"note": ODD_COLUMNS.format(len(fitted.odd))} if fitted.odd else {})
+
+
+def fit(cohort: Cohort, table: Table, keys: Keys) -> Fitted:
+    """Find the scans that the rows mean, and store nothing.
+
+    Raises:
+        UserError: rows that fit no scan or several, rows of one scan that disagree.
+    """
+    with catalog.reading(cohort.path) as db:
+        index = _Index(db, keys)
+    how, matches = _match(table, index)
+    odd: list[str] = []
+    if not table.named_targets:  # all columns that are left, but for names of scans and what may name a patient
+        odd = [t for t in table.targets if t != how and not is_harmless(t, [row.get(t, "") for row in table.rows])]
+        table.targets = [t for t in table.targets if t not in (how, *odd)]
+    return Fitted(how, matches, *_collect(table, matches), odd, index)
 
 
 def _move_dates(db: Any, new_patients: dict[str, str], index: _Index, keys: Keys) -> None:
@@ -217,7 +233,7 @@ def _match(table: Table, index: _Index) -> tuple[str, list[list[str]]]:
             f"none of {len(table.rows)} rows fits any of {len(index.owner)} scans by {tried}",
             SourcePath(table.path),
             "The scan column holds file names or paths below the source (with or without ending) or folders of series; "
-            "a patient column holds PatientIDs. Name the columns with --scan and --patient.",
+            "a patient column holds PatientIDs. Name the columns with --scan-column and --patient-column.",
         )
     if ambiguous:
         raise UserError(
@@ -226,16 +242,6 @@ def _match(table: Table, index: _Index) -> tuple[str, list[list[str]]]:
             "Write paths below the source instead of bare file names.",
         )
     return winner, matches
-
-
-def _is_harmless(name: str, values: list[str]) -> bool:
-    """Numbers below 1,000, or words that many patients share: nothing that could name one of them."""
-    known = {value for value in values if value.lower() not in MISSING}
-    numbers = all(re.fullmatch(r"-?\d{1,3}(\.\d+)?", value) for value in known)
-    if name.lower() == "age" or numbers:
-        return bool(known) and numbers
-    few = len(known) <= MAX_WORDS and (name.lower() in USUAL_COLUMNS or 2 * len(known) <= len(values))
-    return bool(known) and few and all(len(value) <= MAX_LENGTH for value in known)
 
 
 def _plain(text: str) -> str:

@@ -1,0 +1,149 @@
+"""What an experiment will take of time and memory, from a few images through each of its encoders."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from medssl.cohort import Cohort
+from medssl.config import DEFAULT_STEPS, SUPERVISED, Arm, Pretraining, View
+from medssl.experiment.plan import Plan
+from medssl.transfer import HANDCRAFTED, strategy
+
+IMAGES = 16  # that are tried, once for warmth and once for the clock
+A_JOB_S = 0.1  # of what is no training: reading, fitting a probe, evidence
+BATCH = 128  # where the run says `auto`
+START_S = 20.0  # of the program, of the processes of its jobs, and of the statistics
+
+
+@dataclass(frozen=True)
+class Cost:
+    """
+    Attributes:
+        pretraining: seconds by run, over its seeds.
+        jobs: seconds that embedding and all jobs take together, on so many processes.
+        memory: bytes that pretraining needs, of `memory_there`.
+    """
+
+    pretraining: dict[str, float]
+    jobs: float
+    memory: int
+    memory_there: int
+
+    @property
+    def seconds(self) -> float:
+        return START_S + sum(self.pretraining.values()) + self.jobs
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "seconds": self.seconds}
+
+    def __str__(self) -> str:
+        from medssl.training.estimate import gib
+        from medssl.training.plan import minutes
+
+        parts = [f"pretraining {minutes(sum(self.pretraining.values()))}"] if self.pretraining else []
+        parts.append(f"jobs {minutes(self.jobs)}")
+        text = f"On this machine about {minutes(self.seconds)} ({', '.join(parts)}); others may need a multiple"
+        memory = f"; pretraining takes about {gib(self.memory)} of {gib(self.memory_there)} of memory"
+        return f"{text}{memory if self.pretraining else ''}."
+
+
+def cost(plan: Plan, seeds: Mapping[str, int], processes: int) -> Cost:
+    """Estimate an experiment. Samples are made where they are missing; nothing is trained.
+
+    Args:
+        seeds: pretraining runs that arms use, and how many encoders each gives.
+        processes: jobs at a time.
+
+    Raises:
+        UserError: a pretraining run that cannot be done as it is asked for.
+    """
+    from medssl.training import dry_run
+
+    config, excluded = plan.config, frozenset(plan.split.test)
+    pretraining: dict[str, float] = {}
+    memory = there = 0
+    for name, count in seeds.items():
+        spec = config.pretraining[name]
+        view = config.view.model_copy(update={"size": spec.size}) if spec.size else config.view
+        other = plan.others[spec.other] if spec.other else None
+        cohort, left_out = (other.cohort, other.kept_out) if other else (plan.cohort, excluded)
+        if spec.task == SUPERVISED:
+            pretraining[name] = round(count * _supervised_seconds(spec, cohort, view), 1)
+            continue
+        dry = dry_run(cohort, spec.task, view=view, settings=spec.settings, exclude=left_out, **spec.engine())
+        pretraining[name] = round(count * dry.seconds, 1)
+        memory, there = max(memory, dry.memory), dry.memory_there
+    seconds: dict[tuple[str, int, int], tuple[float, float]] = {}
+    jobs = sum(_arm_seconds(arm, plan, seconds, processes) for arm in config.arms.values())
+    return Cost(pretraining, round(jobs, 1), memory, there)
+
+
+def _supervised_seconds(spec: Pretraining, cohort: Cohort, view: View) -> float:
+    """Of one encoder that learns labels: a forward and a backward pass an image, on one thread as it is tried."""
+    if spec.minutes:
+        return 60 * spec.minutes
+    samples = cohort.samples(view)
+    each = _seconds_an_image(spec.encoder, view.spatial_dims, samples.images)[1]
+    batch = spec.batch if isinstance(spec.batch, int) else BATCH
+    return each * (spec.epochs * len(samples) if spec.epochs else (spec.steps or DEFAULT_STEPS) * batch)
+
+
+def _arm_seconds(arm: Arm, plan: Plan, known: dict[tuple[str, int, int], tuple[float, float]], processes: int) -> float:
+    """Of one arm: its embeddings, or the training of all its jobs."""
+    from medssl.transfer.network import Recipe, steps_for
+
+    count = plan.config.draws * len(plan.config.budgets) * arm.pretrain_seeds
+    plain = A_JOB_S * count / processes
+    if arm.encoder in HANDCRAFTED and not arm.pretrain:
+        return plain
+    view = plan.view(arm)
+    samples = plan.cohort.samples(view)
+    encoder = plan.config.pretraining[arm.pretrain].encoder if arm.pretrain else arm.encoder
+    key = (encoder, view.size, view.spatial_dims)
+    if key not in known:
+        known[key] = _seconds_an_image(encoder, view.spatial_dims, samples.images)
+    forward, both = known[key]
+    method = strategy(arm.strategy_name, arm.strategy_settings)
+    if method.frozen:
+        return plain + arm.pretrain_seeds * len(samples) * forward
+    recipe = method.settings if isinstance(method.settings, Recipe) else Recipe()
+    units = plan.units["unit"].nunique()
+    trained = 0.0
+    for draw in plan.budgets.values():
+        for chosen in draw.values():
+            labeled = max(1, round(len(chosen) * len(samples) / max(units, 1)))
+            trained += steps_for(recipe, labeled) * min(recipe.batch, labeled) * both
+    scored = count * len(samples) * forward  # every job's own encoder reads the units that it is scored on
+    return plain + (arm.pretrain_seeds * trained + scored) / processes
+
+
+def _seconds_an_image(encoder: str, dims: int, images: np.ndarray) -> tuple[float, float]:
+    """Seconds an image of a forward pass alone, and of one with its backward pass; on one thread, as in a job."""
+    import torch
+
+    from medssl.encoders import create_encoder
+
+    network = create_encoder(encoder, dims, images.shape[1])
+    x = torch.from_numpy(np.array(images[:IMAGES])).float() / 255
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.inference_mode():
+            forward = _second_time(lambda: network.eval().embed(x)) / len(x)
+        with torch.random.fork_rng(devices=[]):
+            both = _second_time(lambda: network.train().embed(x).sum().backward()) / len(x)
+    finally:
+        torch.set_num_threads(threads)
+    return forward, both
+
+
+def _second_time(work: Any) -> float:
+    work()
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun

@@ -1,0 +1,66 @@
+"""What an experiment will take: of the right size, and it says no to what cannot run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from medssl.cli import app
+from medssl.config import Experiment, validate
+from medssl.errors import UserError
+from medssl.experiment.cost import START_S, cost
+from medssl.experiment.plan import make_plan
+from medssl.experiment.prepare import encoder_seeds, ensure_cohort
+
+
+@pytest.fixture(scope="module")
+def plan_of(tiny_raw, tmp_path_factory):
+    """Makes the plan of the tiny experiment with changes."""
+    from medssl.workspace import Workspace
+
+    workspace = Workspace(tmp_path_factory.mktemp("cost"))
+
+    def make(**changes):
+        config = validate(Experiment, {**tiny_raw, **changes}, "tiny")
+        return make_plan(config, ensure_cohort(config.cohort, workspace))
+
+    return make
+
+
+def estimate(plan):
+    return cost(plan, encoder_seeds(plan.config), 1)
+
+
+def test_what_is_more_costs_more(plan_of, tiny_raw):
+    plain = estimate(plan_of())
+    assert plain.pretraining.keys() == {"simclr"} and 0 < plain.memory < plain.memory_there
+    assert plain.seconds == START_S + sum(plain.pretraining.values()) + plain.jobs
+    many = {"simclr": {"task": "simclr", "steps": 6000, "batch": 16}}
+    long = {**tiny_raw["arms"], "scratch": {"strategy": {"name": "finetune", "min_steps": 3000, "batch": 8}}}
+    dear = estimate(plan_of(pretraining=many, arms=long))
+    assert dear.pretraining["simclr"] > 50 * plain.pretraining["simclr"]
+    assert dear.jobs > 20 * plain.jobs
+    assert "pretraining" in str(dear) and "of memory" in str(dear)
+
+
+def test_pixels_alone_cost_next_to_nothing(plan_of):
+    arms = {"pixels": {"encoder": "pixels"}, "again": {"encoder": "pixels", "seed": 1}}
+    found = estimate(plan_of(arms=arms, pretraining={}, baseline="pixels", claim=None))
+    assert found.pretraining == {} and found.memory == 0 and found.jobs < 5
+    assert "of memory" not in str(found)
+
+
+def test_a_run_that_cannot_be_done_is_said_before_it_begins(plan_of):
+    with pytest.raises(UserError, match=r"Did you mean|unknown"):
+        estimate(plan_of(pretraining={"simclr": {"task": "simclr", "settings": {"temprature": 1}}}))
+
+
+def test_the_dry_run_tells_it(tiny_config, tmp_path):
+    command = ["run", str(tiny_config()), "--dry-run", "--workspace", str(tmp_path / "w")]
+    said = CliRunner().invoke(app, [*command, "--json"])
+    assert said.exit_code == 0, said.output
+    price = json.loads(said.stdout)["cost"]
+    assert {"pretraining", "jobs", "memory", "memory_there", "seconds"} == price.keys()
+    assert "On this machine about" in CliRunner().invoke(app, command).stdout
