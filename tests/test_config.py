@@ -1,7 +1,16 @@
 import pytest
 import yaml
 
-from medssl.config import Engine, Experiment, find_config, load_experiment, settings_for, shipped_configs, validate
+from medssl.config import (
+    Engine,
+    Experiment,
+    View,
+    find_config,
+    load_experiment,
+    settings_for,
+    shipped_configs,
+    validate,
+)
 from medssl.errors import UserError
 
 SMALL = {
@@ -108,3 +117,8 @@ def test_a_pretraining_run_may_say_all_that_the_command_may(write):
     for change, says in (({"steps": 5}, "Give one"), ({"log": "tensorbord"}, "tensorboard"), ({"epochs": 0}, "than 0")):
         with pytest.raises(UserError, match=says):
             load_experiment(write(pretraining={"simclr": said | change}))
+
+
+def test_views_with_named_contrasts_are_keys_too() -> None:
+    one, same = (View(contrasts=({"bids_suffix": "T1w"}, {"bids_suffix": "T2w"})) for _ in range(2))
+    assert {one: "samples"}[same] == "samples" and len({one, same, View()}) == 2
