@@ -75,7 +75,7 @@ loaded = load_checkpoint(workspace.encoder(keys["simclr"]) / "checkpoint.safeten
 loaded.encoder
 
 # %%
-samples = cohort.samples(medssl.View(**loaded.metadata["view"]))
+samples = cohort.samples(results.settings.view)
 embed_all(loaded.encoder, samples.images[:8]).shape
 
 # %% [markdown]
