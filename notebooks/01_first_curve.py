@@ -71,12 +71,12 @@ results.to_frame().loc["simclr"]
 
 # %%
 keys = json.loads((results.path / "pretrained.json").read_text())
-encoder, about, report = load_checkpoint(workspace.encoder(keys["simclr"]) / "checkpoint.safetensors")
-encoder
+loaded = load_checkpoint(workspace.encoder(keys["simclr"]) / "checkpoint.safetensors")
+loaded.encoder
 
 # %%
-samples = cohort.samples(medssl.View(**about["view"]))
-embed_all(encoder, samples.images[:8]).shape
+samples = cohort.samples(results.settings.view)
+embed_all(loaded.encoder, samples.images[:8]).shape
 
 # %% [markdown]
 # ## On your own scans
