@@ -199,6 +199,14 @@ def score_table(found: Results, metric: str, arms: list[str]) -> None:
 def ways_table(found: Results) -> None:
     """What each arm learns from beside its labels, and by which of Schaal's eight ways."""
     rows = [[row["arm"], row["way"], row["source"] or "–", row["other_labels"]] for row in content.ways(found)]
+    if not rows:  # nothing is known of it before the first run
+        return
+    st.header("What each arm learns from", anchor=False)
+    st.caption(
+        "Beside the labels of its budget. Same task: the classes that are predicted, or guesses of them; any other "
+        "label and every pretext task is another. Same domain: scans of this cohort. In sequence: before the labels; "
+        "jointly: together with them."
+    )
     table(["Arm", "Way", "Learnt", "Other labels"], rows, words=3)
 
 

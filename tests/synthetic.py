@@ -105,6 +105,7 @@ def write_experiment(workspace: Path, name: str = "synthetic", draws: int = 4, t
     from medssl.config import Experiment
     from medssl.experiment.index import Index
     from medssl.experiment.plan import Job
+    from medssl.experiment.ways import ways_table
 
     folder = workspace / "experiments" / name
     (folder / "results").mkdir(parents=True)
@@ -121,6 +122,7 @@ def write_experiment(workspace: Path, name: str = "synthetic", draws: int = 4, t
         "classes": {"pool": {"none": 50, "lesion": 30}, "test": {"none": test_units // 2, "lesion": test_units // 2}},
         "split": "5eed5eed5eed5eed",
         "cohort_folder": "../../cohorts/virtual",
+        "ways": ways_table(config, {}).to_dict("records"),
     }
     keys = {run: f"key{run}" for run in config.pretraining}
     for file, value in {"budgets": budgets, "facts": facts, "pretrained": keys}.items():

@@ -86,14 +86,8 @@ def show() -> None:
     if found.settings.external:
         st.header("External test cohorts", anchor=False)
         parts.external_tables(found)
-    st.header("What each arm learns from", anchor=False)
-    st.caption(
-        "Beside the labels of its budget. Same task: the classes that are predicted, or guesses of them; any other "
-        "label and every pretext task is another. Same domain: scans of this cohort. In sequence: before the labels; "
-        "jointly: together with them."
-    )
-    parts.ways_table(found)
     comparison.show(found, metric)
+    parts.ways_table(found)
 
 
 def _controls(found: Results) -> Shown:

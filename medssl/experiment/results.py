@@ -22,7 +22,7 @@ from medssl.experiment.loading import evidence_key, load_evidence
 from medssl.experiment.notes import notes
 from medssl.experiment.plan import encoder_label
 from medssl.experiment.tuning import read_trials
-from medssl.experiment.ways import ways_table
+from medssl.experiment.ways import COLUMNS as WAYS
 from medssl.statistics import (
     Estimate,
     Evidence,
@@ -269,7 +269,7 @@ class Results:
 
     def ways(self) -> pd.DataFrame:
         """A row an arm: `arm, way, source, other_labels`, what it learns from beside its budget; see `ways_table`."""
-        return ways_table(self.settings, self.facts)
+        return pd.DataFrame(self.facts.get("ways", []), columns=list(WAYS))
 
     def pretrained(self) -> dict[str, str]:
         """Pretraining run -> its folder under `encoders/`; empty before the first one is finished."""

@@ -24,7 +24,7 @@ from medssl.experiment.power import foresee, foresee_sentence
 from medssl.experiment.prepare import encoder_seeds, ensure_cohort, open_others, prepare_arm, pretrain_encoders
 from medssl.experiment.results import Results
 from medssl.experiment.tuning import LEAST, listed, recipes, tuned_budgets, tuning_metric
-from medssl.experiment.ways import origins
+from medssl.experiment.ways import origins, ways_table
 from medssl.progress import bar, say
 from medssl.workspace import Workspace, digest, lock, write_json, write_text
 
@@ -134,8 +134,8 @@ def write_plan(plan: Plan, folder: Path, workspace: Workspace) -> None:
         "cohort_folder": os.path.relpath(plan.cohort.path, folder),
         "external": {other.name: os.path.relpath(other.path, folder) for other in plan.external},
         "others": {name: _about_other(other, folder) for name, other in plan.others.items()},
-        "origins": origins(config),
     }
+    facts["ways"] = ways_table(config, facts["others"], origins(config)).to_dict("records")
     if plan.others:
         write_json(folder / "others.json", {name: other.patients for name, other in plan.others.items()})
     write_json(folder / "facts.json", facts)

@@ -21,11 +21,12 @@ from typing import Any
 import pandas as pd
 
 from medssl.config import SUPERVISED, Arm, Experiment
-from medssl.transfer import PIXELS, strategy
+from medssl.transfer import HANDCRAFTED, strategy
 from medssl.transfer.problem import Order, SameOrOther
 
 UNTAUGHT = frozenset({"random", "imagenet_mean_var"})  # weights that know no feature
 ALONE = "the labels alone"
+COLUMNS = ("arm", "way", "source", "other_labels")
 
 
 @dataclass(frozen=True)
@@ -47,19 +48,19 @@ class Way:
         return f"{self.task} task, {self.domain} domain, {self.order}"
 
 
-def arm_ways(arm: Arm, config: Experiment, origins: Mapping[str, str] | None = None) -> list[Way]:
+def arm_ways(arm: Arm, config: Experiment, known: Mapping[str, str] | None = None) -> list[Way]:
     """The ways of an arm, first what is learnt first.
 
     Args:
         config: of the experiment that it belongs to.
-        origins: file of weights -> the cohort that it was pretrained on, where that is known. Without it a file counts
+        known: file of weights -> the cohort that it was pretrained on, where that is known. Without it a file counts
             as coming from another domain.
     """
     ways: list[Way] = []
     run = config.pretraining[arm.pretrain] if arm.pretrain else None
     weights = run.weights if run else arm.init
-    if weights not in UNTAUGHT and (run or arm.encoder != PIXELS):
-        home = (origins or {}).get(weights)
+    if weights not in UNTAUGHT and (run or arm.encoder not in HANDCRAFTED):
+        home = (known or {}).get(weights)
         source = f"{home} (a file of weights)" if home else Path(weights).name
         ways.append(Way("other", "same" if home == config.cohort.name else "other", "in sequence", source))
     if run and run.task == SUPERVISED:
@@ -86,14 +87,16 @@ def _of_labels(name: str, config: Experiment, order: Order) -> Way:
     return Way(task, "same" if other.cohort is None else "other", order, source, name)
 
 
-def ways_table(config: Experiment, facts: Mapping[str, Any]) -> pd.DataFrame:
+def ways_table(
+    config: Experiment, others: Mapping[str, Mapping[str, Any]], known: Mapping[str, str] | None = None
+) -> pd.DataFrame:
     """A row an arm: `arm, way, source` in words, the ways of an arm in their order in time, and `other_labels`, how
     many labels it learns beside its budget's.
 
     Args:
-        facts: of the experiment, as it was run.
+        others: what is known of the entries under `others:`, above all how many `labels` teach.
+        known: see `arm_ways`.
     """
-    others, known = facts.get("others", {}), facts.get("origins", {})
     rows = []
     for name, arm in config.arms.items():
         ways = arm_ways(arm, config, known)
@@ -101,7 +104,7 @@ def ways_table(config: Experiment, facts: Mapping[str, Any]) -> pd.DataFrame:
         labels = sum(others.get(entry, {}).get("labels", 0) for entry in entries)
         source = "; then ".join(way.source for way in ways)
         rows.append((name, "; then ".join(map(str, ways)) or ALONE, source, labels))
-    return pd.DataFrame(rows, columns=["arm", "way", "source", "other_labels"])
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def origins(config: Experiment) -> dict[str, str]:

@@ -93,8 +93,8 @@ def test_the_table_says_it_in_words_and_counts_other_labels_once():
         "both": {"pretrain": "site_first", "jointly": "site", "strategy": "joint"},
         "two": {"pretrain": "nodule_first", "jointly": "side", "strategy": "joint"},
     }
-    facts = {"others": {"site": {"labels": 624}, "nodule": {"labels": 10}, "side": {"labels": 7}}}
-    table = ways_table(experiment(**arms), facts).set_index("arm")
+    others = {"site": {"labels": 624}, "nodule": {"labels": 10}, "side": {"labels": 7}}
+    table = ways_table(experiment(**arms), others).set_index("arm")
     assert table.loc["alone"].tolist() == [ALONE, "", 0]
     assert table.loc["both", "way"] == "same task, other domain, in sequence; then same task, other domain, jointly"
     assert table.loc["both", "source"] == "labels of tumour in theirs; then labels of tumour in theirs"
