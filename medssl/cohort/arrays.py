@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,8 @@ import numpy as np
 
 Part = Literal["", "mask", "padding"]
 PARTS: tuple[Part, ...] = ("", "mask", "padding")
+# numpy reads headers with Python's parser, which before 3.11.8 now and then fails in threads (python/cpython#106905).
+HEADERS = threading.Lock()
 
 
 def array_path(folder: Path, scan: str, part: Part = "") -> Path:
@@ -38,7 +41,8 @@ def write_array(folder: Path, scan: str, array: np.ndarray, part: Part = "") -> 
 def read_array(folder: Path, scan: str, part: Part = "") -> np.ndarray | None:
     """The array as a read-only memory map, or None where it does not exist."""
     try:
-        return np.load(array_path(folder, scan, part), mmap_mode="r", allow_pickle=False)
+        with HEADERS:
+            return np.load(array_path(folder, scan, part), mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         return None
 
