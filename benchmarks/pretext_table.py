@@ -29,6 +29,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from pretext_code import task_code
 from pretext_page import RESULTS, table, write_page
 from pretext_sets import BATCH, SETS, encoder_of, held_out_volumes, sets_of
 
@@ -106,7 +107,7 @@ class Row:
             **asdict(variant),
             "labels": LABELS,
             **how,
-            "task_code": code_revision(f"pretext/{task}.py"),
+            "task_code": task_code(task),
         }
         stored = json.loads(self.file.read_text()) if self.file.is_file() else {}
         self.stored = stored if stored.get("what") == self.what else {}

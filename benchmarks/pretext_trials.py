@@ -15,6 +15,7 @@ import json
 import sys
 from typing import Any
 
+from pretext_code import task_code
 from pretext_page import RESULTS
 from pretext_sets import BATCH, SETS
 from pretext_table import FULL, LABELS, Row, numbers
@@ -75,7 +76,7 @@ def main() -> int:
     file = RESULTS / f"trials_{options.set}_{options.task}.json"
     made = json.loads(file.read_text()) if file.is_file() else []
     for changes in options.changes:
-        now = code_revision(f"pretext/{options.task}.py")
+        now = task_code(options.task)
         same = [t for t in made if (t["changes"], t["minutes"], t["task_code"]) == (changes, options.minutes, now)]
         if same:
             trial = same[0]

@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "benchmarks"))
 
 import pretext_table  # noqa: E402
+from pretext_code import training_code  # noqa: E402
 from pretext_page import page, sentences, table  # noqa: E402
 from pretext_sets import SETS, sets_of  # noqa: E402
 
@@ -109,10 +110,44 @@ def test_a_row_is_reused_for_the_same_question_alone(tmp_path, monkeypatch):
     )
     assert ask().finished
     assert not ask(minutes=1.0).finished and not ask(how=pretext_table.QUICK).finished
-    monkeypatch.setattr(pretext_table, "code_revision", lambda *rooms: "another task file")
+    monkeypatch.setattr(pretext_table, "task_code", lambda task: "another task file")
     assert not ask().finished
 
 
 def test_every_task_has_a_set():
     assert all(sets_of(name) and set(sets_of(name)) <= set(SETS) for name in tasks())
     assert sets_of("rotation") == ["kermany_cxr", "busi"]
+
+
+TASK = """
+import torch
+STEP = 3
+class Some(PretextTask):
+    'What it is.'
+    line = 'words'
+    def loss(self, batch, generator):
+        return self.puzzle(batch) * STEP
+    def puzzle(self, batch):
+        painted = batch.images
+        return painted
+    def painted(self, batch):
+        return 1
+    def show(self, batch, generator):
+        return self.painted(batch)
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("'words'", "'other words'", True),
+        ("return 1", "return 2", True),  # reached by `show` alone, though a variable has its name
+        ("What it is.", "What it was.", True),
+        ("import torch", "import torch  # and a comment", True),
+        ("STEP = 3", "STEP = 4", False),
+        ("painted = batch.images", "painted = -batch.images", False),
+    ],
+)
+def test_a_row_holds_until_the_training_of_its_task_changes(old, new, same):
+    assert old in TASK
+    assert (training_code(TASK) == training_code(TASK.replace(old, new))) == same
