@@ -13,8 +13,9 @@ import pandas as pd
 
 from medssl.config import Arm, Target
 from medssl.errors import MedsslError
+from medssl.experiment.labels import make_target
 from medssl.experiment.plan import is_scored
-from medssl.transfer import Heads, Problem, strategy, target_kind
+from medssl.transfer import Heads, Problem, strategy
 from medssl.workspace import atomic, digest
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -80,6 +81,7 @@ class JobInputs:
     test: tuple[str, ...]
     shared: ArmInputs
     out: Path
+    calibrate: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,14 +112,15 @@ class Fit:
 def fit_arm(job: JobInputs) -> Fit:
     """Fit the arm on the labeled units: the one way, of jobs and of predictors that are taken away."""
     units, shared = job.units, job.shared
-    target = target_kind(job.target.kind, units["label"].dropna().tolist())
+    target = make_target(job.target, units["label"].dropna().tolist())
     number = pd.Series(range(len(units)), index=units["unit"])
     train = number[list(job.train)].to_numpy()
+    truth = target.encode(units["label"].iloc[train].tolist())
     pool, _ = pool_and_test(units, job.split, job.test)
     problem = Problem(
-        target=target,
+        target=target.taught(truth),
         train=train,
-        truth=target.encode(units["label"].iloc[train].tolist()),
+        truth=truth,
         pool=pool,
         unit_of=shared.unit_of,
         images=open_array(shared.images),
@@ -132,6 +135,14 @@ def fit_arm(job: JobInputs) -> Fit:
     return Fit(problem, method.fit(problem))
 
 
+def temperature(fit: Fit, units: pd.DataFrame, arm: str) -> float:
+    """The predictor's temperature, from the labels of the validation part."""
+    from medssl.transfer.temperature import fit_temperature
+
+    held, target = np.flatnonzero(units["part"] == "validation"), fit.problem.target
+    return fit_temperature(target, fit.logits(held, arm), target.encode(units["label"].iloc[held].tolist()))
+
+
 def run_job(job: JobInputs) -> tuple[str, float]:
     """Fit, predict the test units, write the evidence rows atomically. Returns (job key, seconds)."""
     started = time.perf_counter()
@@ -139,7 +150,7 @@ def run_job(job: JobInputs) -> tuple[str, float]:
     units, fit = job.units, fit_arm(job)
     _, test = pool_and_test(units, job.split, job.test)
     rows = fit.problem.target.evidence(units.iloc[test], fit.logits(test, job.arm_name))
-    about: dict[str, str | int] = {
+    about: dict[str, str | int | float] = {
         "job": job.key,
         "cohort": job.cohort,
         "arm": job.arm_name,
@@ -151,6 +162,8 @@ def run_job(job: JobInputs) -> tuple[str, float]:
         "recipe": job.recipe,
         "target": job.target.name,
     }
+    if job.calibrate:
+        about["temperature"] = temperature(fit, units, job.arm_name)
     part = dict(zip(units["unit"], units["part"], strict=True))
     rows = rows.assign(**about, split=rows["unit"].map(part))
     with atomic(job.out) as fresh:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from medssl.config import Experiment
+from medssl.metrics import CALIBRATED
 
 
-def notes(config: Experiment, jobs: pd.DataFrame, arms: pd.DataFrame, looks: int, cross_fitted: str) -> list[str]:
+def notes(
+    config: Experiment, jobs: pd.DataFrame, arms: pd.DataFrame, looks: int, cross_fitted: str, facts: dict[str, Any]
+) -> list[str]:
     """Plain sentences, the experiment's own note first.
 
     Args:
         config: of the experiment.
         jobs, arms: as `Results` gives them.
         looks: how often the test patients were looked at.
-        cross_fitted: as `Results` gives it.
+        cross_fitted, facts: as `Results` gives them.
     """
     said = [config.note] if config.note else []
     if config.split.folds:
@@ -31,8 +36,17 @@ def notes(config: Experiment, jobs: pd.DataFrame, arms: pd.DataFrame, looks: int
             "these are meant. Such figures are no result; the test patients were not looked at."
         )
     said += [*_unfinished(jobs), *_pretraining(config)]
+    held = "no validation labels were used in this run. "
+    if any(metric.startswith(CALIBRATED) for metric in config.metrics):
+        units = facts.get("parts", {}).get("validation", {}).get("units", 0)
+        held = (
+            f"validation labels were used for one thing: where a figure says calibrated, the temperature of each "
+            f"predictor was fitted on {units} labeled {config.target.unit}s of the validation part, which are beside "
+            "the budget. "
+        )
+    said += _imbalance(config)
     said.append(
-        "Recipes are the config's own and the same at every budget; no validation labels were used in this run. "
+        f"Recipes are the config's own and the same at every budget; {held}"
         "How the recipes were chosen is not recorded here: whoever reports these figures must say it."
     )
     if arms[["encoder", "size"]].drop_duplicates().shape[0] > 1:
@@ -40,6 +54,14 @@ def notes(config: Experiment, jobs: pd.DataFrame, arms: pd.DataFrame, looks: int
     if looks and config.evaluate == "test":
         said.append(f"The test patients of this cohort have been looked at {looks} time(s) (see its ledger).")
     return said
+
+
+def _imbalance(config: Experiment) -> list[str]:
+    chosen = config.target.kind_settings.get("imbalance", "none")
+    if chosen == "none":
+        return []
+    how = {"balanced": "all classes weigh the same", "focal": "what is told well already counts less (focal loss)"}
+    return [f"In the loss of every arm {how[chosen]}: probabilities are then no frequencies."]
 
 
 def _unfinished(jobs: pd.DataFrame) -> list[str]:

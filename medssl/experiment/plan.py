@@ -17,8 +17,9 @@ from medssl.errors import UserError, unknown
 from medssl.experiment.crossfit import Tested, cross_fit
 from medssl.experiment.external import PART, external_units
 from medssl.experiment.groups import attribute_values
-from medssl.metrics import METRICS
-from medssl.transfer import PIXELS, strategy
+from medssl.experiment.labels import by_strata, labeled_units, make_target
+from medssl.metrics import CALIBRATED, FAMILIES, check_metric
+from medssl.transfer import PIXELS, TargetKind, strategy
 from medssl.workspace import code_revision, digest
 
 JOB_ROOMS = ("augment", "cohort", "encoders", "metrics", "transfer", "experiment/job.py")
@@ -52,6 +53,7 @@ class Plan:
         units: labeled units; columns `unit, patient, label, part` (pool, validation, test or `external:NAME`). Where it
             is cross-fitted, all that are labeled are `test`, and units of the pool have no label.
         budgets: labeled units of each draw and budget.
+        target: of the labels of all units.
         tested: where it is cross-fitted, the units that each draw tests.
     """
 
@@ -60,8 +62,14 @@ class Plan:
     split: Split
     units: pd.DataFrame
     budgets: Budgets
+    target: TargetKind
     external: tuple[Cohort, ...] = ()
     tested: Tested = field(default_factory=dict)
+
+    @property
+    def calibrated(self) -> bool:
+        """Each job also fits a temperature on the validation labels, since a metric asks for it."""
+        return any(metric.startswith(CALIBRATED) for metric in self.config.metrics)
 
     def view(self, arm: Arm) -> View:
         return self.config.view.model_copy(update={"size": arm.size}) if arm.size else self.config.view
@@ -71,26 +79,37 @@ def make_plan(config: Experiment, cohort: Cohort, external: tuple[Cohort, ...] =
     """Split the cohort's patients (once for all its experiments), draw the budgets, and add the external test units.
 
     Raises:
-        UserError: no such target, a class with fewer patients than a budget, another split than the cohort's own.
+        UserError: no such target, a class with fewer patients than a budget, another split than the cohort's own, a
+            strategy or a metric that such a target cannot have, too few validation labels to calibrate on.
     """
-    for name, arm in config.arms.items():  # an unknown strategy or setting fails before anything runs
-        strategy(arm.strategy_name, arm.strategy_settings, f"arms.{name}.strategy")
+    methods = {  # an unknown strategy or setting fails before anything runs
+        name: strategy(arm.strategy_name, arm.strategy_settings, f"arms.{name}.strategy")
+        for name, arm in config.arms.items()
+    }
+    units = labeled_units(cohort, config.target)
+    target = make_target(config.target, units["label"].tolist())
+    for name, method in methods.items():
+        method.serve(target, config.arms[name].strategy_name, f"arms.{name}.strategy")
     for metric in config.metrics:
-        if metric not in METRICS:
-            raise unknown("metric", metric, sorted(METRICS), "metrics")
-    units = cohort.units(config.target.name, config.target.unit)
-    ties = patients_with_ties(cohort, units)
+        check_metric(metric, target.family)
+    if config.per == "class" and not target.per_class and config.budgets != ["all"]:
+        fix = "Write per: total."
+        raise UserError(f"a target of kind {config.target.kind_name} has no classes to count labels of", "per", fix)
+    ties = patients_with_ties(cohort, by_strata(units, target))
     if config.split.folds:
-        split, units, budgets, tested = cross_fit(config, cohort, units, ties)
-        return Plan(config, cohort, split, units, budgets, tested=tested)
+        split, units, budgets, tested = cross_fit(config, cohort, units, ties, target)
+        return Plan(config, cohort, split, units, budgets, target, tested=tested)
     split = cohort_split(cohort.path, ties, config.split, _official(cohort, config))
     units = units.assign(part=units["patient"].map(split.part_of()))
-    _refuse_missing_class(units, config)
-    pool = units[units["part"] == "pool"]
+    _refuse_missing_class(units, config, target)
+    pool = by_strata(units[units["part"] == "pool"], target)
     budgets = draw_budgets(pool, config.budgets, config.per, config.draws, config.seed)
-    elsewhere = [external_units(other, config, units) for other in external]
+    elsewhere = [external_units(other, config, units, target) for other in external]
     everything = pd.concat([units[["unit", "patient", "label", "part"]], *elsewhere], ignore_index=True)
-    return Plan(config, cohort, split, everything, budgets, external)
+    plan = Plan(config, cohort, split, everything, budgets, target, external)
+    if plan.calibrated:
+        _refuse_few_validation(plan)
+    return plan
 
 
 def is_scored(part: pd.Series, evaluate: str) -> pd.Series:
@@ -115,13 +134,31 @@ def _official(cohort: Cohort, config: Experiment) -> pd.DataFrame | None:
     return frame.assign(value=frame["value"].map(lambda value: "test" if value == held else "train"))
 
 
-def _refuse_missing_class(units: pd.DataFrame, config: Experiment) -> None:
-    scored = set(units.loc[units["part"] == config.evaluate, "label"])
-    if missing := sorted(set(units["label"]) - scored):
+def _refuse_missing_class(units: pd.DataFrame, config: Experiment, target: TargetKind) -> None:
+    strata = units.assign(stratum=target.strata(units["label"].tolist())).explode("stratum")
+    scored = set(strata.loc[strata["part"] == config.evaluate, "stratum"])
+    if missing := sorted(set(strata["stratum"]) - scored):
         raise UserError(
-            f"the {config.evaluate} part has no {config.target.unit} of class '{missing[0]}'",
+            f"the {config.evaluate} part has no {config.target.unit} of {target.word} '{missing[0]}'",
             "split",
-            "Label more patients of that class, or ask for a larger share (split.test, split.validation).",
+            f"Label more patients of that {target.word}, or ask for a larger share (split.test, split.validation).",
+        )
+
+
+def _refuse_few_validation(plan: Plan) -> None:
+    from medssl.transfer.temperature import FEWEST, rarest
+
+    config, labels = plan.config, plan.units.loc[plan.units["part"] == "validation", "label"].tolist()
+    without = "Leave the calibrated metrics out"
+    if config.evaluate == "validation":
+        raise UserError("what is scored cannot be calibrated on", "metrics", f"{without}, or evaluate: test.")
+    name, count = rarest(plan.target, labels)
+    if count < FEWEST:
+        raise UserError(
+            f"calibration needs {FEWEST} validation {config.target.unit}s {FAMILIES[plan.target.family].group_words}, "
+            f"and '{name}' has {count}",
+            "metrics",
+            f"{without}, or ask for a larger share (split.validation) in a new cohort.",
         )
 
 
@@ -154,6 +191,9 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_key
         "precision": precision,
         "threads": 1,
     }
+    if plan.calibrated:
+        held = plan.units.loc[plan.units["part"] == "validation", ["unit", "label"]]
+        common["calibrated_on"] = digest(held.to_dict("list"))
     methods = {name: strategy(arm.strategy_name, arm.strategy_settings) for name, arm in config.arms.items()}
     revisions = {name: code_revision(*JOB_ROOMS, *method.rooms) for name, method in methods.items()}
     jobs = []

@@ -31,6 +31,7 @@ from medssl.statistics import (
     scores,
     verdict_sentence,
 )
+from medssl.transfer import target_class
 from medssl.workspace import code_revision, digest, read_lines, write_json
 
 
@@ -67,6 +68,11 @@ class Results:
         """Cohort, sizes of the split's parts, classes."""
         path = self.path / "facts.json"
         return json.loads(path.read_text()) if path.exists() else {}
+
+    @property
+    def family(self) -> str:
+        """Of the metrics that the target has (`medssl.metrics.FAMILIES`)."""
+        return target_class(self.settings.target.kind_name).family
 
     @property
     def cross_fitted(self) -> str:
@@ -231,7 +237,7 @@ class Results:
     @property
     def notes(self) -> list[str]:
         """What a reader must know before the figures, in plain sentences."""
-        return notes(self.settings, self.jobs(), self.arms(), len(self.looks()), self.cross_fitted)
+        return notes(self.settings, self.jobs(), self.arms(), len(self.looks()), self.cross_fitted, self.facts)
 
     def looks(self) -> list[dict[str, Any]]:
         """The ledger of looks at the test split of this cohort, by all its experiments."""
@@ -274,7 +280,8 @@ class Results:
 
     def load(self, part: str, kept: bool = True) -> Evidence:
         """The evidence on a part of the units; `kept` takes the copy beside the tables where there is one."""
-        return load_evidence(self.files(), self.path / "tables" if kept else None, part, self.settings.split.folds)
+        cache = self.path / "tables" if kept else None
+        return load_evidence(self.files(), cache, part, self.settings.split.folds, self.family)
 
     def compute(self, load: Callable[[str], Evidence]) -> dict[str, pd.DataFrame]:
         """All tables, from evidence alone; `load` gives that of a part."""

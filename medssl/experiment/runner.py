@@ -103,7 +103,8 @@ def write_plan(plan: Plan, folder: Path, workspace: Workspace) -> None:
         write_folds(plan.tested, folder)
     labeled = plan.units.dropna(subset=["label"])
     counts = labeled.groupby("part").agg(units=("unit", "size"), patients=("patient", "nunique")).to_dict("index")
-    classes = labeled.groupby(["part", "label"]).size().unstack(fill_value=0).to_dict("index")
+    strata = labeled.assign(label=plan.target.strata(labeled["label"].tolist())).explode("label")
+    classes = strata.groupby(["part", "label"]).size().unstack(fill_value=0).to_dict("index")
     facts = {
         "cohort": {"name": plan.cohort.name, "hash": plan.cohort.hash, "scans": len(plan.cohort.scans())},
         "parts": {
@@ -231,6 +232,7 @@ def job_inputs(job: Job, plan: Plan, shared: ArmInputs, results: Path) -> JobInp
         test=job.test,
         shared=shared,
         out=results / f"{job.key}.parquet",
+        calibrate=plan.calibrated,
     )
 
 

@@ -45,7 +45,7 @@ class Recipe(Strict):
 
 
 class Labeled(NamedTuple):
-    """images (n, C, *spatial) uint8 of the labeled units, and the truth (n,) of each."""
+    """images (n, C, *spatial) uint8 of the labeled units, and the truth of each, (n,) or (n, L)."""
 
     images: Tensor
     truth: Tensor
@@ -57,7 +57,7 @@ class Batch:
 
     Attributes:
         images: (B, C, *spatial) views of labeled samples, in [0, 1].
-        truth: (B,) their encoded labels.
+        truth: (B,) or (B, L) their encoded labels.
         step, steps: number of this step, and of all.
         generator: of the rows; `beside()` gives further draws.
     """

@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
+
+from medssl.errors import UserError
+from medssl.transfer.target import TargetKind
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from medssl.encoders import Encoder
@@ -18,38 +20,19 @@ if TYPE_CHECKING:  # torch takes seconds to import
 Heads = dict[str, dict[str, Any]]
 
 
-class TargetKind(Protocol):
-    """What is predicted: encoding of labels, loss, linear model, evidence rows, metrics."""
-
-    classes: list[str]
-    outputs: int
-    metrics: tuple[str, ...]
-
-    def encode(self, labels: list[str]) -> np.ndarray:
-        """Labels as text -> numbers (N,)."""
-
-    def loss(self, logits: Any, truth: Any) -> Any:
-        """Loss of a batch, from logits (N, outputs) and encoded truth (N,), both torch tensors."""
-
-    def fit_linear(self, features: np.ndarray, truth: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
-        """Fit a linear model of features (M, D): weights (outputs, D) and bias (outputs,)."""
-
-    def scores(self, logits: np.ndarray) -> np.ndarray:
-        """What a predictor says of units, (N, outputs), from logits (N, outputs)."""
-
-    def evidence(self, units: pd.DataFrame, logits: np.ndarray) -> pd.DataFrame:
-        """Rows `unit, patient, cls, truth, score` of test units with columns `unit, patient, label`."""
-
-
 class Strategy(ABC):
     """How encoder and labels become a predictor.
 
     Attributes:
         frozen: it reads `Problem.features` and never builds an encoder.
         rooms: further folders of medssl whose code decides what it fits, so that a change there makes new jobs.
+        of_classes: it needs a target that gives each unit exactly one of several classes.
+        by_loss: it learns by the target's loss, so that what this does about rare classes reaches it.
     """
 
     frozen: bool = False
+    of_classes: bool = False
+    by_loss: bool = True
     rooms: tuple[str, ...] = ()
 
     def __init__(self, settings: Any) -> None:
@@ -59,6 +42,28 @@ class Strategy(ABC):
     @abstractmethod
     def fit(self, problem: Problem) -> Fitted:
         """Fit on the labeled units; unlabeled ones of the pool may be looked at, test units may not."""
+
+    def serve(self, target: TargetKind, name: str, where: str = "strategy") -> None:
+        """Called before anything runs.
+
+        Args:
+            name: of the strategy; `where`: its place in the config.
+
+        Raises:
+            UserError: it cannot learn such a target.
+        """
+        if self.of_classes and not target.one_of:
+            raise UserError(
+                f"'{name}' gives each unit one of several classes, which a target of kind {target.family} does not",
+                where,
+                "Take another strategy, such as probe or finetune, or a target of kind classification.",
+            )
+        if not self.by_loss and target.imbalance != "none":
+            raise UserError(
+                f"'{name}' learns without the loss, so that imbalance: {target.imbalance} would not reach it",
+                where,
+                "Take another strategy, such as probe or finetune, or imbalance: none.",
+            )
 
     def check(self, encoder: Encoder, heads: Heads) -> None:
         """Called before any job, where it is not frozen, with the arm's encoder and its checkpoint's heads.
@@ -74,8 +79,8 @@ class Problem:
     """One job: what a strategy learns from.
 
     Attributes:
-        target: the target.
-        train: (n,) numbers of the labeled units; `truth` (n,) their encoded labels.
+        target: the target, with what these labels told of it (`TargetKind.taught`).
+        train: (n,) numbers of the labeled units; `truth` (n,) or (n, L) their encoded labels.
         pool: (P,) numbers of all units of the pool, labels unknown.
         unit_of: (N,) number of the unit that each sample (image or slice) belongs to, -1 for none.
         images: (N, C, H, W) uint8.

@@ -154,6 +154,7 @@ def _predictor(
         head=str(fit.fitted.head.kind),
         recipe=recipe,
         calibration=calibration,
+        learnt=target.learnt(),
         cohort={"name": plan.cohort.name, "hash": plan.cohort.hash},
         labels=Labels(
             budget=labels[0],

@@ -44,6 +44,8 @@ class Settings(PoolRecipe):
 
 
 class FixMatch(Strategy):
+    of_classes = True
+
     def fit(self, problem: Problem) -> Fitted:
         """See `Strategy.fit`.
 

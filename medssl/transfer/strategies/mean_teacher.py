@@ -36,6 +36,8 @@ class Settings(PoolRecipe):
 
 
 class MeanTeacher(Strategy):
+    of_classes = True
+
     def fit(self, problem: Problem) -> Fitted:
         """See `Strategy.fit`.
 

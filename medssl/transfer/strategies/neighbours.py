@@ -33,6 +33,7 @@ class Settings(Strict):
 
 class Neighbours(Strategy):
     frozen = True
+    of_classes, by_loss = True, False
 
     def fit(self, problem: Problem) -> Fitted:
         features = problem.features()

@@ -39,6 +39,7 @@ class Settings(Strict):
 
 class Propagate(Strategy):
     frozen = True
+    of_classes, by_loss = True, False
 
     def fit(self, problem: Problem) -> Fitted:
         from sklearn.linear_model import Ridge

@@ -28,6 +28,7 @@ class Settings(Strict):
 
 class Prototypes(Strategy):
     frozen = True
+    of_classes, by_loss = True, False
 
     def fit(self, problem: Problem) -> Fitted:
         features = problem.features()

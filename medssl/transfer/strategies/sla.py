@@ -44,6 +44,8 @@ class Settings(Recipe):
 
 
 class SLA(Strategy):
+    of_classes, by_loss = True, False
+
     def fit(self, problem: Problem) -> Fitted:
         """See `Strategy.fit`.
 
