@@ -47,10 +47,10 @@ def spearman(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.n
 
 def _ranks(values: np.ndarray, by_unit: np.ndarray) -> np.ndarray:
     """(N, B) mean rank of each unit among all, where it is there `by_unit` (N, B) times."""
-    different, place = np.unique(values, return_inverse=True)
-    size = np.zeros((len(different), by_unit.shape[1]))
-    np.add.at(size, place, by_unit)
-    upto = np.cumsum(size, 0)
+    _, first, place = np.unique(np.sort(values), return_index=True, return_inverse=True)
+    order = np.argsort(values, kind="stable")
+    size = np.add.reduceat(by_unit[order], first, 0)  # of each run of equal values
+    place, upto = place[np.argsort(order)], np.cumsum(size, 0)
     return (upto - (size - 1) / 2)[place]
 
 
