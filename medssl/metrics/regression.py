@@ -33,9 +33,8 @@ def r2(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray
 def pearson(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Correlation of prediction and truth."""
     by_unit = weights.T.astype(np.float64)
-    known = np.broadcast_to((truth - truth.mean())[:, None], by_unit.shape)
-    said = [(score - score.mean())[:, None] for score in scores[:, :, 0].astype(np.float64)]
-    return np.stack([_correlation(known, np.broadcast_to(one, by_unit.shape), by_unit) for one in said])
+    known = truth[:, None]
+    return np.stack([_correlation(known, score[:, None], by_unit) for score in scores[:, :, 0].astype(np.float64)])
 
 
 def spearman(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -57,10 +56,12 @@ def _ranks(values: np.ndarray, by_unit: np.ndarray) -> np.ndarray:
 def _correlation(x: np.ndarray, y: np.ndarray, by_unit: np.ndarray) -> np.ndarray:
     """(B,) of x and y (N, B), with weights (N, B)."""
     share = by_unit / by_unit.sum(0)
+    x, y = x - x[:1], y - y[:1]  # what has no spread is zero then, to the last digit
+    least = 1e-18 * x.var(0) * y.var(0)
     x, y = x - (share * x).sum(0), y - (share * y).sum(0)
     spread = (share * x**2).sum(0) * (share * y**2).sum(0)
     product = (share * x * y).sum(0)
-    return np.divide(product, np.sqrt(spread), out=np.full(len(spread), np.nan), where=spread > 1e-18)
+    return np.divide(product, np.sqrt(spread), out=np.full(len(spread), np.nan), where=spread > least)
 
 
 METRICS = {"mae": mae, "rmse": rmse, "r2": r2, "pearson": pearson, "spearman": spearman}
