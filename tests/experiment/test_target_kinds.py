@@ -45,7 +45,8 @@ def config(tmp_path_factory):
         bright, grade = int(level > 60), int(level // 34)
         found = [name for name, there in (("bright", bright), ("striped", striped)) if there]
         for image in range(IMAGES):
-            gray = 90 + 12 * rng.normal(size=(32, 32))
+            blobs = np.kron(rng.normal(size=(8, 8)), np.ones((4, 4)))  # else all would be near duplicates
+            gray = 90 + 25 * blobs + 12 * rng.normal(size=(32, 32))
             gray[:, :16] += level / 2
             gray[8:16, 16:] -= 60 * striped
             Image.fromarray(np.clip(gray, 0, 255).astype(np.uint8)).save(folder / f"scan_{patient}_{image}.png")
