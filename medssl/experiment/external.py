@@ -10,7 +10,8 @@ import pandas as pd
 from medssl.cohort import Cohort, Samples
 from medssl.config import Experiment, View
 from medssl.errors import UserError
-from medssl.experiment.labels import labeled_units
+from medssl.experiment.labels import each_stratum, labeled_units
+from medssl.transfer.target import NOTHING
 from medssl.workspace import Workspace, atomic, digest
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ def external_units(cohort: Cohort, config: Experiment, own: pd.DataFrame, target
         UserError: the cohort has no such target, another class, or patients of the experiment's own cohort.
     """
     units = labeled_units(cohort, config.target)
-    theirs, mine = ({name for one in target.strata(t["label"].tolist()) for name in one} for t in (units, own))
-    if strange := sorted(theirs - mine - {"none"} if target.joined else theirs - mine):
+    theirs, mine = (set(each_stratum(table, target)["label"]) for table in (units, own))
+    if strange := sorted(theirs - mine - ({NOTHING} if target.joined else set())):
         raise UserError(
             f"external cohort '{cohort.name}' has a {target.word} '{strange[0]}' that '{config.cohort.name}' has not",
             "external",

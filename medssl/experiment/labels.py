@@ -8,6 +8,7 @@ from medssl.cohort import Cohort
 from medssl.config import Target
 from medssl.errors import UserError
 from medssl.transfer import TargetKind, target_class, target_kind
+from medssl.transfer.target import BETWEEN, NOTHING
 
 YES, NO = {"1", "1.0", "yes", "true", "positive"}, {"0", "0.0", "no", "false", "negative"}
 
@@ -34,7 +35,7 @@ def labeled_units(cohort: Cohort, target: Target) -> pd.DataFrame:
         if whole is not None:
             said = frame.set_index("unit")["label"]
             whole = whole[whole["unit"].isin(said.index)]
-            frame = whole.assign(label=whole["label"] + "|" + whole["unit"].map(said))
+            frame = whole.assign(label=whole["label"] + BETWEEN + whole["unit"].map(said))
         whole = frame
     assert whole is not None
     if whole.empty:
@@ -50,10 +51,19 @@ def make_target(target: Target, labels: list[str]) -> TargetKind:
 def by_strata(units: pd.DataFrame, target: TargetKind) -> pd.DataFrame:
     """The units with what they count as in place of their `label`, so that they can be evenly split and drawn: classes,
     thirds of the values, or combinations of labels. Of those, `strata` names each."""
-    strata = target.strata(units["label"].tolist())
-    found = units.assign(label=[" + ".join(names) for names in strata])
+    strata = _strata(units, target)
+    found = units.assign(label=strata.map(" + ".join))
     return found.assign(strata=strata) if target.joined else found
 
 
+def each_stratum(units: pd.DataFrame, target: TargetKind) -> pd.DataFrame:
+    """The same with a row for each of a unit's strata, for counting."""
+    return units.assign(label=_strata(units, target)).explode("label", ignore_index=True)
+
+
+def _strata(units: pd.DataFrame, target: TargetKind) -> pd.Series:
+    return pd.Series(target.strata(units["label"].tolist()), index=units.index, dtype=object)
+
+
 def _joined(text: str) -> str:
-    return "|".join(name for name in text.split("|") if name) or "none"
+    return BETWEEN.join(name for name in text.split(BETWEEN) if name) or NOTHING

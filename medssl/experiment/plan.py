@@ -17,7 +17,7 @@ from medssl.errors import UserError, unknown
 from medssl.experiment.crossfit import Tested, cross_fit
 from medssl.experiment.external import PART, external_units
 from medssl.experiment.groups import attribute_values
-from medssl.experiment.labels import by_strata, labeled_units, make_target
+from medssl.experiment.labels import by_strata, each_stratum, labeled_units, make_target
 from medssl.metrics import CALIBRATED, FAMILIES, check_metric
 from medssl.transfer import PIXELS, TargetKind, strategy
 from medssl.workspace import code_revision, digest
@@ -135,9 +135,9 @@ def _official(cohort: Cohort, config: Experiment) -> pd.DataFrame | None:
 
 
 def _refuse_missing_class(units: pd.DataFrame, config: Experiment, target: TargetKind) -> None:
-    strata = units.assign(stratum=target.strata(units["label"].tolist())).explode("stratum")
-    scored = set(strata.loc[strata["part"] == config.evaluate, "stratum"])
-    if missing := sorted(set(strata["stratum"]) - scored):
+    strata = each_stratum(units, target)
+    scored = set(strata.loc[strata["part"] == config.evaluate, "label"])
+    if missing := sorted(set(strata["label"]) - scored):
         raise UserError(
             f"the {config.evaluate} part has no {config.target.unit} of {target.word} '{missing[0]}'",
             "split",

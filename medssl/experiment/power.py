@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from medssl.experiment.labels import each_stratum
 from medssl.experiment.plan import Plan
 from medssl.metrics import FAMILIES
 from medssl.statistics import MIN_DRAWS, MIN_UNITS_A_CLASS, detectable_difference
@@ -19,7 +20,7 @@ def foresee(plan: Plan) -> dict[str, Any]:
     """
     config = plan.config
     scored = plan.units[plan.units["part"] == config.evaluate]
-    strata = scored.assign(label=plan.target.strata(scored["label"].tolist())).explode("label")
+    strata = each_stratum(scored, plan.target)
     patients = strata.groupby("label")["patient"].nunique()
     units = strata["label"].value_counts()
     rarest = str(patients.idxmin())

@@ -16,6 +16,7 @@ from medssl.experiment.crossfit import write_folds
 from medssl.experiment.external import joined_samples
 from medssl.experiment.index import Index
 from medssl.experiment.job import ArmInputs, JobInputs, run_job
+from medssl.experiment.labels import each_stratum
 from medssl.experiment.ledger import enter
 from medssl.experiment.plan import Job, Plan, list_jobs, make_plan
 from medssl.experiment.power import foresee, foresee_sentence
@@ -103,8 +104,9 @@ def write_plan(plan: Plan, folder: Path, workspace: Workspace) -> None:
         write_folds(plan.tested, folder)
     labeled = plan.units.dropna(subset=["label"])
     counts = labeled.groupby("part").agg(units=("unit", "size"), patients=("patient", "nunique")).to_dict("index")
-    strata = labeled.assign(label=plan.target.strata(labeled["label"].tolist())).explode("label")
-    classes = strata.groupby(["part", "label"]).size().unstack(fill_value=0).to_dict("index")
+    classes = (
+        each_stratum(labeled, plan.target).groupby(["part", "label"]).size().unstack(fill_value=0).to_dict("index")
+    )
     facts = {
         "cohort": {"name": plan.cohort.name, "hash": plan.cohort.hash, "scans": len(plan.cohort.scans())},
         "parts": {

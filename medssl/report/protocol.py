@@ -103,10 +103,11 @@ def _score(results: Results, tested: Any) -> str:
             f"Each predictor is scored on the same {tested['units']} {unit}s of {tested['patients']} test patients. "
             "A score is the mean over draws."
         )
+    pairs = f"; an AUC compares {unit}s of one fold only, since two models have no common scale"
     return (
         f"Each of {tested['units']} {unit}s of {tested['patients']} patients is scored once a repeat, by the model "
-        f"whose training left its fold out. A score is the mean over {averaged(results)}; an AUC compares {unit}s of "
-        "one fold only, since two models have no common scale. It is the score to be expected of the recipe, "
+        f"whose training left its fold out. A score is the mean over {averaged(results)}"
+        f"{pairs if 'auc' in results.settings.metrics else ''}. It is the score to be expected of the recipe, "
         f"trained on about {folds - 1} of {folds} parts of these labels, and not that of one model."
     )
 

@@ -18,6 +18,8 @@ from medssl.config import Strict
 if TYPE_CHECKING:  # torch takes seconds to import
     from torch import Tensor
 
+BETWEEN, NOTHING = "|", "no finding"  # how several labels of a unit are written as one: `effusion|nodule`
+
 
 class Imbalance(Strict):
     """What the loss does where some classes have many labels and others few; the same for every arm.

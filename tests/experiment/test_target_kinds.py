@@ -50,7 +50,7 @@ def config(tmp_path_factory):
             gray[:, :16] += level / 2
             gray[8:16, 16:] -= 60 * striped
             Image.fromarray(np.clip(gray, 0, 255).astype(np.uint8)).save(folder / f"scan_{patient}_{image}.png")
-            cells = [f"scan_{patient}_{image}.png", f"PATIENT{patient}", "|".join(found) or "none"]
+            cells = [f"scan_{patient}_{image}.png", f"PATIENT{patient}", "|".join(found) or "no finding"]
             lines.append(",".join([*cells, str(bright), str(striped), str(grade), f"{level:.2f}"]))
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")
 
@@ -128,7 +128,7 @@ def test_a_predictor_says_what_its_job_said(config, workspace, case, tmp_path):
     elif case == "ordinal":
         assert set(units["predicted"]) <= {"0", "1", "2"} and "lowest first" in card
     else:
-        assert set(units["predicted"]) <= {"none", "bright", "striped", "bright|striped"}
+        assert set(units["predicted"]) <= {"no finding", "bright", "striped", "bright|striped"}
         assert predictor.predict_proba(workspace.cohort("kinds")).shape[1] == 2
 
 
@@ -138,7 +138,7 @@ def test_calibrated_figures_come_from_validation_labels(config, workspace):
     metrics = ["auc", "brier", "calibrated_brier", "ece", "calibrated_ece"]
     arms = {"pixels": {"encoder": "pixels", "strategy": {"name": "probe", "penalty": 20.0}}}
     plain = {"baseline": "pixels", "claim": None, "arms": arms, "budgets": ["all"], "split": split}
-    results = run(config("striped", **chosen, **plain, metrics=metrics), workspace, processes=1)
+    results = run(config("bright", **chosen, **plain, metrics=metrics), workspace, processes=1)
     temperature = results.evidence()["temperature"]
     assert (temperature < 0.9).all()  # so strong a penalty makes a probe too unsure
     scores = results.scores().set_index("metric")["score"]

@@ -8,13 +8,10 @@ import numpy as np
 
 from medssl.config import register
 from medssl.errors import UserError
-from medssl.transfer.target import Imbalance, TargetKind
+from medssl.transfer.target import BETWEEN, NOTHING, Imbalance, TargetKind
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from torch import Tensor
-
-BETWEEN, NOTHING = "|", "none"
-NO_LABEL = {NOTHING, "no finding"}  # what a unit without any label is called
 
 
 class Settings(Imbalance):
@@ -22,7 +19,7 @@ class Settings(Imbalance):
 
 
 class Multilabel(TargetKind):
-    """Any number of labels a unit, written `effusion|nodule`, or `none`; scores are each label's own probability.
+    """Any number of labels a unit, written `effusion|nodule`, or `no finding`; scores are each label's own probability.
 
     Args:
         labels: of all labeled units of the cohort; the labels that any of them has are the classes.
@@ -84,8 +81,8 @@ class Multilabel(TargetKind):
 
 
 def parts(label: str) -> tuple[str, ...]:
-    """The labels in `effusion|nodule`; none in `none`."""
-    if label.strip().lower() in NO_LABEL:
+    """The labels in `effusion|nodule`; none in `no finding`."""
+    if label.strip().lower() == NOTHING:
         return ()
     return tuple(dict.fromkeys(name.strip() for name in label.split(BETWEEN) if name.strip()))
 

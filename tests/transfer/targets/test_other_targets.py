@@ -19,16 +19,16 @@ def units(labels):
 
 
 def test_labels_are_read_from_one_cell():
-    target = target_kind("multilabel", ["effusion|nodule", "none", "No Finding", "nodule"])
+    target = target_kind("multilabel", ["effusion|nodule", "no finding", "No Finding", "nodule"])
     assert target.classes == ["effusion", "nodule"] and target.outputs == 2
-    assert target.encode(["nodule | effusion", "none"]).tolist() == [[1, 1], [0, 0]]
-    assert target.strata(["effusion|nodule", "none"]) == [("effusion", "nodule"), ("none",)]
-    assert target.said(np.array([[0.9, 0.6], [0.1, 0.2]])).tolist() == ["effusion|nodule", "none"]
-    rows = target.evidence(units(["nodule", "none"]), np.zeros((2, 2)))
+    assert target.encode(["nodule | effusion", "no finding"]).tolist() == [[1, 1], [0, 0]]
+    assert target.strata(["effusion|nodule", "no finding"]) == [("effusion", "nodule"), ("no finding",)]
+    assert target.said(np.array([[0.9, 0.6], [0.1, 0.2]])).tolist() == ["effusion|nodule", "no finding"]
+    rows = target.evidence(units(["nodule", "No finding"]), np.zeros((2, 2)))
     assert rows["cls"].tolist() == ["effusion", "nodule"] * 2 and rows["truth"].tolist() == [0, 1, 0, 0]
     assert (rows["score"] == 0.5).all()
     with pytest.raises(UserError, match="no unit has any label"):
-        target_kind("multilabel", ["none"])
+        target_kind("multilabel", ["no finding"])
 
 
 def test_the_linear_model_of_labels_is_a_logistic_regression_each():
