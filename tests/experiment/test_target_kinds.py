@@ -11,6 +11,9 @@ from medssl.config import Experiment, load_experiment, validate
 from medssl.errors import UserError
 from medssl.experiment import Results, run
 from medssl.experiment.audit import audit
+from medssl.figures import metric_name
+from medssl.metrics import FAMILIES
+from medssl.report import render_report
 from medssl.workspace import Workspace
 
 PATIENTS, IMAGES = 70, 2
@@ -103,6 +106,8 @@ def test_each_kind_goes_the_whole_way(config, workspace, case, tmp_path):
     budgets = json.loads((results.path / "budgets.json").read_text())
     assert all(len(set(draw["16"])) == 16 and set(draw["8"]) < set(draw["16"]) for draw in budgets.values())
     assert [check.name for check in audit(results.path) if not check.passed] == []
+    page = render_report(results)
+    assert metric_name(metrics[0]) in page and FAMILIES[results.family].group_words in page
     same = Results.open(results.path)
     assert same.scores().equals(results.scores())
 
