@@ -11,6 +11,7 @@ from medssl.config import Experiment, load_experiment, validate
 from medssl.errors import UserError
 from medssl.experiment import Results, run
 from medssl.experiment.audit import audit
+from medssl.experiment.predictor import refit
 from medssl.figures import metric_name
 from medssl.metrics import FAMILIES
 from medssl.report import render_report
@@ -146,8 +147,13 @@ def test_calibrated_figures_come_from_validation_labels(config, workspace):
     results = run(config("bright", **chosen, **plain, metrics=metrics), workspace, processes=1)
     temperature = results.evidence()["temperature"]
     assert (temperature > 1.2).all()  # so weak a penalty makes a probe too sure of itself
+    evidence, first = results.arrays, temperature.iloc[0]
+    assert refit(results, "pixels").about.calibration.temperature == pytest.approx(first, rel=1e-4)
+    odds = np.log(evidence.scores["pixels", "all"][0, 0] + 1e-30) / first
+    chance = np.exp(odds) / np.exp(odds).sum(1, keepdims=True)
+    wanted = ((chance - np.eye(2)[evidence.truth]) ** 2).sum(1).mean()
     scores = results.scores().set_index("metric")["score"]
-    assert scores["calibrated_brier"] < scores["brier"] and scores["calibrated_ece"] < scores["ece"]
+    assert scores["calibrated_brier"] == pytest.approx(wanted, abs=1e-4) != pytest.approx(scores["brier"], abs=1e-4)
     assert results.scores().set_index("metric").loc["calibrated_brier", "low"] > 0
     assert any("temperature" in note and "validation" in note for note in results.notes)
     assert not any("no validation labels" in note for note in results.notes)
