@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 
 from medssl.config import SUPERVISED, Arm, Experiment
-from medssl.transfer import PIXELS, strategy
+from medssl.transfer import HANDCRAFTED, strategy
 from medssl.transfer.problem import Order, SameOrOther
 
 UNTAUGHT = frozenset({"random", "imagenet_mean_var"})  # weights that know no feature
@@ -58,7 +58,7 @@ def arm_ways(arm: Arm, config: Experiment, origins: Mapping[str, str] | None = N
     ways: list[Way] = []
     run = config.pretraining[arm.pretrain] if arm.pretrain else None
     weights = run.weights if run else arm.init
-    if weights not in UNTAUGHT and (run or arm.encoder != PIXELS):
+    if weights not in UNTAUGHT and (run or arm.encoder not in HANDCRAFTED):
         home = (origins or {}).get(weights)
         source = f"{home} (a file of weights)" if home else Path(weights).name
         ways.append(Way("other", "same" if home == config.cohort.name else "other", "in sequence", source))
@@ -76,6 +76,14 @@ def arm_ways(arm: Arm, config: Experiment, origins: Mapping[str, str] | None = N
         source = f"{arm.strategy_name} on {config.cohort.name}"
         ways.append(Way(task, "same", order, source))
     return ways
+
+
+def initialisation(arm: Arm, config: Experiment) -> str:
+    """Where an arm's weights come from, in short."""
+    if not arm.pretrain:
+        return "none" if arm.encoder in HANDCRAFTED else arm.init
+    spec = config.pretraining[arm.pretrain]
+    return spec.task if spec.weights == "random" else f"{spec.weights}, then {spec.task}"
 
 
 def _of_labels(name: str, config: Experiment, order: Order) -> Way:
