@@ -213,8 +213,8 @@ def _mapped(name: str, other: Other, units: pd.DataFrame, target: Target, own: T
             raise unknown("label", label, held, where)
         if classes and meant is not None and meant not in classes:
             raise unknown(f"class of '{target.name}'", meant, classes, where)
-    meant = [[word for one in several if (word := other.classes.get(one, one)) is not None] for several in named]
-    found = {word for several in meant for word in several}
+    known = [[word for one in several if (word := other.classes.get(one, one)) is not None] for several in named]
+    found = {word for several in known for word in several}
     if classes and (strange := sorted(found - set(classes))):
         raise UserError(
             f"'{name}' has a label '{strange[0]}' that is no class of '{target.name}' ({', '.join(own.classes)})",
@@ -228,7 +228,7 @@ def _mapped(name: str, other: Other, units: pd.DataFrame, target: Target, own: T
             f"others.{name}",
             "Name a cohort that has all of them, or make it another task: give this entry a target and no classes.",
         )
-    texts = [joined(words) if own.joined else (words[0] if words else None) for words in meant]
+    texts = [joined(words) if own.joined else (words[0] if words else None) for words in known]
     units = units.assign(label=pd.Series(texts, units.index, dtype=object)).dropna(subset=["label"])
     if (number := units["label"].nunique()) < 2:
         raise _useless(name, target, f"the labels hold {number} class(es) or value(s); at least 2 are needed")
