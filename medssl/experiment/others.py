@@ -141,7 +141,7 @@ def find_others(
             learnt = learnt[~learnt["patient"].isin(kept_out)].reset_index(drop=True)
             kind = own_target
             if other.same_task:
-                learnt = _mapped(name, other, learnt, config.target, own_target)
+                learnt = mapped(name, other, learnt, config.target, own_target)
             else:
                 kind = _other_kind(name, target, learnt)
             if own and target.unit == config.target.unit:
@@ -190,7 +190,7 @@ def _labels(name: str, other: Other, cohort: Cohort, target: Target) -> pd.DataF
     return frame
 
 
-def _mapped(name: str, other: Other, units: pd.DataFrame, target: Target, own: TargetKind) -> pd.DataFrame:
+def mapped(name: str, other: Other, units: pd.DataFrame, target: Target, own: TargetKind) -> pd.DataFrame:
     """With labels as those of the experiment's target, which they mean.
 
     Args:

@@ -164,6 +164,46 @@ def test_calibrated_figures_come_from_validation_labels(config, workspace):
         run(config("striped", **chosen, **plain, metrics=metrics, evaluate="validation"), workspace)
 
 
+@pytest.mark.parametrize("case", ["multilabel", "ordinal", "regression"])
+def test_each_kind_is_tuned_and_taught_by_other_labels_of_other_kinds(config, workspace, case):
+    """Other labels of the own cohort: a number in advance, grades jointly."""
+    chosen = {"cohort": config(case).cohort.model_dump() | {"name": "larger"}, "name": f"{case}_tuned"}
+    number, grades = {"name": "level", "kind": "regression"}, {"name": "grade", "kind": "ordinal"}
+    if case == "ordinal":
+        grades = {"name": "findings", "kind": "multilabel"}
+    if case == "regression":
+        number = {"name": "striped", "kind": {"name": "classification", "imbalance": "balanced"}}
+    few = {"min_steps": 3, "batch": 8, "epochs": 0.1}
+    changes = {
+        "target": TARGETS[case][0] | {"unit": "image"},
+        "split": {"test": 0.3, "validation": 0},
+        "budgets": [8, "all"],
+        "draws": 2,
+        "tuning": {"trials": 2},
+        "others": {"before": {"target": number}, "beside": {"target": grades}},
+        "pretraining": {"first": {"task": "supervised", "other": "before", "steps": 2, "batch": 16}},
+        "arms": {
+            "blind": {"encoder": "pixels", "strategy": {"name": "probe", "penalty": 1e6}, "grid": [{"penalty": 1}]},
+            "joint": {"jointly": "beside", "strategy": {"name": "joint", "others": 8, **few}},
+            "first": {"pretrain": "first"},
+        },
+        "claim": None,
+    }
+    results = run(config(case, **chosen, **changes), workspace, processes=1)
+    trials = results.trials()
+    assert results.complete and results.tuned_budgets == ["all"] and len(trials) == 3 * 2 * 2
+    assert (trials.query("arm == 'blind' and chosen")["settings"].map(bool)).all()  # a penalty that lets it see
+    word = {"multilabel": "with and without every label", "ordinal": "of every grade", "regression": "of every range"}
+    assert any(f"do not hold 20 images {word[case]}" in note for note in results.notes)
+    assert {row["other_labels"] for row in results.as_json()["ways"]} == {
+        0,
+        results.facts["others"]["beside"]["labels"],
+    }
+    tells = {name: other["tells"] for name, other in results.facts["others"].items()}
+    assert (tells["beside"] is None) == (case != "regression") and (tells["before"] is None) == (case == "multilabel")
+    assert [check.name for check in audit(results.path) if not check.passed] == []
+
+
 @pytest.mark.parametrize(
     ("case", "changes", "says"),
     [
@@ -184,6 +224,21 @@ def test_calibrated_figures_come_from_validation_labels(config, workspace):
                 "arms": ARMS | {"x": {"strategy": {"name": "pseudo_labels", "predictor": "ridge"}}},
             },
             r"arms.x.strategy.predictor: 'ridge' learns without the loss",
+        ),
+        (
+            "bright",
+            {
+                "target": {"name": "bright", "kind": {"name": "classification", "imbalance": "balanced"}},
+                "arms": {"x": {"encoder": "pixels", "strategy": "pseudo_labels", "grid": [{"predictor": "ridge"}]}},
+                "baseline": "x",
+                "tuning": {"trials": 2},
+            },
+            r"arms.x.grid.predictor: 'ridge' learns without the loss",
+        ),
+        (
+            "columns",
+            {"others": {"same": {"target": {"name": "bright"}}}},
+            r"these labels are what the budgets count out",
         ),
         ("multilabel", {"per": "class"}, r"per: total"),
         ("regression", {"metrics": ["accuracy"], "claim": None}, r"unknown metric of a target of kind regression"),

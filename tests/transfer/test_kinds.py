@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medssl.errors import UserError
-from medssl.transfer import strategies, strategy, target_kind
+from medssl.transfer import OtherLabels, strategies, strategy, target_kind
 
 BRIEF = {"min_steps": 30, "batch": 8, "epochs": 0.1}
 LEARN = {
@@ -45,7 +45,34 @@ def test_each_kind_can_be_learnt(problem, posed, name, kind):
     assert np.corrcoef(first, problem.label[30:])[0, 1] > 0.5
 
 
-@pytest.mark.parametrize("name", sorted(set(strategies()) - set(LEARN) - {"from_projection"}))
+@pytest.mark.parametrize("kind", LABELS)
+@pytest.mark.parametrize("same", [True, False])
+def test_other_labels_of_each_kind_can_be_learnt_jointly(problem, posed, kind, same):
+    """The own labels are two; what the others say is the same target, or another one beside classes."""
+    target, truth = posed(kind)
+    strategy("joint").serve(target, "joint")
+    known, settings = problem(), {"min_steps": 40, "batch": 8, "others": 16}
+    samples = np.flatnonzero(np.isin(known.unit_of, np.arange(16, 30)))
+    theirs = truth[known.unit_of[samples]]
+    others = OtherLabels(None if same else target.taught(theirs), known.images, samples, theirs, "OT")
+    own = {"target": target.taught(truth[:2]), "truth": truth[:2]} if same else {"truth": problem.label[:2]}
+    logits = problem.predict("joint", settings, train=np.arange(2), others=others, **own)
+    told = own["target"].scores(logits) if same else logits[:, 1:] - logits[:, :1]
+    first = told @ np.arange(3) if same and kind == "ordinal" else told[:, 0]
+    assert np.corrcoef(first, problem.label[30:])[0, 1] > 0.5
+
+
+def test_other_labels_are_balanced_by_their_own_frequency(problem):
+    """Own labels are even, the others of the same classes are seven to one."""
+    target = target_kind("classification", ["no", "yes"], {"imbalance": "balanced"})
+    many = np.array([0] * 14 + [1, 1])
+    assert target.taught(problem.label[:16]).weights.tolist() == [1, 1]
+    assert target.taught(problem.label[:16]).weighed(many).weights == pytest.approx([16 / 28, 16 / 4])
+    number = target_kind("regression", ["0", "100"]).taught(np.array([10.0, 30.0]))
+    assert number.weighed(np.array([0.0, 100.0])).learnt() == {"centre": 20.0, "spread": 10.0}
+
+
+@pytest.mark.parametrize("name", sorted(set(strategies()) - set(LEARN) - {"from_projection", "joint"}))
 def test_strategies_of_classes_say_so_before_anything_runs(name):
     method = strategy(name)
     method.serve(target_kind("classification", ["a", "b"]), name)
@@ -63,7 +90,7 @@ def test_what_learns_without_the_loss_refuses_to_weigh_rare_classes():
         except UserError as error:
             assert "would not reach it" in str(error)
             refused.append(name)
-    assert refused == ["neighbours", "propagate", "prototypes", "ridge", "sla"]
+    assert refused == ["gradient_boosting", "neighbours", "propagate", "prototypes", "ridge", "sla"]
 
 
 def test_balancing_reaches_a_network(problem):
