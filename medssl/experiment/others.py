@@ -40,7 +40,8 @@ class OtherData:
         target: what the labels say; `same_task`: whether in the classes of the experiment's target.
         units: columns `unit, patient, label`, all labels that may teach; empty where only its scans are wanted.
         kept_out: patients of the cohort who may not teach.
-        tells: share of the pool's units whose own label follows from this one; None where that is not known.
+        tells: share of the pool's units whose own label (of numbers the third) follows from this one; None where that
+            is not known.
     """
 
     name: str

@@ -229,7 +229,13 @@ def test_each_kind_is_tuned_and_taught_by_other_labels_of_other_kinds(config, wo
             "bright",
             {
                 "target": {"name": "bright", "kind": {"name": "classification", "imbalance": "balanced"}},
-                "arms": {"x": {"encoder": "pixels", "strategy": "pseudo_labels", "grid": [{"predictor": "ridge"}]}},
+                "arms": {
+                    "x": {
+                        "encoder": "pixels",
+                        "strategy": {"name": "pseudo_labels", "predictor": "probe"},
+                        "grid": [{"predictor": "ridge"}],
+                    }
+                },
                 "baseline": "x",
                 "tuning": {"trials": 2},
             },
