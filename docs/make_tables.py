@@ -71,7 +71,7 @@ def _difference(row: pd.DataFrame) -> str:
         return ""
     one = row.iloc[0]
     interval = "n/e" if pd.isna(one["low"]) else f"{one['low']:+.3f}, {one['high']:+.3f}"
-    return f"{one['difference']:+.3f} [{interval}]".replace("0.", ".")
+    return without_zeros(f"{one['difference']:+.3f} [{interval}]")
 
 
 def _cell(row: pd.DataFrame) -> str:
@@ -79,7 +79,12 @@ def _cell(row: pd.DataFrame) -> str:
         return ""
     one = row.iloc[0]
     interval = "n/e" if pd.isna(one["low"]) else f"{one['low']:.3f}-{one['high']:.3f}"
-    return f"{one['score']:.3f} ({interval})".replace("0.", ".")
+    return without_zeros(f"{one['score']:.3f} ({interval})")
+
+
+def without_zeros(text: str) -> str:
+    """`.812` for `0.812`; the zero in `10.812` stays."""
+    return re.sub(r"(?<!\d)0\.", ".", text)
 
 
 def put(file: Path, name: str, text: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from medssl.cohort.several import order_of_several
 from medssl.config import Budget
 from medssl.errors import UserError
 
@@ -22,7 +23,8 @@ def draw_budgets(units: pd.DataFrame, budgets: Sequence[Budget], per: str, draws
     """Draw the labeled units.
 
     Args:
-        units: the pool; columns `unit`, `patient`, `label`. The order of rows decides what is drawn, not the keys.
+        units: the pool; columns `unit`, `patient`, `label`. The order of rows decides what is drawn, not the keys. A
+            unit that may have several labels has them in a column `strata`, a tuple; `per` is then `total`.
         budgets: numbers of units (per class, or in total), or `all`.
         per: `class` or `total`.
         draws: how many independent draws. At `all` each draw holds every unit, and stands for a new training seed.
@@ -35,12 +37,14 @@ def draw_budgets(units: pd.DataFrame, budgets: Sequence[Budget], per: str, draws
         UserError: a class with fewer patients than the budget, or a total below the number of classes.
     """
     numbers = sorted(int(b) for b in budgets if b != "all")
-    classes = sorted(units["label"].unique())
+    several = "strata" in units
+    classes = sorted({label for strata in units["strata"] for label in strata} if several else units["label"].unique())
     _check(units, numbers, per, classes)
     plan: Budgets = {}
     for draw in range(draws):
         rng = np.random.default_rng([seed, draw])
-        order = _order(units, classes, per, numbers[-1] if numbers else 0, rng)
+        largest = numbers[-1] if numbers else 0
+        order = order_of_several(units, largest, rng) if several else _order(units, classes, per, largest, rng)
         plan[draw] = {}
         for budget in budgets:
             if budget == "all":

@@ -14,7 +14,9 @@ from medssl.config.view import View
 from medssl.errors import UserError, unknown
 
 Budget = int | Literal["all"]
-LOWER_IS_BETTER = frozenset({"brier", "ece"})  # metrics that are losses
+LOWER_IS_BETTER = frozenset(
+    {"brier", "ece", "calibrated_brier", "calibrated_ece", "mae", "rmse"}
+)  # metrics that are losses
 
 
 class LabelColumns(Strict):
@@ -52,11 +54,28 @@ class Source(Strict):
 
 
 class Target(Strict):
-    """What is predicted, and for which unit a prediction counts."""
+    """What is predicted, and for which unit a prediction counts.
+
+    Attributes:
+        name: a label of the cohort; with `columns` any name.
+        kind: `classification`, `multilabel`, `ordinal` or `regression`, or `{name: ..., key: value}` with the kind's
+            settings, such as `{name: classification, imbalance: balanced}`.
+        columns: labels of the cohort that are 0 or 1 each and are predicted together (multilabel). A unit that lacks
+            one of them counts as unlabeled.
+    """
 
     name: str
-    kind: str = "classification"
+    kind: str | dict[str, Any] = "classification"
     unit: Literal["image", "exam", "patient"] = "image"
+    columns: list[str] = Field(default=[])
+
+    @property
+    def kind_name(self) -> str:
+        return _named(self.kind)[0]
+
+    @property
+    def kind_settings(self) -> dict[str, Any]:
+        return _named(self.kind)[1]
 
 
 def _texts(value: Any) -> Any:
@@ -160,11 +179,11 @@ class Arm(Strict):
 
     @property
     def strategy_name(self) -> str:
-        return self.strategy if isinstance(self.strategy, str) else str(self.strategy.get("name", ""))
+        return _named(self.strategy)[0]
 
     @property
     def strategy_settings(self) -> dict[str, Any]:
-        return {} if isinstance(self.strategy, str) else {k: v for k, v in self.strategy.items() if k != "name"}
+        return _named(self.strategy)[1]
 
 
 class Claim(Strict):
@@ -179,6 +198,12 @@ class Claim(Strict):
     budget: Budget
     metric: str = "auc"
     margin: float | None = Field(None, gt=0)
+
+
+def _named(choice: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Name and settings, from a name or `{name: ..., key: value}`."""
+    settings = {"name": choice} if isinstance(choice, str) else dict(choice)
+    return str(settings.pop("name", "")), settings
 
 
 def _one_or_more(value: Any) -> Any:

@@ -32,7 +32,7 @@ def _refuse_own(config: Any) -> None:
         where = f"others.{name}"
         if other.cohort is None and other.target is None:
             raise UserError("neither another cohort nor another target", where, "Name one of them.")
-        if other.cohort is None and other.target is not None and other.target.name == config.target.name:
+        if other.cohort is None and other.target is not None and _columns(other.target) & _columns(config.target):
             fix = "Name another column, or another cohort."
             raise UserError("these labels are what the budgets count out", f"{where}.target", fix)
         if other.cohort is not None and other.cohort.name == config.cohort.name:
@@ -41,3 +41,7 @@ def _refuse_own(config: Any) -> None:
         if other.cohort is not None and other.cohort.name in tested:
             fix = "Take it out of external, or out of others."
             raise UserError("an external test cohort may not teach", f"{where}.cohort", fix)
+
+
+def _columns(target: Any) -> set[str]:
+    return set(target.columns or [target.name])

@@ -8,7 +8,8 @@ from medssl.config.base import Strict
 
 
 class Tuning(Strict):
-    """Every arm tries the same number of recipes in each job whose budget has at least 20 units of every class.
+    """Every arm tries the same number of recipes in each job whose budget has at least 20 units of every class (grade,
+    third of the numbers; of several labels with and without each).
 
     A part of the budget's own labels is held out to score them, the best one is fitted again on the whole budget, and
     the test patients are in none of this. Smaller budgets use the arm's own recipe.

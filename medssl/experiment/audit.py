@@ -21,6 +21,7 @@ from medssl.config import View
 from medssl.errors import MedsslError
 from medssl.experiment.computed import read_tables
 from medssl.experiment.external import PART
+from medssl.experiment.labels import labeled_units, make_target
 from medssl.experiment.record import Record
 from medssl.experiment.results import Results
 from medssl.workspace import digest
@@ -77,16 +78,18 @@ def _patients(record: Record) -> Iterator[str]:
     evidence = evidence[evidence["split"] == record.config.evaluate]
     if astray := set(evidence["patient"]) - record.split[record.config.evaluate]:
         yield f"{len(astray)} scored patient(s) are not in the {record.config.evaluate} part"
-    found = evidence.drop_duplicates(["unit", "cls"])
     owners = evidence[["unit", "patient"]].drop_duplicates()
     if any(record.patient_of.get(unit) != patient for unit, patient in owners.itertuples(index=False)):
         yield "evidence names other patients for its units than the catalog"
     for name, scans in record.external.items():
         if shared := set(scans["patient"]) & set(record.scans["patient"]):
             yield f"{len(shared)} patient(s) of the external cohort '{name}' are in this one too"
-    labels = record.cohort.units(record.config.target.name, record.config.target.unit).set_index("unit")["label"]
-    truth = found.loc[found["truth"] == 1].set_index("unit")["cls"]
-    if not truth.equals(labels.reindex(truth.index).rename("cls").astype(truth.dtype)):
+    units = labeled_units(record.cohort, record.config.target)
+    target = make_target(record.config.target, units["label"].tolist())
+    columns = target.as_columns(target.encode(units["label"].tolist())).astype(np.float32)
+    known = pd.DataFrame(columns, units["unit"], target.columns).stack()
+    truth = evidence.drop_duplicates(["unit", "cls"]).set_index(["unit", "cls"])["truth"]
+    if not np.array_equal(known.reindex(truth.index).to_numpy(), truth.to_numpy()):
         yield "the truth in the evidence is not what the cohort's labels say"
 
 

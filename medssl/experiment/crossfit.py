@@ -19,7 +19,9 @@ from medssl.cohort.folds import draw_folds
 from medssl.cohort.splits import Split, components
 from medssl.config import Experiment
 from medssl.errors import UserError
-from medssl.metrics import CROSS_FITTED
+from medssl.experiment.labels import by_strata
+from medssl.metrics import FAMILIES
+from medssl.transfer import TargetKind
 from medssl.workspace import write_json
 
 UNLABELED = 2000  # units of the pool that strategies see at most; more do not change a mean or a graph much
@@ -27,7 +29,7 @@ Tested = dict[int, list[str]]  # draw -> the units of its fold
 
 
 def cross_fit(
-    config: Experiment, cohort: Cohort, units: pd.DataFrame, ties: pd.DataFrame
+    config: Experiment, cohort: Cohort, units: pd.DataFrame, ties: pd.DataFrame, target: TargetKind
 ) -> tuple[Split, pd.DataFrame, Budgets, Tested]:
     """Split, units, budgets and folds of a cross-fitted experiment.
 
@@ -37,37 +39,43 @@ def cross_fit(
     Args:
         units: all that are labeled.
         ties: of all patients, as for `split_patients`.
+        target: of these labels.
 
     Returns:
         split; units with columns `unit, patient, label, part`, those of the pool without label; labeled units of
         each draw and budget; units that each draw tests.
 
     Raises:
-        UserError: the cohort has a test part, a metric needs one model for all units, nobody is left to pretrain on,
-            and all of `draw_folds` and `draw_budgets`.
+        UserError: the cohort has a test part, a unit may have several labels, a metric needs one model for all units,
+            nobody is left to pretrain on, and all of `draw_folds` and `draw_budgets`.
     """
     wanted = config.split
     assert wanted.folds is not None
     if any(cohort.path.glob("split*.json")):
         fix = "Ingest the scans under another cohort name, or leave split.folds out."
         raise UserError("this cohort has a test part, and cross-fitting would train on it", "split.folds", fix)
-    if other := sorted(set(config.metrics) - CROSS_FITTED):
-        fix = f"Known here: {', '.join(sorted(CROSS_FITTED))}."
+    if target.joined:
+        fix = "Leave split.folds out, or predict one label at a time."
+        raise UserError("folds are drawn by class, and these units may have several labels", "split.folds", fix)
+    known = FAMILIES[target.family].cross_fitted
+    if other := sorted(set(config.metrics) - known):
+        fix = f"Known here: {', '.join(sorted(known))}."
         raise UserError(f"'{other[0]}' needs one model for all units, and folds have one each", "metrics", fix)
     if wanted.labels is not None:
-        units = _some(units, wanted.labels, config)
-    found = draw_folds(units, ties, wanted.folds, wanted.repeats, wanted.seed)
+        units = _some(units, wanted.labels, config, target)
+    found = draw_folds(by_strata(units, target), ties, wanted.folds, wanted.repeats, wanted.seed)
     tested = dict(enumerate(fold for repeat in found for fold in repeat))
     number = components(ties)
-    known = {number[patient] for patient in units["patient"]}
+    labeled = {number[patient] for patient in units["patient"]}
     parts: dict[str, list[str]] = {"pool": [], "validation": [], "test": []}
     for patient, own in number.items():
-        parts["test" if own in known else "pool"].append(patient)
+        parts["test" if own in labeled else "pool"].append(patient)
     here = {name for name, run in config.pretraining.items() if run.other is None}
     if not parts["pool"] and any(arm.pretrain in here for arm in config.arms.values()):
         fix = "Add scans without labels, or leave the pretrained arms out."
         raise UserError("every patient is labeled or tied to one who is: nobody is left to pretrain on", "arms", fix)
-    budgets = {draw: _taught(units, test, config, draw) for draw, test in tested.items()}
+    drawn = by_strata(units, target)
+    budgets = {draw: _taught(drawn, test, config, draw) for draw, test in tested.items()}
     pool = _unlabeled(cohort, set(parts["pool"]), config)
     everything = pd.concat([units.assign(part="test")[["unit", "patient", "label", "part"]], pool], ignore_index=True)
     return Split.of(parts, wanted), everything, budgets, tested
@@ -82,10 +90,10 @@ def read_folds(folder: Path) -> Tested:
     return {int(draw): units for draw, units in json.loads((folder / "folds.json").read_text()).items()}
 
 
-def _some(units: pd.DataFrame, number: int, config: Experiment) -> pd.DataFrame:
+def _some(units: pd.DataFrame, number: int, config: Experiment, target: TargetKind) -> pd.DataFrame:
     """So many of the labeled units; the others are treated as if nobody had labeled them."""
     try:
-        chosen = draw_budgets(units, [number], config.per, 1, config.split.seed)[0][number]
+        chosen = draw_budgets(by_strata(units, target), [number], config.per, 1, config.split.seed)[0][number]
     except UserError as error:
         raise UserError(error.what, "split.labels", "Take fewer labels.") from None
     return units[units["unit"].isin(chosen)].reset_index(drop=True)

@@ -10,27 +10,32 @@ import pandas as pd
 from medssl.cohort import Cohort, Samples
 from medssl.config import Experiment, View
 from medssl.errors import UserError
+from medssl.experiment.labels import each_stratum, labeled_units
+from medssl.transfer.target import NOTHING
 from medssl.workspace import Workspace, atomic, digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from medssl.transfer import TargetKind
+
 PART = "external:"  # begins the name of such a cohort's part
 
 
-def external_units(cohort: Cohort, config: Experiment, own: pd.DataFrame) -> pd.DataFrame:
+def external_units(cohort: Cohort, config: Experiment, own: pd.DataFrame, target: TargetKind) -> pd.DataFrame:
     """Columns unit, patient, label, part of an external cohort; units carry its name.
 
     Args:
-        own: the labelled units of the experiment's own cohort.
+        own: the labelled units of the experiment's own cohort; `target` is made of their labels.
 
     Raises:
         UserError: the cohort has no such target, another class, or patients of the experiment's own cohort.
     """
-    units = cohort.units(config.target.name, config.target.unit)
-    if strange := sorted(set(units["label"]) - set(own["label"])):
+    units = labeled_units(cohort, config.target)
+    theirs, mine = (set(each_stratum(table, target)["label"]) for table in (units, own))
+    if strange := sorted(theirs - mine - ({NOTHING} if target.joined else set())):
         raise UserError(
-            f"external cohort '{cohort.name}' has a class '{strange[0]}' that '{config.cohort.name}' has not",
+            f"external cohort '{cohort.name}' has a {target.word} '{strange[0]}' that '{config.cohort.name}' has not",
             "external",
         )
     if shared := len(set(units["patient"]) & set(own["patient"])):

@@ -13,9 +13,10 @@ import pandas as pd
 
 from medssl.config import Arm, Target
 from medssl.errors import MedsslError
+from medssl.experiment.labels import make_target
 from medssl.experiment.plan import is_scored
 from medssl.experiment.tuning import Changes, Trial, try_recipes, with_trials
-from medssl.transfer import Heads, OtherLabels, Problem, TargetKind, strategy, target_kind
+from medssl.transfer import Heads, OtherLabels, Problem, TargetKind, strategy
 from medssl.workspace import atomic, digest
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -53,13 +54,13 @@ class OtherInputs:
     """Further labels of an arm: `labels` of units, and of which unit each of the `images` is (-1: of none).
 
     Attributes:
-        kind: of their target; None where they are in the classes of the experiment's.
+        target: what they say; None where they are labels of the experiment's own.
     """
 
     images: Path
     unit_of: np.ndarray
     labels: list[str]
-    kind: str | None
+    target: Target | None
     modality: str
 
 
@@ -101,6 +102,7 @@ class JobInputs:
     recipes: tuple[Changes, ...] = ({},)
     validation: tuple[str, ...] = ()
     metric: str = ""
+    calibrate: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,14 +135,15 @@ class Fit:
 def fit_arm(job: JobInputs) -> Fit:
     """Fit the arm on the labeled units: the one way, of jobs and of predictors that are taken away."""
     units, shared = job.units, job.shared
-    target = target_kind(job.target.kind, units["label"].dropna().tolist())
+    target = make_target(job.target, units["label"].dropna().tolist())
     number = pd.Series(range(len(units)), index=units["unit"])
     train = number[list(job.train)].to_numpy()
+    truth = target.encode(units["label"].iloc[train].tolist())
     pool, _ = pool_and_test(units, job.split, job.test)
     problem = Problem(
-        target=target,
+        target=target.taught(truth),
         train=train,
-        truth=target.encode(units["label"].iloc[train].tolist()),
+        truth=truth,
         pool=pool,
         unit_of=shared.unit_of,
         images=open_array(shared.images),
@@ -163,10 +166,19 @@ def fit_arm(job: JobInputs) -> Fit:
 
 def other_labels(others: OtherInputs, own: TargetKind) -> OtherLabels:
     """As a strategy takes them."""
-    target = None if others.kind is None else target_kind(others.kind, others.labels)
+    target = None if others.target is None else make_target(others.target, others.labels)
     samples = np.flatnonzero(others.unit_of >= 0)
     truth = (target or own).encode(others.labels)[others.unit_of[samples]]
-    return OtherLabels(target, open_array(others.images), samples, truth, others.modality)
+    taught = None if target is None else target.taught(truth)
+    return OtherLabels(taught, open_array(others.images), samples, truth, others.modality)
+
+
+def temperature(fit: Fit, units: pd.DataFrame, arm: str) -> float:
+    """The predictor's temperature, from the labels of the validation part."""
+    from medssl.transfer.temperature import fit_temperature
+
+    held, target = np.flatnonzero(units["part"] == "validation"), fit.problem.target
+    return fit_temperature(target, fit.logits(held, arm), target.encode(units["label"].iloc[held].tolist()))
 
 
 def run_job(job: JobInputs) -> tuple[str, float]:
@@ -179,7 +191,7 @@ def run_job(job: JobInputs) -> tuple[str, float]:
     units, fit = job.units, fit_arm(job)
     _, test = pool_and_test(units, job.split, job.test)
     rows = fit.problem.target.evidence(units.iloc[test], fit.logits(test, job.arm_name))
-    about: dict[str, str | int] = {
+    about: dict[str, str | int | float] = {
         "job": job.key,
         "cohort": job.cohort,
         "arm": job.arm_name,
@@ -191,6 +203,8 @@ def run_job(job: JobInputs) -> tuple[str, float]:
         "recipe": job.recipe,
         "target": job.target.name,
     }
+    if job.calibrate:
+        about["temperature"] = temperature(fit, units, job.arm_name)
     part = dict(zip(units["unit"], units["part"], strict=True))
     rows = rows.assign(**about, split=rows["unit"].map(part))
     tried = {name: about[name] for name in ("arm", "budget", "draw", "run")}

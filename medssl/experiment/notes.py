@@ -8,7 +8,9 @@ from typing import Any
 import pandas as pd
 
 from medssl.config import Budget, Experiment
-from medssl.experiment.tuning import LEAST, listed
+from medssl.experiment.tuning import LEAST, every, listed
+from medssl.metrics import CALIBRATED
+from medssl.transfer import target_class
 
 TELLING = 0.9  # share of the pool's own labels that follow from others, from which on a reader must know it
 
@@ -20,7 +22,7 @@ def notes(
     looks: int,
     cross_fitted: str,
     tuned: Sequence[Budget],
-    others: Mapping[str, Mapping[str, Any]],
+    facts: Mapping[str, Any],
 ) -> list[str]:
     """Plain sentences, the experiment's own note first.
 
@@ -28,8 +30,7 @@ def notes(
         config: of the experiment.
         jobs, arms: as `Results` gives them.
         looks: how often the test patients were looked at.
-        cross_fitted, tuned: as `Results` gives `cross_fitted` and `tuned_budgets`.
-        others: the experiment's facts of what stands under `others:`.
+        cross_fitted, tuned, facts: as `Results` gives `cross_fitted`, `tuned_budgets` and `facts`.
     """
     said = [config.note] if config.note else []
     if config.split.folds:
@@ -45,8 +46,8 @@ def notes(
             "Scored on the validation patients, to choose a recipe: wherever test patients are named below, "
             "these are meant. Such figures are no result; the test patients were not looked at."
         )
-    said += [*_unfinished(jobs), *_pretraining(config), *_others(others)]
-    said.append(_recipes(config, tuned))
+    said += [*_unfinished(jobs), *_pretraining(config), *_others(facts.get("others", {})), *_imbalance(config)]
+    said.append(_recipes(config, tuned, facts))
     if arms[["encoder", "size"]].drop_duplicates().shape[0] > 1:
         said.append("Arms with different encoders or input sizes are compared across encoders, and marked so.")
     if looks and config.evaluate == "test":
@@ -54,23 +55,45 @@ def notes(
     return said
 
 
-def _recipes(config: Experiment, tuned: Sequence[Budget]) -> str:
-    beforehand = "How that recipe was chosen is not recorded here: whoever reports these figures must say it."
+def _recipes(config: Experiment, tuned: Sequence[Budget], facts: Mapping[str, Any]) -> str:
+    """How recipes were chosen, and what the labels of the validation part were used for."""
+    calibrated = _calibrated(config, facts)
     if not config.tuning or not tuned:
         return (
-            "Recipes are the config's own and the same at every budget; no validation labels were used in this run. "
+            "Recipes are the config's own and the same at every budget; "
+            f"{calibrated or 'no validation labels were used in this run.'} "
             "How the recipes were chosen is not recorded here: whoever reports these figures must say it."
         )
     said = (
         f"With {listed(tuned)} labels each job chose among {config.tuning.trials} recipes, as many for every arm, by "
         f"{100 * config.tuning.validation:.0f} % of its own labels, and the best was fitted again on all of them."
     )
-    if len(tuned) == len(config.budgets):
-        return said
+    if len(tuned) < len(config.budgets):
+        said += (
+            f" Smaller budgets do not hold {LEAST} {config.target.unit}s {every(target_class(config.target.kind_name))}"
+            ": there the recipe is the arm's own, fixed beforehand. How that recipe was chosen is not recorded here: "
+            "whoever reports these figures must say it."
+        )
+    return f"{said} {calibrated[:1].upper()}{calibrated[1:]}".rstrip()
+
+
+def _calibrated(config: Experiment, facts: Mapping[str, Any]) -> str:
+    """A sentence that may follow another one's semicolon."""
+    if not any(metric.startswith(CALIBRATED) for metric in config.metrics):
+        return ""
+    units = facts.get("parts", {}).get("validation", {}).get("units", 0)
     return (
-        f"{said} Smaller budgets have fewer than {LEAST} {config.target.unit}s of some class: there the recipe is the "
-        f"arm's own, fixed beforehand. {beforehand}"
+        "validation labels were used for one thing: where a figure says calibrated, the temperature of each predictor "
+        f"was fitted on {units} labeled {config.target.unit}s of the validation part, which are beside the budget."
     )
+
+
+def _imbalance(config: Experiment) -> list[str]:
+    chosen = config.target.kind_settings.get("imbalance", "none")
+    if chosen == "none":
+        return []
+    how = {"balanced": "all classes weigh the same", "focal": "what is told well already counts less (focal loss)"}
+    return [f"In the loss of every arm {how[chosen]}: probabilities are then no frequencies."]
 
 
 def _others(others: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -22,7 +22,9 @@ from medssl.cohort.splits import Split, components, tied_patients
 from medssl.config import SUPERVISED, Arm, Experiment, Other, Target, View
 from medssl.errors import UserError, unknown
 from medssl.experiment.groups import attribute_names, attribute_values
-from medssl.transfer import Strategy, target_kind
+from medssl.experiment.labels import by_strata, joined, labeled_units, make_target
+from medssl.transfer import Strategy, TargetKind
+from medssl.transfer.target import NOTHING
 from medssl.workspace import digest
 
 FEWEST = 20  # units with both labels, below which nothing is said of how much one tells of the other
@@ -38,7 +40,8 @@ class OtherData:
         target: what the labels say; `same_task`: whether in the classes of the experiment's target.
         units: columns `unit, patient, label`, all labels that may teach; empty where only its scans are wanted.
         kept_out: patients of the cohort who may not teach.
-        tells: share of the pool's units whose own label follows from this one; None where that is not known.
+        tells: share of the pool's units whose own label (of numbers the third) follows from this one; None where that
+            is not known.
     """
 
     name: str
@@ -104,13 +107,14 @@ def find_others(
     cohort: Cohort,
     split: Split,
     units: pd.DataFrame,
+    own_target: TargetKind,
     external: tuple[Cohort, ...],
     cohorts: Mapping[str, Cohort],
 ) -> dict[str, OtherData]:
     """What each used entry holds, and who is kept out of it.
 
     Args:
-        cohort, split, units: the experiment's own; columns `unit, patient, label, part`.
+        cohort, split, units, own_target: the experiment's own; columns `unit, patient, label, part`.
         external: test cohorts.
         cohorts: by entry, those of other cohorts.
 
@@ -136,9 +140,13 @@ def find_others(
         if labeled:
             learnt = _labels(name, other, theirs, target)
             learnt = learnt[~learnt["patient"].isin(kept_out)].reset_index(drop=True)
-            learnt = _mapped(name, other, learnt, config, units["label"].dropna().tolist())
+            kind = own_target
+            if other.same_task:
+                learnt = mapped(name, other, learnt, config.target, own_target)
+            else:
+                kind = _other_kind(name, target, learnt)
             if own and target.unit == config.target.unit:
-                tells = _tells(learnt, units[units["part"] == "pool"])
+                tells = _tells(by_strata(learnt, kind), units[units["part"] == "pool"], own_target)
         found[name] = OtherData(name, theirs, own, target, other.same_task, learnt, kept_out, tells)
     return found
 
@@ -168,8 +176,8 @@ def _refuse_misfit(name: str, other: Cohort, view: View) -> None:
 
 def _labels(name: str, other: Other, cohort: Cohort, target: Target) -> pd.DataFrame:
     """unit, patient, label of a label of the cohort, or of an attribute of its scans."""
-    if other.target is None or target.name in cohort.targets():
-        return cohort.units(target.name, target.unit)[["unit", "patient", "label"]]
+    if other.target is None or target.columns or target.name in cohort.targets():
+        return labeled_units(cohort, target)[["unit", "patient", "label"]]
     scans = cohort.scans()
     if target.name not in attribute_names(scans):
         known = [*cohort.targets(), *attribute_names(scans)]
@@ -183,49 +191,90 @@ def _labels(name: str, other: Other, cohort: Cohort, target: Target) -> pd.DataF
     return frame
 
 
-def _mapped(name: str, other: Other, units: pd.DataFrame, config: Experiment, known: list[str]) -> pd.DataFrame:
-    """With labels as the experiment's classes where they mean the same; else as they are.
+def mapped(name: str, other: Other, units: pd.DataFrame, target: Target, own: TargetKind) -> pd.DataFrame:
+    """With labels as those of the experiment's target, which they mean.
 
     Args:
-        known: labels of the experiment's target.
+        own: the experiment's `target`, made of its labels.
 
     Raises:
-        UserError: a label that is no class, a class that does not exist, fewer than two classes: where one class comes
-            from elsewhere alone, the hospital is learnt and not the class.
+        UserError: another kind of target, a label that is no class, a class that does not exist, fewer than two
+            classes: where one class comes from elsewhere alone, the hospital is learnt and not the class. Of several
+            labels all must be known there: a unit would be taught not to have what nobody looked for.
     """
-    where, held = f"others.{name}.classes", sorted(set(units["label"]))
-    if not other.same_task:
-        return _of_a_kind(name, other.target or config.target, units)
-    classes = sorted(set(known)) if target_kind(config.target.kind, known).classes else []  # numbers have none
+    where = f"others.{name}.classes"
+    if other.target is not None:
+        _refuse_other_kind(name, other.target, target)
+    labels = units["label"].tolist()
+    named = own.strata(labels) if own.joined else [(label,) for label in labels]
+    held = sorted({one for several in named for one in several})
+    classes = [*own.classes, NOTHING] if own.joined else own.classes  # numbers have none
     for label, meant in other.classes.items():
         if label not in held:
             raise unknown("label", label, held, where)
         if classes and meant is not None and meant not in classes:
-            raise unknown(f"class of '{config.target.name}'", meant, classes, where)
-    labels = units["label"].map(lambda label: other.classes.get(label, label))
-    if classes and (strange := sorted(set(labels.dropna()) - set(classes))):
+            raise unknown(f"class of '{target.name}'", meant, classes, where)
+    known = [[word for one in several if (word := other.classes.get(one, one)) is not None] for several in named]
+    found = {word for several in known for word in several}
+    if classes and (strange := sorted(found - set(classes))):
         raise UserError(
-            f"'{name}' has a label '{strange[0]}' that is no class of '{config.target.name}' ({', '.join(classes)})",
+            f"'{name}' has a label '{strange[0]}' that is no class of '{target.name}' ({', '.join(own.classes)})",
             where,
-            f"Say which class it is ({strange[0]}: {classes[0]}), or leave it out ({strange[0]}: ~). Labels that mean "
-            "something else are another task: give this entry a target and no classes.",
+            f"Say which class it is ({strange[0]}: {own.classes[0]}), or leave it out ({strange[0]}: ~). Labels that "
+            "mean something else are another task: give this entry a target and no classes.",
         )
-    return _of_a_kind(name, config.target, units.assign(label=labels).dropna(subset=["label"]).reset_index(drop=True))
-
-
-def _of_a_kind(name: str, target: Target, units: pd.DataFrame) -> pd.DataFrame:
-    """The units, whose labels such a target can learn."""
+    if own.joined and (lacking := sorted(set(own.classes) - found)):
+        raise UserError(
+            f"'{name}' never has the label '{lacking[0]}' of '{target.name}', and would teach that nobody has it",
+            f"others.{name}",
+            "Name a cohort that has all of them, or make it another task: give this entry a target and no classes.",
+        )
+    texts = [joined(words) if own.joined else (words[0] if words else None) for words in known]
+    units = units.assign(label=pd.Series(texts, units.index, dtype=object)).dropna(subset=["label"])
+    if (number := units["label"].nunique()) < 2:
+        raise _useless(name, target, f"the labels hold {number} class(es) or value(s); at least 2 are needed")
     try:
-        target_kind(target.kind, units["label"].tolist())
+        own.encode(units["label"].tolist())
     except UserError as error:
-        fix = "Take labels that tell patients of this cohort apart, or leave the entry out."
-        raise UserError(f"'{target.name}' of '{name}': {error.what}", f"others.{name}", fix) from None
-    return units
+        raise _useless(name, target, error.what) from None
+    return units.reset_index(drop=True)
 
 
-def _tells(learnt: pd.DataFrame, pool: pd.DataFrame) -> float | None:
-    both = learnt.merge(pool.dropna(subset=["label"]), on="unit", suffixes=("_other", ""))
-    if len(both) < FEWEST:
+def _refuse_other_kind(name: str, theirs: Target, own: Target) -> None:
+    """Labels that mean the same are learnt as the experiment's target is."""
+    if theirs.kind_name != own.kind_name or theirs.kind_settings not in ({}, own.kind_settings):
+        raise UserError(
+            f"the labels of '{name}' are said to mean those of '{own.name}', which is of kind {own.kind_name}, and to "
+            "be of another kind, or to be learnt with other settings",
+            f"others.{name}.target.kind",
+            f"Write kind: {own.kind_name} without settings: they are those of the experiment. Labels of another kind "
+            "are another task: leave classes out.",
+        )
+
+
+def _other_kind(name: str, target: Target, units: pd.DataFrame) -> TargetKind:
+    """A target of these labels alone."""
+    if units.empty:
+        raise _useless(name, target, "nobody who may teach has such a label")
+    try:
+        return make_target(target, units["label"].tolist())
+    except UserError as error:
+        raise _useless(name, target, error.what) from None
+
+
+def _useless(name: str, target: Target, what: str) -> UserError:
+    fix = "Take labels that tell patients of this cohort apart, or leave the entry out."
+    return UserError(f"'{target.name}' of '{name}': {what}", f"others.{name}", fix)
+
+
+def _tells(learnt: pd.DataFrame, pool: pd.DataFrame, own: TargetKind) -> float | None:
+    """See `OtherData`; of numbers their range. Of several labels at once it is not known.
+
+    Args:
+        learnt: as `by_strata` gives it.
+    """
+    both = learnt.merge(by_strata(pool.dropna(subset=["label"]), own), on="unit", suffixes=("_other", ""))
+    if own.joined or "strata" in learnt or len(both) < FEWEST:
         return None
     counts = pd.crosstab(both["label_other"], both["label"])
     return round(float(counts.max(axis=1).sum() / len(both)), 3)

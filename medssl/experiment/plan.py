@@ -17,10 +17,11 @@ from medssl.errors import UserError, unknown
 from medssl.experiment.crossfit import Tested, cross_fit
 from medssl.experiment.external import PART, external_units
 from medssl.experiment.groups import attribute_values
+from medssl.experiment.labels import by_strata, each_stratum, labeled_units, make_target
 from medssl.experiment.others import OtherData, check_arm, find_others
 from medssl.experiment.tuning import Held, held_out, recipes, tuning_metric
-from medssl.metrics import METRICS
-from medssl.transfer import PIXELS, strategy
+from medssl.metrics import CALIBRATED, FAMILIES, check_metric
+from medssl.transfer import PIXELS, Strategy, TargetKind, strategy
 from medssl.workspace import code_revision, digest
 
 JOB_ROOMS = ("augment", "cohort", "encoders", "metrics", "transfer", "experiment/job.py", "experiment/tuning.py")
@@ -56,6 +57,7 @@ class Plan:
         units: labeled units; columns `unit, patient, label, part` (pool, validation, test or `external:NAME`). Where it
             is cross-fitted, all that are labeled are `test`, and units of the pool have no label.
         budgets: labeled units of each draw and budget.
+        target: of the labels of all units.
         tested: where it is cross-fitted, the units that each draw tests.
         tied: patient -> number of the group of patients that stay together, whatever is parted.
         held: where recipes are tuned, the labeled units of each draw and budget that choose them.
@@ -67,11 +69,17 @@ class Plan:
     split: Split
     units: pd.DataFrame
     budgets: Budgets
+    target: TargetKind
     external: tuple[Cohort, ...] = ()
     tested: Tested = field(default_factory=dict)
     tied: Mapping[str, int] = field(default_factory=dict)
     held: Held = field(default_factory=dict)
     others: dict[str, OtherData] = field(default_factory=dict)
+
+    @property
+    def calibrated(self) -> bool:
+        """Each job also fits a temperature on the validation labels, since a metric asks for it."""
+        return any(metric.startswith(CALIBRATED) for metric in self.config.metrics)
 
     def view(self, arm: Arm) -> View:
         return self.config.view.model_copy(update={"size": arm.size}) if arm.size else self.config.view
@@ -89,38 +97,55 @@ def make_plan(
         others: the cohorts of the entries under `others:`; without them nothing can be trained on these.
 
     Raises:
-        UserError: no such target, a class with fewer patients than a budget, another split than the cohort's own, and
-            all of `find_others`.
+        UserError: no such target, a class with fewer patients than a budget, another split than the cohort's own, a
+            strategy or a metric that such a target cannot have, too few validation labels to calibrate on, and all of
+            `recipes`, `held_out` and `find_others`.
     """
-    for name, arm in config.arms.items():  # an unknown strategy or setting fails before anything runs
-        recipes(name, arm, config.tuning)
-        check_arm(name, arm, strategy(arm.strategy_name, arm.strategy_settings, f"arms.{name}.strategy"))
+    methods = {name: _methods(name, config) for name in config.arms}  # what is unknown fails before anything runs
+    units = labeled_units(cohort, config.target)
+    target = make_target(config.target, units["label"].tolist())
+    for name, several in methods.items():
+        for number, method in enumerate(several):
+            where = f"arms.{name}.{'grid' if number else 'strategy'}"
+            method.serve(target, config.arms[name].strategy_name, where)
     for metric in config.metrics:
-        if metric not in METRICS:
-            raise unknown("metric", metric, sorted(METRICS), "metrics")
-    units = cohort.units(config.target.name, config.target.unit)
-    ties = patients_with_ties(cohort, units)
+        check_metric(metric, target.family)
+    if config.per == "class" and not target.per_class and config.budgets != ["all"]:
+        fix = "Write per: total."
+        raise UserError(f"a target of kind {config.target.kind_name} has no classes to count labels of", "per", fix)
+    ties = patients_with_ties(cohort, by_strata(units, target))
     tied = components(ties)
     if config.split.folds:
-        split, units, budgets, tested = cross_fit(config, cohort, units, ties)
-        held = held_out(config, units, budgets, tied)
-        found = {} if others is None else find_others(config, cohort, split, units, (), others)
-        return Plan(config, cohort, split, units, budgets, tested=tested, tied=tied, held=held, others=found)
+        split, units, budgets, tested = cross_fit(config, cohort, units, ties, target)
+        held = held_out(config, units, budgets, tied, target)
+        found = {} if others is None else find_others(config, cohort, split, units, target, (), others)
+        return Plan(config, cohort, split, units, budgets, target, tested=tested, tied=tied, held=held, others=found)
     split = cohort_split(cohort.path, ties, config.split, _official(cohort, config))
     units = units.assign(part=units["patient"].map(split.part_of()))
-    _refuse_missing_class(units, config)
-    pool = units[units["part"] == "pool"]
+    _refuse_missing_class(units, config, target)
+    pool = by_strata(units[units["part"] == "pool"], target)
     budgets = draw_budgets(pool, config.budgets, config.per, config.draws, config.seed)
-    elsewhere = [external_units(other, config, units) for other in external]
+    elsewhere = [external_units(other, config, units, target) for other in external]
     everything = pd.concat([units[["unit", "patient", "label", "part"]], *elsewhere], ignore_index=True)
-    held = held_out(config, units, budgets, tied)
-    found = {} if others is None else find_others(config, cohort, split, units, external, others)
-    return Plan(config, cohort, split, everything, budgets, external, tied=tied, held=held, others=found)
+    held = held_out(config, units, budgets, tied, target)
+    found = {} if others is None else find_others(config, cohort, split, units, target, external, others)
+    plan = Plan(config, cohort, split, everything, budgets, target, external, tied=tied, held=held, others=found)
+    if plan.calibrated:
+        _refuse_few_validation(plan)
+    return plan
 
 
 def is_scored(part: pd.Series, evaluate: str) -> pd.Series:
     """Which units the models are scored on: the part that the config says, and all external ones."""
     return (part == evaluate) | part.fillna("").str.startswith(PART)
+
+
+def _methods(name: str, config: Experiment) -> list[Strategy]:
+    """An arm's strategy with each of its recipes, its own first."""
+    arm, where = config.arms[name], f"arms.{name}.strategy"
+    check_arm(name, arm, strategy(arm.strategy_name, arm.strategy_settings, where))
+    tried = recipes(name, arm, config.tuning)
+    return [strategy(arm.strategy_name, arm.strategy_settings | changes, where) for changes in tried]
 
 
 def _official(cohort: Cohort, config: Experiment) -> pd.DataFrame | None:
@@ -140,13 +165,31 @@ def _official(cohort: Cohort, config: Experiment) -> pd.DataFrame | None:
     return frame.assign(value=frame["value"].map(lambda value: "test" if value == held else "train"))
 
 
-def _refuse_missing_class(units: pd.DataFrame, config: Experiment) -> None:
-    scored = set(units.loc[units["part"] == config.evaluate, "label"])
-    if missing := sorted(set(units["label"]) - scored):
+def _refuse_missing_class(units: pd.DataFrame, config: Experiment, target: TargetKind) -> None:
+    strata = each_stratum(units, target)
+    scored = set(strata.loc[strata["part"] == config.evaluate, "label"])
+    if missing := sorted(set(strata["label"]) - scored):
         raise UserError(
-            f"the {config.evaluate} part has no {config.target.unit} of class '{missing[0]}'",
+            f"the {config.evaluate} part has no {config.target.unit} of {target.word} '{missing[0]}'",
             "split",
-            "Label more patients of that class, or ask for a larger share (split.test, split.validation).",
+            f"Label more patients of that {target.word}, or ask for a larger share (split.test, split.validation).",
+        )
+
+
+def _refuse_few_validation(plan: Plan) -> None:
+    from medssl.transfer.temperature import FEWEST, rarest
+
+    config, labels = plan.config, plan.units.loc[plan.units["part"] == "validation", "label"].tolist()
+    without = "Leave the calibrated metrics out"
+    if config.evaluate == "validation":
+        raise UserError("what is scored cannot be calibrated on", "metrics", f"{without}, or evaluate: test.")
+    name, count = rarest(plan.target, labels)
+    if count < FEWEST:
+        raise UserError(
+            f"calibration needs {FEWEST} validation {config.target.unit}s {FAMILIES[plan.target.family].group_words}, "
+            f"and '{name}' has {count}",
+            "metrics",
+            f"{without}, or ask for a larger share (split.validation) in a new cohort.",
         )
 
 
@@ -179,6 +222,9 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_key
         "precision": precision,
         "threads": 1,
     }
+    if plan.calibrated:
+        labels = plan.units.loc[plan.units["part"] == "validation", ["unit", "label"]]
+        common["calibrated_on"] = digest(labels.to_dict("list"))
     methods = {name: strategy(arm.strategy_name, arm.strategy_settings) for name, arm in config.arms.items()}
     tried = {name: recipes(name, arm, config.tuning) for name, arm in config.arms.items()}
     revisions = {name: code_revision(*JOB_ROOMS, *method.rooms) for name, method in methods.items()}

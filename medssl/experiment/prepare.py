@@ -12,14 +12,16 @@ from medssl.cohort import Cohort, Samples
 from medssl.config import SUPERVISED, Arm, Experiment, Pretraining, Source, View
 from medssl.errors import SourcePath, UserError
 from medssl.experiment.job import ArmInputs, EncoderSource, OtherInputs
+from medssl.experiment.labels import make_target
 from medssl.experiment.others import OtherData, used_others
 from medssl.experiment.plan import Plan
 from medssl.experiment.tuning import recipes
 from medssl.progress import say
-from medssl.transfer import HANDCRAFTED, strategy, unit_means
+from medssl.transfer import HANDCRAFTED, TargetKind, strategy, unit_means
 from medssl.workspace import Workspace, atomic, code_revision, data_folder, digest
 
 PRETRAINING_ROOMS = ("augment", "encoders", "pretext", "training")
+SUPERVISED_ROOMS = ("transfer/supervised.py", "transfer/target.py", "transfer/targets")
 FEATURE_ROOMS = ("encoders", "transfer/features.py", "transfer/radiomics.py")
 
 
@@ -89,7 +91,7 @@ def pretrain_encoder(name: str, plan: Plan, workspace: Workspace, run: int = 0) 
     key = encoder_key(name, spec, plan)
     other = plan.others[spec.other] if spec.other else None
     if other is not None and spec.task == SUPERVISED:
-        return key, _pretrain_on_labels(other, spec, view, workspace.encoder(key))
+        return key, _pretrain_on_labels(other, spec, view, workspace.encoder(key), plan.target)
     result = pretrain(
         other.cohort if other else plan.cohort,
         spec.task,
@@ -102,20 +104,20 @@ def pretrain_encoder(name: str, plan: Plan, workspace: Workspace, run: int = 0) 
     return key, result.checkpoint
 
 
-def _pretrain_on_labels(other: OtherData, spec: Pretraining, view: View, out: Path) -> Path:
-    """The checkpoint of an encoder that learnt the labels of an entry under `others:`."""
+def _pretrain_on_labels(other: OtherData, spec: Pretraining, view: View, out: Path, own: TargetKind) -> Path:
+    """The checkpoint of an encoder that learnt the labels of an entry under `others:`; where they are labels of the
+    experiment's `own` target, as this."""
     from medssl.training import fit
-    from medssl.transfer import target_kind
     from medssl.transfer.supervised import supervised_task
 
     samples, scans = other.cohort.samples(view), other.cohort.scans()
     unit_of = unit_numbers(samples.table, other.units["unit"], other.target.unit)
     labels = other.units["label"].tolist()
-    target = target_kind(other.target.kind, labels)
-    truth = target.encode(labels)[unit_of.clip(0)]
+    target = own if other.same_task else make_target(other.target, labels)
+    truth = target.encode(labels)
     result = fit(
         samples,
-        supervised_task(target, truth, unit_of >= 0),
+        supervised_task(target.taught(truth), truth[unit_of.clip(0)], unit_of >= 0),
         out=out,
         settings={**spec.settings, "labels": other.labels_key},
         exclude=frozenset(scans["patient"]) - frozenset(other.units["patient"]),
@@ -142,7 +144,9 @@ def encoder_key(name: str, spec: Pretraining, plan: Plan) -> str:
         other = plan.others[spec.other]
         what["other"] = other.scans_key
         if spec.task == SUPERVISED:
-            what |= {"labels": other.labels_key, "task": code_revision("transfer/supervised.py")}
+            what |= {"labels": other.labels_key, "task": code_revision(*SUPERVISED_ROOMS)}
+            if other.same_task:
+                what["as"] = [plan.config.target.model_dump(), plan.target.classes]
     return f"{plan.cohort.name}-{name}-{digest(what, 10)}"
 
 
@@ -189,8 +193,8 @@ def _other_inputs(other: OtherData, view: View) -> OtherInputs:
     unit_of = unit_numbers(samples.table, other.units["unit"], other.target.unit)
     modality = str(other.cohort.scans()["modality"].mode()[0])
     images = Path(str(samples.images.filename))  # type: ignore[attr-defined]  # a memory map knows its file
-    kind = None if other.same_task else other.target.kind
-    return OtherInputs(images, unit_of, other.units["label"].tolist(), kind, modality)
+    target = None if other.same_task else other.target
+    return OtherInputs(images, unit_of, other.units["label"].tolist(), target, modality)
 
 
 def unit_numbers(table: pd.DataFrame, units: pd.Series, unit: str) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from medssl.config import Arm, Budget, Experiment, validate
+from medssl.config import Budget, Experiment, validate
 from medssl.errors import MedsslError, UserError, unknown
 from medssl.experiment import notebook
 from medssl.experiment.computed import compute_against, compute_tables, in_order, kept, records
@@ -23,6 +23,7 @@ from medssl.experiment.notes import notes
 from medssl.experiment.plan import encoder_label
 from medssl.experiment.tuning import read_trials
 from medssl.experiment.ways import COLUMNS as WAYS
+from medssl.experiment.ways import initialisation
 from medssl.statistics import (
     Estimate,
     Evidence,
@@ -33,7 +34,7 @@ from medssl.statistics import (
     scores,
     verdict_sentence,
 )
-from medssl.transfer import HANDCRAFTED
+from medssl.transfer import target_class
 from medssl.workspace import code_revision, digest, read_lines
 
 
@@ -70,6 +71,11 @@ class Results:
         """Cohort, sizes of the split's parts, classes."""
         path = self.path / "facts.json"
         return json.loads(path.read_text()) if path.exists() else {}
+
+    @property
+    def family(self) -> str:
+        """Of the metrics that the target has (`medssl.metrics.FAMILIES`)."""
+        return target_class(self.settings.target.kind_name).family
 
     @property
     def cross_fitted(self) -> str:
@@ -264,7 +270,7 @@ class Results:
         rows = []
         for name, arm in self.settings.arms.items():
             encoder, size = encoder_label(arm, self.settings)
-            rows.append((name, encoder, _initialisation(arm, self.settings), arm.pretrain, arm.strategy_name, size))
+            rows.append((name, encoder, initialisation(arm, self.settings), arm.pretrain, arm.strategy_name, size))
         return pd.DataFrame(rows, columns=["arm", "encoder", "init", "pretrain", "strategy", "size"])
 
     def ways(self) -> pd.DataFrame:
@@ -304,7 +310,7 @@ class Results:
     def notes(self) -> list[str]:
         """What a reader must know before the figures, in plain sentences."""
         about = self.jobs(), self.arms(), len(self.looks()), self.cross_fitted, self.tuned_budgets
-        return notes(self.settings, *about, self.facts.get("others", {}))
+        return notes(self.settings, *about, self.facts)
 
     def looks(self) -> list[dict[str, Any]]:
         """The ledger of looks at the test split of this cohort, by all its experiments."""
@@ -349,7 +355,8 @@ class Results:
 
     def load(self, part: str, kept: bool = True) -> Evidence:
         """The evidence on a part of the units; `kept` takes the copy beside the tables where there is one."""
-        return load_evidence(self.files(), self.path / "tables" if kept else None, part, self.settings.split.folds)
+        cache = self.path / "tables" if kept else None
+        return load_evidence(self.files(), cache, part, self.settings.split.folds, self.family)
 
     def compute(self, load: Callable[[str], Evidence]) -> dict[str, pd.DataFrame]:
         """All tables, from evidence alone; `load` gives that of a part."""
@@ -380,10 +387,3 @@ class Results:
         boot = Replicates(self.arrays.of_arms([claim.arm, claim.baseline]), [claim.metric], self.settings.replicates)
         pair = boot.paired((claim.arm, claim.budget, claim.metric), (claim.baseline, claim.budget, claim.metric))
         return None if pair is None else boot.gain(claim.metric, *pair)
-
-
-def _initialisation(arm: Arm, config: Experiment) -> str:
-    if not arm.pretrain:
-        return "none" if arm.encoder in HANDCRAFTED else arm.init
-    spec = config.pretraining[arm.pretrain]
-    return spec.task if spec.weights == "random" else f"{spec.weights}, then {spec.task}"

@@ -17,13 +17,14 @@ from medssl.experiment.crossfit import write_folds
 from medssl.experiment.external import joined_samples
 from medssl.experiment.index import Index
 from medssl.experiment.job import ArmInputs, JobInputs, run_job
+from medssl.experiment.labels import each_stratum
 from medssl.experiment.ledger import enter
 from medssl.experiment.others import OtherData
 from medssl.experiment.plan import Job, Plan, list_jobs, make_plan
 from medssl.experiment.power import foresee, foresee_sentence
 from medssl.experiment.prepare import encoder_seeds, ensure_cohort, open_others, prepare_arm, pretrain_encoders
 from medssl.experiment.results import Results
-from medssl.experiment.tuning import LEAST, listed, recipes, tuned_budgets, tuning_metric
+from medssl.experiment.tuning import LEAST, every, listed, recipes, tuned_budgets, tuning_metric
 from medssl.experiment.ways import origins, ways_table
 from medssl.progress import bar, say
 from medssl.workspace import Workspace, digest, lock, write_json, write_text
@@ -123,7 +124,9 @@ def write_plan(plan: Plan, folder: Path, workspace: Workspace) -> None:
         write_json(folder / "validation.json", held)
     labeled = plan.units.dropna(subset=["label"])
     counts = labeled.groupby("part").agg(units=("unit", "size"), patients=("patient", "nunique")).to_dict("index")
-    classes = labeled.groupby(["part", "label"]).size().unstack(fill_value=0).to_dict("index")
+    classes = (
+        each_stratum(labeled, plan.target).groupby(["part", "label"]).size().unstack(fill_value=0).to_dict("index")
+    )
     facts = {
         "cohort": {"name": plan.cohort.name, "hash": plan.cohort.hash, "scans": len(plan.cohort.scans())},
         "parts": {
@@ -189,7 +192,7 @@ def _tuning(plan: Plan) -> str:
     if not tuning:
         return ""
     if not budgets:
-        return f". No budget has {LEAST} {plan.config.target.unit}s of every class, so no recipe is tuned"
+        return f". No budget has {LEAST} {plan.config.target.unit}s {every(plan.target)}, so no recipe is tuned"
     return (
         f", {_fit_count(plan)} fits: with {listed(budgets)} labels each job tries {tuning.trials} recipes on "
         f"{100 * tuning.validation:.0f} % of its labels and fits the best again"
@@ -283,6 +286,7 @@ def job_inputs(job: Job, plan: Plan, shared: ArmInputs, results: Path) -> JobInp
         recipes=tuple(recipes(job.arm, plan.config.arms[job.arm], plan.config.tuning)),
         validation=job.validation,
         metric=tuning_metric(plan.config),
+        calibrate=plan.calibrated,
     )
 
 

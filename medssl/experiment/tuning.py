@@ -3,6 +3,9 @@
 With 20 units of every class or more, a part of the budget's own labels scores the recipes of an arm, and the best one
 is fitted again on the whole budget. Below that the arm's own recipe is used as it stands: a handful of held-out labels
 would choose by chance, and be missed in training. Every arm tries as many recipes as the others, on the same labels.
+
+Grades are such classes, and so are the ranges of a number (thirds of the cohort's values). Where a unit may have
+several labels, 20 units must have each of them and 20 must not.
 """
 
 from __future__ import annotations
@@ -20,8 +23,8 @@ import pandas as pd
 from medssl.cohort.budgets import Budgets
 from medssl.config import LOWER_IS_BETTER, Arm, Budget, Experiment, Tuning
 from medssl.errors import MedsslError, UserError
-from medssl.metrics import score_metric
-from medssl.transfer import Problem, Strategy, strategy
+from medssl.metrics import CALIBRATED, score_metric
+from medssl.transfer import Problem, Strategy, TargetKind, strategy
 
 if TYPE_CHECKING:  # 0.2 s to import
     import pyarrow as pa
@@ -72,13 +75,16 @@ def recipes(name: str, arm: Arm, tuning: Tuning | None) -> list[Changes]:
     return [changes for changes, _ in found[: tuning.trials]]
 
 
-def held_out(config: Experiment, units: pd.DataFrame, budgets: Budgets, tied: Mapping[str, int]) -> Held:
+def held_out(
+    config: Experiment, units: pd.DataFrame, budgets: Budgets, tied: Mapping[str, int], target: TargetKind
+) -> Held:
     """The units that score recipes, of every draw and of each budget that is large enough in all draws.
 
     Args:
         units: columns `unit, patient, label`.
         budgets: labeled units of each draw and budget.
         tied: patient -> number of the group of patients that must stay together.
+        target: of these labels.
 
     Raises:
         UserError: all labels of a class come from one patient.
@@ -86,7 +92,7 @@ def held_out(config: Experiment, units: pd.DataFrame, budgets: Budgets, tied: Ma
     if config.tuning is None:
         return {}
     known = units.dropna(subset=["label"]).set_index("unit")
-    of = {str(unit): (str(label),) for unit, label in known["label"].items()}
+    of = dict(zip(map(str, known.index), _sides(target, known["label"].tolist()), strict=True))
     owner = {str(unit): tied[patient] for unit, patient in known["patient"].items()}
     share = config.tuning.validation
     names = {name for several in of.values() for name in several}
@@ -95,6 +101,19 @@ def held_out(config: Experiment, units: pd.DataFrame, budgets: Budgets, tied: Ma
         draw: {budget: hold_out(of_draw[budget], of, owner, share, tuning_seed(config, draw)) for budget in large}
         for draw, of_draw in budgets.items()
     }
+
+
+def every(target: TargetKind | type[TargetKind]) -> str:
+    """What it is that a budget needs `LEAST` units of."""
+    return "with and without every label" if target.joined else f"of every {target.word}"
+
+
+def _sides(target: TargetKind, labels: list[str]) -> list[tuple[str, ...]]:
+    """The classes of each unit, or what stands for them; each of several labels is there or not."""
+    found = target.strata(labels)
+    if not target.joined:
+        return found
+    return [tuple(name if name in mine else f"not {name}" for name in target.classes) for mine in found]
 
 
 def tuning_seed(config: Experiment, draw: int) -> int:
@@ -157,8 +176,9 @@ def tuned_budgets(held: Held) -> list[Budget]:
 
 
 def tuning_metric(config: Experiment) -> str:
-    """What recipes are chosen by: the claim's metric, else the first one."""
-    return config.claim.metric if config.claim else config.metrics[0]
+    """What recipes are chosen by: the claim's metric, else the first one. Temperatures are fitted on other labels, so
+    that of a calibrated metric it is the plain one."""
+    return (config.claim.metric if config.claim else config.metrics[0]).removeprefix(CALIBRATED)
 
 
 def try_recipes(
@@ -175,7 +195,8 @@ def try_recipes(
         MedsslError: no recipe gave numbers; and all that strategies raise.
     """
     own = np.isin(problem.train, held)
-    learning = replace(problem, train=problem.train[~own], truth=problem.truth[~own])
+    truth = problem.truth[~own]
+    learning = replace(problem, train=problem.train[~own], truth=truth, target=problem.target.taught(truth))
     scores = [_score(learning, method, problem.train[own], problem.truth[own], metric) for method in methods]
     sign = -1 if metric in LOWER_IS_BETTER else 1
     ranks = [-np.inf if score is None else sign * score for score in scores]
@@ -196,8 +217,8 @@ def _score(problem: Problem, method: Strategy, units: np.ndarray, truth: np.ndar
         return None
     if not np.isfinite(logits).all():
         return None
-    weights = np.ones((1, len(units)))
-    score = float(score_metric(metric, truth, problem.target.scores(logits)[None], weights)[0, 0])
+    scores, weights = problem.target.scores(logits)[None], np.ones((1, len(units)))
+    score = float(score_metric(metric, truth, scores, weights, family=problem.target.family)[0, 0])
     return score if np.isfinite(score) else None
 
 

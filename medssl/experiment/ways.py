@@ -79,6 +79,14 @@ def arm_ways(arm: Arm, config: Experiment, known: Mapping[str, str] | None = Non
     return ways
 
 
+def initialisation(arm: Arm, config: Experiment) -> str:
+    """Where an arm's weights come from, in short."""
+    if not arm.pretrain:
+        return "none" if arm.encoder in HANDCRAFTED else arm.init
+    spec = config.pretraining[arm.pretrain]
+    return spec.task if spec.weights == "random" else f"{spec.weights}, then {spec.task}"
+
+
 def _of_labels(name: str, config: Experiment, order: Order) -> Way:
     other = config.others[name]
     home, target = other.cohort or config.cohort, other.target or config.target

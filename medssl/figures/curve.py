@@ -14,7 +14,10 @@ from medssl.figures.style import INK, Theme, arm_colours, arm_dashes, arm_shapes
 from medssl.figures.words import SIGNED, budget_key, budget_name, counts_by_budget, interval, metric_name
 
 LABEL_GAP = 17  # pixels between two arm names at the right edge
-BOUNDED = {"auc", "accuracy", "balanced_accuracy", "sensitivity_at_90", "f1", "dice"}  # metrics that cannot exceed 1
+BOUNDED = {  # metrics that cannot exceed 1
+    *("auc", "accuracy", "balanced_accuracy", "sensitivity_at_90", "f1", "dice"),
+    *("average_precision", "kappa", "r2", "pearson", "spearman"),
+}
 
 
 def label_efficiency(

@@ -17,7 +17,15 @@ _METRICS = {
     "sensitivity_at_90": "Sensitivity at 90 % specificity",
     "brier": "Brier score",
     "ece": "Calibration error",
+    "calibrated_brier": "Brier score, calibrated",
+    "calibrated_ece": "Calibration error, calibrated",
+    "average_precision": "Average precision",
     "kappa": "Kappa",
+    "mae": "Mean absolute error",
+    "rmse": "Root mean squared error",
+    "r2": "R²",
+    "pearson": "Pearson's correlation",
+    "spearman": "Spearman's correlation",
     "embedding_std": "Spread of embeddings",
     "rankme": "Effective rank",
     "projection_std": "Spread of projections",
@@ -26,7 +34,7 @@ _METRICS = {
     "grad_norm": "Gradient norm",
     "images_per_second": "Images a second",
 }
-_LONG_METRICS = {"auc": "AUC (macro, one against rest)"}
+_LONG_METRICS = {"auc": "AUC (mean over classes, or labels)"}
 
 
 def metric_name(metric: str, long: bool = False) -> str:

@@ -12,6 +12,7 @@ import yaml
 from medssl.experiment.tuning import words
 from medssl.figures import arm_colours, budget_key, budget_name, metric_name
 from medssl.figures.words import NOT_ESTIMABLE, interval, number
+from medssl.transfer import target_class
 
 if TYPE_CHECKING:
     from medssl.experiment import Results
@@ -148,6 +149,7 @@ def cohort(results: Results) -> dict[str, Any]:
         "hash": about.get("hash", ""),
         "scans": about.get("scans"),
         "classes": names,
+        "word": target_class(results.settings.target.kind_name).word,
         "rows": rows,
         "split": facts.get("split", ""),
         "split_seed": config.split.seed,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 CARD = """# {arm} of {experiment}: {classes}
 
-Predicts `{target}` for each {unit} as one of {classes}. Made by `medssl refit` from the experiment "{title}".
+Predicts `{target}` for each {unit} as {what}. Made by `medssl refit` from the experiment "{title}".
 
 ## Intended use
 
@@ -47,13 +47,22 @@ decision about a patient, and it gives no segmentation.
 
 - {unlike}
 - Scans of another site, scanner or population than the cohort's may be scored worse, and no finding need say so.
-- The classes are all that it knows: a scan that shows something else is given one of them.
+- {known_only}
 {notes}
 
 ## Versions
 
 {versions}; code {revision}.
 """
+
+WHAT = {  # by the family of the target's metrics
+    "classification": "one of {}",
+    "multilabel": "any of {}, each with a probability of its own",
+    "ordinal": "one of the grades {}, lowest first",
+    "regression": "a number",
+}
+KNOWN_ONLY = "The classes are all that it knows: a scan that shows something else is given one of them."
+NOTHING_ELSE = "It knows nothing but this target: of whatever else a scan shows it says nothing."
 
 
 def model_card(predictor: Predictor, results: Results) -> str:
@@ -78,7 +87,9 @@ def model_card(predictor: Predictor, results: Results) -> str:
         title=results.title,
         target=about.target.name,
         unit=about.target.unit,
-        classes=", ".join(about.classes),
+        classes=", ".join(about.classes) or about.target.name,
+        what=WHAT[predictor.target.family].format(", ".join(about.classes)),
+        known_only=KNOWN_ONLY if predictor.target.one_of else NOTHING_ELSE,
         cohort=about.cohort["name"],
         hash=about.cohort["hash"],
         taught=f"{counted}{'' if labels.every else f', draw {labels.draw}'}).",

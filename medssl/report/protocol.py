@@ -6,10 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from medssl.metrics import FAMILIES
 from medssl.statistics import MANY_DRAWS, MIN_DRAWS, MIN_UNITS_A_CLASS
 
 if TYPE_CHECKING:
     from medssl.experiment import Results
+
+EVENLY = {  # by the family of the target's metrics
+    "multilabel": " Each label has its share among them, the rare ones too (iterative stratification).",
+    "regression": " The low, middle and high third of the cohort’s values have their shares among them.",
+}
 
 
 def averaged(results: Results) -> str:
@@ -66,7 +72,8 @@ def protocol(results: Results, scores: pd.DataFrame) -> list[tuple[str, str]]:
         (
             "Not estimable",
             f"No interval is given with fewer than {MIN_DRAWS} {'repeats' if config.split.folds else 'draws'}, or "
-            f"fewer than {MIN_UNITS_A_CLASS} {'patients' if config.split.folds else f'test {unit}s'} of a class: it "
+            f"fewer than {MIN_UNITS_A_CLASS} {'patients' if config.split.folds else f'test {unit}s'} "
+            f"{FAMILIES[results.family].group_words}: it "
             "would promise more than the data hold.",
         ),
     ]
@@ -78,7 +85,7 @@ def _budgets(results: Results) -> str:
     per, unit = "labels of each class" if config.per == "class" else "labels", config.target.unit
     drawn = (
         f"at most one {unit} of a patient until every patient has one, and smaller budgets lie inside larger ones. All "
-        "arms get the same labels."
+        f"arms get the same labels.{EVENLY.get(results.family, '')}"
     )
     if config.split.folds:
         return f"“All” are all labels of the other folds; a budget of n is n {per} of these: {drawn}"
@@ -96,10 +103,11 @@ def _score(results: Results, tested: Any) -> str:
             f"Each predictor is scored on the same {tested['units']} {unit}s of {tested['patients']} test patients. "
             "A score is the mean over draws."
         )
+    pairs = f"; an AUC compares {unit}s of one fold only, since two models have no common scale"
     return (
         f"Each of {tested['units']} {unit}s of {tested['patients']} patients is scored once a repeat, by the model "
-        f"whose training left its fold out. A score is the mean over {averaged(results)}; an AUC compares {unit}s of "
-        "one fold only, since two models have no common scale. It is the score to be expected of the recipe, "
+        f"whose training left its fold out. A score is the mean over {averaged(results)}"
+        f"{pairs if 'auc' in results.settings.metrics else ''}. It is the score to be expected of the recipe, "
         f"trained on about {folds - 1} of {folds} parts of these labels, and not that of one model."
     )
 

@@ -59,8 +59,11 @@ def _cell(table: pd.DataFrame, arm: str, budget: Any) -> tuple[str, str]:
     row = found.iloc[0]
     if pd.isna(row["low"]) or pd.isna(row["high"]):
         return f"{row['score']:.3f}", "n/e"
-    return f"{row['score']:.3f}", f"{_short(row['low'])}-{_short(row['high'])}"
+    between = "-" if row["low"] >= 0 else " to "
+    return f"{row['score']:.3f}", f"{short(row['low'])}{between}{short(row['high'])}"
 
 
-def _short(value: float) -> str:
-    return f"{value:.3f}".replace("0.", ".", 1)
+def short(value: float) -> str:
+    """Three decimals, without the zero before the point."""
+    text = f"{value:.3f}"
+    return text.replace("0.", ".", 1) if abs(value) < 0.9995 else text

@@ -2,7 +2,7 @@
 
 from medssl.statistics.curves import area, label_savings, smallest_budget
 from medssl.statistics.delong import auc_covariance, fixed_models
-from medssl.statistics.evidence import Evidence, arrange, read_evidence
+from medssl.statistics.evidence import Evidence, arrange, class_order, read_evidence
 from medssl.statistics.intervals import MANY_DRAWS, MIN_DRAWS, MIN_UNITS_A_CLASS
 from medssl.statistics.pairs import equivalence, holm, no_worse, paired_cases
 from medssl.statistics.power import detectable_difference
@@ -24,6 +24,7 @@ __all__ = [
     "area",
     "arrange",
     "auc_covariance",
+    "class_order",
     "detectable_difference",
     "differences",
     "equivalence",

@@ -82,10 +82,10 @@ def smallest_budget(
     """The smallest budget whose score reaches `fraction` of the score with the most labels: (by its mean, surely).
 
     "Surely" is where the 95 % interval of score minus `fraction` of the full score, paired by draw and patient, lies
-    above zero. None where no smaller budget does. Only for metrics of which more is better.
+    above zero. None where no smaller budget does. Only for metrics of which more is better, and scores above zero.
     """
     cells = _curve(boot, arm, metric, labels)
-    if len(cells) < 2 or metric in LOWER_IS_BETTER:
+    if len(cells) < 2 or metric in LOWER_IS_BETTER or not boot.point[cells[-1]].mean() > 0:
         return None, None
     found: list[Budget | None] = [None, None]
     for cell in reversed(cells[:-1]):

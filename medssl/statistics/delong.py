@@ -51,7 +51,8 @@ def fixed_models(evidence: Evidence, arm: str, baseline: str, budget: Budget, me
     """
     rows = []
     there = evidence.folds is None and {(arm, budget), (baseline, budget)} <= set(evidence.scores)
-    if there and metric == "auc" and len(evidence.classes) == 2:
+    two_classes = evidence.family == "classification" and len(evidence.classes) == 2
+    if there and metric == "auc" and two_classes:
         draws = {name: evidence.draws[name, budget].tolist() for name in (arm, baseline)}
         for draw in [d for d in draws[arm] if d in draws[baseline]]:
             pair = [evidence.scores[name, budget][0, draws[name].index(draw), :, 1] for name in (arm, baseline)]

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from medssl.config import LOWER_IS_BETTER, Budget, Claim
-from medssl.metrics import METRICS, score_metric
+from medssl.metrics import metric_range, score_metric
 from medssl.statistics.evidence import Evidence
 from medssl.statistics.intervals import (
     MANY_DRAWS,
@@ -28,6 +28,7 @@ from medssl.statistics.intervals import (
 )
 from medssl.statistics.pairs import holm
 from medssl.statistics.readers import Estimate, readers, shared_covariance
+from medssl.statistics.scales import scale_for
 from medssl.statistics.verdicts import verdict
 
 SEED = 20_260  # of the resampling: fixed, so that the same evidence always gives the same interval
@@ -61,9 +62,16 @@ class Replicates:
             if evidence.folds is not None:
                 folds = np.tile(evidence.folds[evidence.draws[arm, budget]], (shape[0], 1))
             for metric in self.metrics:
-                self.point[arm, budget, metric] = score_metric(metric, evidence.truth, flat, ones, folds).reshape(shape)
-                boot = score_metric(metric, evidence.truth, flat, weights, folds).reshape(*shape, replicates)
-                self.boot[arm, budget, metric] = boot.astype(np.float32)  # half the memory; 7 digits are enough
+                cell = (arm, budget, metric)
+                self.point[cell] = self._scored(cell, flat, ones, folds).reshape(shape)
+                boot = self._scored(cell, flat, weights, folds).reshape(*shape, replicates)
+                self.boot[cell] = boot.astype(np.float32)  # half the memory; 7 digits are enough
+
+    def _scored(self, cell: Cell, flat: np.ndarray, weights: np.ndarray, folds: np.ndarray | None = None) -> np.ndarray:
+        """(K * D, B) of all runs and draws `flat` (K * D, N, C)."""
+        evidence, warm = self.evidence, self.evidence.temperatures.get(cell[:2])
+        warm = None if warm is None else warm.reshape(-1)
+        return score_metric(cell[2], evidence.truth, flat, weights, folds, evidence.family, warm)
 
     @cached_property
     def patients(self) -> int:
@@ -95,7 +103,8 @@ class Replicates:
         return drawn_in(crossed(boot.astype(np.float64), SEED), estimate.value, estimate.se * estimate.wider)
 
     def score(self, cell: Cell) -> tuple[float, float, float]:
-        """(score, low, high): 95 %, on the scale of log odds, or by BCa from 20 draws on. NaN bounds: not estimable.
+        """(score, low, high): 95 %, on the metric's scale (log odds where it is a share; `scales`), or by BCa from 20
+        draws on. NaN bounds: not estimable.
 
         Cross-fitted scores near 1 are skewed by more than log odds make good: their upper end is that of the plain
         interval where this is higher.
@@ -107,14 +116,12 @@ class Replicates:
             return value, float("nan"), float("nan")
         if self.by_bootstrap(point):
             low, high = bca_interval(self.replicates(point, boot), value, self._influence(cell))
-        elif not 0 < value < 1:
+        elif (scale := scale_for(value, span := metric_range(cell[2]))) is None:
             low, high = estimate.interval()
         else:
-            half = float(stats.t.ppf(0.975, estimate.df)) * estimate.se / (value * (1 - value))
-            odds = np.log(value / (1 - value))
-            low, high = (float(1 / (1 + np.exp(-(odds + side * half)))) for side in (-1, 1))
+            low, high = scale.interval(value, float(stats.t.ppf(0.975, estimate.df)) * estimate.se)
             if self.evidence.folds is not None:
-                high = max(high, min(1.0, estimate.interval()[1]))
+                high = max(high, min(span[1], estimate.interval()[1]))
         return value, low, high
 
     def difference(self, point: np.ndarray, boot: np.ndarray) -> tuple[float, float, float, float]:
@@ -158,7 +165,7 @@ class Replicates:
         evidence, point = self.evidence, self.point[cell]
         scores = evidence.scores[cell[:2]]
         weights = 1.0 - np.eye(self.patients)[:, evidence.patients]
-        without = METRICS[cell[2]](evidence.truth, scores.reshape(-1, *scores.shape[2:]), weights).mean(0)
+        without = self._scored(cell, scores.reshape(-1, *scores.shape[2:]), weights).mean(0)
         of_draws = (point.mean(0) - point.mean()) / max(1, point.shape[1] - 1)
         return [np.nan_to_num(point.mean() - without), of_draws]
 

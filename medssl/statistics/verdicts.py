@@ -10,6 +10,17 @@ from medssl.statistics.pairs import equivalence, no_worse
 from medssl.statistics.readers import Estimate
 
 LEVEL = 0.05  # of a verdict's p
+METRIC_WORDS = {
+    "auc": "AUC",
+    "ece": "calibration error",
+    "calibrated_ece": "calibration error after calibration",
+    "calibrated_brier": "brier after calibration",
+    "mae": "mean absolute error",
+    "rmse": "RMSE",
+    "r2": "R²",
+    "spearman": "Spearman's correlation",
+    "pearson": "Pearson's correlation",
+}
 
 
 def verdict(gain: float, p: float) -> str:
@@ -34,7 +45,7 @@ def verdict_sentence(
         cross_fitted: as `Results` says it; the gain is then the recipe's, and no one model's.
     """
     labels = _labels(row["budget"], per) + (f", {cross_fitted}" if cross_fitted else "")
-    metric = {"auc": "AUC", "ece": "calibration error"}.get(row["metric"], str(row["metric"]).replace("_", " "))
+    metric = METRIC_WORDS.get(row["metric"], str(row["metric"]).replace("_", " "))
     size = f"{metric} {row['difference']:+.3f}"
     who = row["arm"] + (" (this checkpoint)" if one_checkpoint else "")
     across = "" if row["same_encoder"] else " Different encoders or input sizes: the gain is not pretraining's alone."

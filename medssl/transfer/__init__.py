@@ -4,8 +4,9 @@ Adding one is adding a file to `targets/` or `strategies/`: it is found by its n
 """
 
 from medssl.transfer.features import HANDCRAFTED, PIXELS, pixel_features, unit_means
-from medssl.transfer.problem import Heads, OtherLabels, Problem, Strategy, TargetKind
-from medssl.transfer.registry import strategies, strategy, target_kind, target_kinds
+from medssl.transfer.problem import Heads, OtherLabels, Problem, Strategy
+from medssl.transfer.registry import strategies, strategy, target_class, target_kind, target_kinds
+from medssl.transfer.target import TargetKind
 
 __all__ = [
     "HANDCRAFTED",
@@ -18,6 +19,7 @@ __all__ = [
     "pixel_features",
     "strategies",
     "strategy",
+    "target_class",
     "target_kind",
     "target_kinds",
     "unit_means",

@@ -49,7 +49,7 @@ RATES: Grid = ({"learning_rate": 3e-4}, {"learning_rate": 3e-3}, {"learning_rate
 
 
 class Labeled(NamedTuple):
-    """images (n, C, *spatial) uint8 of the labeled units, and the truth (n,) of each."""
+    """images (n, C, *spatial) uint8 of the labeled units, and the truth of each, (n,) or (n, L)."""
 
     images: Tensor
     truth: Tensor
@@ -61,7 +61,7 @@ class Batch:
 
     Attributes:
         images: (B, C, *spatial) views of labeled samples, in [0, 1].
-        truth: (B,) their encoded labels.
+        truth: (B,) or (B, L) their encoded labels.
         step, steps: number of this step, and of all.
         generator: of the rows; `beside()` gives further draws.
     """

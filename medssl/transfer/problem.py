@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
+
+from medssl.errors import UserError
+from medssl.transfer.target import TargetKind
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from medssl.encoders import Encoder
@@ -21,29 +23,6 @@ SameOrOther = Literal["same", "other"]
 Order = Literal["in sequence", "jointly"]
 
 
-class TargetKind(Protocol):
-    """What is predicted: encoding of labels, loss, linear model, evidence rows, metrics."""
-
-    classes: list[str]
-    outputs: int
-    metrics: tuple[str, ...]
-
-    def encode(self, labels: list[str]) -> np.ndarray:
-        """Labels as text -> numbers (N,)."""
-
-    def loss(self, logits: Any, truth: Any) -> Any:
-        """Loss of a batch, from logits (N, outputs) and encoded truth (N,), both torch tensors."""
-
-    def fit_linear(self, features: np.ndarray, truth: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
-        """Fit a linear model of features (M, D): weights (outputs, D) and bias (outputs,)."""
-
-    def scores(self, logits: np.ndarray) -> np.ndarray:
-        """What a predictor says of units, (N, outputs), from logits (N, outputs)."""
-
-    def evidence(self, units: pd.DataFrame, logits: np.ndarray) -> pd.DataFrame:
-        """Rows `unit, patient, cls, truth, score` of test units with columns `unit, patient, label`."""
-
-
 class Strategy(ABC):
     """How encoder and labels become a predictor.
 
@@ -51,16 +30,20 @@ class Strategy(ABC):
         frozen: it reads `Problem.features` and never builds an encoder.
         grid: recipes worth trying beside an arm's own where an experiment tunes: settings that are changed, the most
             promising first.
-        rooms: further folders of medssl whose code decides what it fits, so that a change there makes new jobs.
         beside: what it learns from the cohort's scans beside their labels: (the same task as the labels' or another,
             before them or jointly). Guesses of the labels are the same task. None: it learns from labels alone.
         takes_others: it learns from `Problem.others`, and cannot do without.
+        of_classes: it needs a target that gives each unit exactly one of several classes.
+        by_loss: it learns by the target's loss, so that what this does about rare classes reaches it.
+        rooms: further folders of medssl whose code decides what it fits, so that a change there makes new jobs.
     """
 
     frozen: bool = False
     grid: Grid = ()
     beside: tuple[SameOrOther, Order] | None = None
     takes_others: bool = False
+    of_classes: bool = False
+    by_loss: bool = True
     rooms: tuple[str, ...] = ()
 
     def __init__(self, settings: Any) -> None:
@@ -70,6 +53,28 @@ class Strategy(ABC):
     @abstractmethod
     def fit(self, problem: Problem) -> Fitted:
         """Fit on the labeled units; unlabeled ones of the pool may be looked at, test units may not."""
+
+    def serve(self, target: TargetKind, name: str, where: str = "strategy") -> None:
+        """Called before anything runs.
+
+        Args:
+            name: of the strategy; `where`: its place in the config.
+
+        Raises:
+            UserError: it cannot learn such a target.
+        """
+        if self.of_classes and not target.one_of:
+            raise UserError(
+                f"'{name}' gives each unit one of several classes, which a target of kind {target.family} does not",
+                where,
+                "Take another strategy, such as probe or finetune, or a target of kind classification.",
+            )
+        if not self.by_loss and target.imbalance != "none":
+            raise UserError(
+                f"'{name}' learns without the loss, so that imbalance: {target.imbalance} would not reach it",
+                where,
+                "Take another strategy, such as probe or finetune, or imbalance: none.",
+            )
 
     def check(self, encoder: Encoder, heads: Heads) -> None:
         """Called before any job, where it is not frozen, with the arm's encoder and its checkpoint's heads.
@@ -87,7 +92,7 @@ class OtherLabels:
     Attributes:
         target: what they say; None: the same as the problem's, in its classes.
         images: (N, C, *spatial) uint8, as the problem's are.
-        samples: (M,) which of them are labeled; `truth` (M,) their encoded labels.
+        samples: (M,) which of them are labeled; `truth` (M,) or (M, L) their encoded labels.
         modality: of the scans, for augmentation.
     """
 
@@ -103,8 +108,8 @@ class Problem:
     """One job: what a strategy learns from.
 
     Attributes:
-        target: the target.
-        train: (n,) numbers of the labeled units; `truth` (n,) their encoded labels.
+        target: the target, with what these labels told of it (`TargetKind.taught`).
+        train: (n,) numbers of the labeled units; `truth` (n,) or (n, L) their encoded labels.
         pool: (P,) numbers of all units of the pool, labels unknown.
         unit_of: (N,) number of the unit that each sample (image or slice) belongs to, -1 for none.
         images: (N, C, H, W) uint8.

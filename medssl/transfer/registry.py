@@ -10,7 +10,8 @@ from medssl.config import settings_for
 from medssl.errors import unknown
 from medssl.transfer import strategies as strategy_files
 from medssl.transfer import targets as target_files
-from medssl.transfer.problem import Strategy, TargetKind
+from medssl.transfer.problem import Strategy
+from medssl.transfer.target import TargetKind
 
 
 def strategies() -> list[str]:
@@ -29,8 +30,16 @@ def strategy(name: str, settings: dict[str, Any] | None = None, where: str = "st
     return module.STRATEGY(settings_for("strategy", name, settings or {}, where))
 
 
-def target_kind(name: str, labels: list[str], where: str = "target.kind") -> TargetKind:
-    """The target of that kind, made from the labels of the whole cohort (so that every job has the same classes)."""
+def target_class(name: str, where: str = "target.kind") -> type[TargetKind]:
+    """What targets of that kind have in common (UserError for an unknown name)."""
     if name not in target_kinds():
         raise unknown("kind of target", name, target_kinds(), where)
-    return importlib.import_module(f"{target_files.__name__}.{name}").TARGET(labels)
+    return importlib.import_module(f"{target_files.__name__}.{name}").TARGET
+
+
+def target_kind(
+    name: str, labels: list[str], settings: dict[str, Any] | None = None, where: str = "target.kind"
+) -> TargetKind:
+    """The target of that kind with checked settings, made from the labels of the whole cohort (so that every job has
+    the same classes)."""
+    return target_class(name, where)(labels, settings_for("target", name, settings or {}, where))

@@ -17,7 +17,7 @@ from medssl.config import SUPERVISED, View
 from medssl.encoders import Encoder
 from medssl.pretext import Batch, PretextTask
 from medssl.pretext.base import TaskSettings
-from medssl.transfer.problem import TargetKind
+from medssl.transfer.target import TargetKind
 
 CROP = (0.6, 1.0)  # of the area, as in finetuning
 
@@ -33,7 +33,8 @@ class Supervised(PretextTask):
 
     Attributes:
         target: what the labels say.
-        truth: (N,) encoded labels of all samples; whatever stands where `labeled` (N,) is False is not looked at.
+        truth: (N,) or (N, L) encoded labels of all samples; whatever stands where `labeled` (N,) is False is not looked
+            at.
     """
 
     name = SUPERVISED

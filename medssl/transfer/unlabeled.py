@@ -142,8 +142,7 @@ def need_classes(problem: Problem, who: str) -> None:
     Raises:
         UserError: units do not belong to exactly one of several classes.
     """
-    classes, truth = getattr(problem.target, "classes", ()), problem.truth
-    if len(classes) != problem.target.outputs or truth.ndim != 1 or truth.dtype.kind not in "iu":
+    if not problem.target.one_of or problem.truth.ndim != 1:
         raise UserError(
             f"'{who}' needs a target that gives each unit one of several classes, and this one has no such classes",
             "target.kind",

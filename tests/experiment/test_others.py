@@ -4,13 +4,16 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from medssl.cohort import Cohort
-from medssl.config import Experiment, validate
+from medssl.config import Experiment, Other, Target, validate
 from medssl.errors import UserError
 from medssl.experiment import Results, audit, run
+from medssl.experiment.labels import make_target
+from medssl.experiment.others import mapped
 from medssl.experiment.plan import list_jobs, make_plan
 from medssl.experiment.prepare import encoder_key, open_others
 from medssl.report import render_report, terminal_table
@@ -241,6 +244,55 @@ def test_labels_of_other_classes_need_a_map(place, raw, tmp_path):
         plan_of(raw(None, {"same": {"cohort": cohort}}, arms=arms), place)
     mapped = plan_of(raw(None, {"same": {"cohort": cohort, "classes": {"wild": "rough"}}}, arms=arms), place)
     assert mapped.others["same"].units["label"].value_counts().to_dict() == {"calm": 18, "rough": 18}
+
+
+def mapped_labels(kind, own, labels, classes=None, target=None):
+    """Labels of another cohort as those of a target of this kind."""
+    mine = Target(name="own", kind=kind)
+    units = pd.DataFrame({"unit": map(str, range(len(labels))), "patient": "p", "label": labels})
+    return mapped("same", Other(target=target, classes=classes or {}), units, mine, make_target(mine, own))[
+        "label"
+    ].tolist()
+
+
+def test_labels_of_each_kind_are_mapped():
+    findings = ["a|b", "a", "no finding"]
+    assert mapped_labels("multilabel", findings, ["b", "a|b", "no finding"]) == ["b", "a|b", "no finding"]
+    classes = {"A": "a", "B": "b", "scar": None, "well": "no finding"}
+    theirs = ["A|scar", "scar", "A|B", "well", "no finding"]
+    assert mapped_labels("multilabel", findings, theirs, classes) == ["a", "no finding", "a|b", *["no finding"] * 2]
+    grades = {"name": "ordinal", "grades": ["low", "middle", "high"]}
+    assert mapped_labels(grades, ["low", "middle", "high"], ["mild", "high"], {"mild": "low"}) == ["low", "high"]
+    assert mapped_labels("regression", ["1", "2", "3"], ["7.5", "8", "-1"], {"-1": None}) == ["7.5", "8"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "entry", "message"),
+    [
+        ("multilabel", ["a", "a|c", "b"], {}, r"has a label 'c' that is no class of 'own' \(a, b\)"),
+        ("multilabel", ["a", "no finding"], {}, "never has the label 'b' of 'own', and would teach that nobody has it"),
+        ("multilabel", ["a|b", "a|b"], {}, r"the labels hold 1 class\(es\) or value\(s\)"),
+        ("ordinal", ["0", "3"], {}, "has a label '3' that is no class"),
+        ("regression", ["7", "?"], {}, "some labels are no numbers"),
+        ("regression", ["7", "7"], {}, "the labels hold 1"),
+        (
+            "ordinal",
+            ["0", "1"],
+            {"target": Target(name="theirs"), "classes": {"0": "0"}},
+            r"which is of kind ordinal(.|\n)*Write kind: ordinal without settings",
+        ),
+        (
+            "multilabel",
+            ["a", "b"],
+            {"target": Target(name="theirs", kind={"name": "multilabel", "imbalance": "focal"}), "classes": {"a": "a"}},
+            "or to be learnt with other settings",
+        ),
+    ],
+)
+def test_labels_that_make_no_sense_as_the_own_target_are_refused(kind, labels, entry, message):
+    own = {"multilabel": ["a", "b"], "ordinal": ["0", "1", "2"], "regression": ["1", "2", "3"]}[kind]
+    with pytest.raises(UserError, match=message):
+        mapped_labels(kind, own, labels, **entry)
 
 
 @pytest.mark.parametrize(

@@ -148,15 +148,16 @@ def test_arms_with_different_numbers_of_encoders_are_refused(tiny_config):
 
 def test_a_test_part_without_a_class_is_refused(finished):
     from medssl.cohort import Cohort
+    from medssl.experiment.labels import make_target
     from medssl.experiment.plan import _refuse_missing_class
 
     results, workspace = finished
-    units = Cohort.open(workspace.cohort("tiny")).units("label").assign(part="test")
-    _refuse_missing_class(units, results.settings)
+    config, units = results.settings, Cohort.open(workspace.cohort("tiny")).units("label").assign(part="test")
+    target = make_target(config.target, units["label"].tolist())
+    _refuse_missing_class(units, config, target)
+    astray = units.assign(part=units["label"].map({"calm": "test", "rough": "pool"}))
     with pytest.raises(UserError, match="no image of class 'rough'"):
-        _refuse_missing_class(
-            units.assign(part=units["label"].map({"calm": "test", "rough": "pool"})), results.settings
-        )
+        _refuse_missing_class(astray, config, target)
 
 
 def test_an_official_split_in_the_label_table_is_honoured(tiny_source, tiny_raw, workspace, tmp_path):

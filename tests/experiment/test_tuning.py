@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from medssl.experiment import Results, audit, run
 from medssl.experiment.plan import list_jobs, make_plan
 from medssl.experiment.predictor import refit
 from medssl.experiment.runner import preview
-from medssl.experiment.tuning import hold_out, recipes, try_recipes, words
+from medssl.experiment.tuning import held_out, hold_out, recipes, try_recipes, words
 from medssl.report import write_predictor, write_report
 from medssl.transfer import Problem, strategy, target_kind
 
@@ -183,6 +184,64 @@ def test_who_is_held_out():
     assert {two[u] for u in hold_out(train, classes, two, 0.25, 0)} in ({0}, {1})
     with pytest.raises(UserError, match="class 'a' in a budget cannot be parted"):
         hold_out(train, classes, dict.fromkeys(train, 0), 0.25, 0)
+
+
+def held_of(kind, labels, budget, per="total"):
+    """Units that choose, of one draw of a budget of the first units."""
+    target = target_kind(kind, labels)
+    units = pd.DataFrame({"unit": [f"u{i}" for i in range(len(labels))], "label": labels})
+    units["patient"] = units["unit"]
+    raw = {"target": {"name": "x", "kind": kind}, "budgets": [budget], "metrics": ["mae"], "per": per}
+    arms = {"pixels": {"encoder": "pixels"}}
+    raw |= {"name": "kinds", "cohort": {"name": "c", "source": "s"}, "view": {"size": 32}, "draws": 1, "arms": arms}
+    config = validate(Experiment, {**raw, "baseline": "pixels", "tuning": {"trials": 2}}, "kinds")
+    train = {0: {budget: units["unit"].tolist()[:budget]}}
+    held = held_out(config, units, train, {p: i for i, p in enumerate(units["patient"])}, target)
+    return [labels[int(unit[1:])] for unit in held.get(0, {}).get(budget, ())]
+
+
+def test_each_kind_of_target_holds_out_a_quarter_of_what_stands_for_its_classes():
+    numbers = [f"{(37 * i) % 60}" for i in range(60)]
+    values = np.array(held_of("regression", numbers, 60), float)
+    assert np.histogram(values, [0, 20, 40, 60])[0].tolist() == [5, 5, 5]
+    assert held_of("regression", numbers, 54) == []  # of some third there are fewer than 20
+    grades = pd.Series(held_of("ordinal", ["0", "1", "2"] * 20, 60)).value_counts().to_dict()
+    assert grades == {"0": 5, "1": 5, "2": 5}
+    findings = ["a|b", "a", "b", "no finding"] * 20
+    held = held_of("multilabel", findings, 80)
+    for name in "ab":  # with and without each label
+        there = sum(name in label.split("|") for label in held)
+        assert 1 <= there <= 10 and 1 <= len(held) - there <= 10
+    assert len(held) > 10
+    assert held_of("multilabel", ["a|b", "a"] * 20 + ["a"] * 20 + ["no finding"] * 19, 79) == []
+
+
+def test_a_recipe_for_numbers_is_scored_by_a_metric_of_numbers():
+    """What is held out teaches neither the model nor where the numbers lie."""
+    x = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+    truth = 50 + 10.0 * x[:, 0]
+    truth[:6] += 1000
+    target = target_kind("regression", [str(value) for value in truth]).taught(truth)
+    problem = Problem(
+        target, np.arange(60), truth, np.arange(60), np.arange(60),
+        np.zeros((60, 1, 8, 8), np.uint8), lambda: x, lambda seed: None, "OT", 0,
+    )  # fmt: skip
+    seen = []
+
+    class Probe:
+        def __init__(self, penalty):
+            self.method = strategy("probe", {"penalty": penalty})
+
+        def fit(self, problem):
+            seen.append(problem.target.learnt()["centre"])
+            return self.method.fit(problem)
+
+    trials = try_recipes(problem, [Probe(1e6), Probe(1e-3)], [{}, {"penalty": 1e-3}], np.arange(6), "mae")
+    assert seen == [pytest.approx(truth[6:].mean())] * 2
+    assert all(trial.score == pytest.approx(1000, abs=20) for trial in trials)
+    near = replace(problem, train=np.arange(6, 60), truth=truth[6:])
+    trials = try_recipes(near, [Probe(1e6), Probe(1e-3)], [{}, {"penalty": 1e-3}], np.arange(6, 20), "mae")
+    assert [trial.chosen for trial in trials] == [False, True] and trials[1].score < 1 < trials[0].score
 
 
 def test_a_recipe_that_diverges_is_never_chosen_and_of_equals_the_first_is():

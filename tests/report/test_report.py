@@ -163,6 +163,12 @@ def test_a_run_in_the_middle_is_reported_as_unfinished(tmp_path):
     assert "not finished" in text and "44 of 48 jobs are done" in text
 
 
+def test_numbers_lose_the_zero_before_the_point_and_no_other():
+    from medssl.report.terminal import short
+
+    assert [short(v) for v in (0.25, -0.25, 10.5, 1.0, 0.9999)] == [".250", "-.250", "10.500", "1.000", "1.000"]
+
+
 def test_terminal_table_has_every_arm_and_fits(results):
     text = terminal_table(results)
     assert all(arm in text for arm in ("pixels", "scratch", "rotation", "simclr"))

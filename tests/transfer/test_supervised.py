@@ -68,5 +68,16 @@ def test_unlabeled_samples_add_nothing(tmp_path):
     assert torch.equal(weights[0]["weight"], weights[1]["weight"])
 
 
+@pytest.mark.parametrize("kind", ["regression", "multilabel", "ordinal"])
+def test_it_learns_every_kind_of_label(tmp_path, kind):
+    made = Made()
+    labels = {"regression": ["20", "80"], "multilabel": ["steep", "flat|thin"], "ordinal": ["0", "2"]}[kind]
+    target = target_kind(kind, [*labels, "1"] if kind == "ordinal" else labels)
+    truth = target.encode([labels[value] for value in made.truth])
+    task = supervised_task(target.taught(truth), truth, np.ones(64, bool))
+    done = fit(made, task, out=tmp_path / "run", settings={"labels": kind}, steps=30, batch=32)
+    assert done.history["loss"].iloc[-1] < 0.5 * done.floor["loss"]
+
+
 def test_it_is_no_pretext_task():
     assert "supervised" not in tasks()

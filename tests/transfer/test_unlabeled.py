@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from medssl.encoders import create_encoder, embed_all
 from medssl.errors import UserError
-from medssl.transfer import strategy, unit_means
+from medssl.transfer import strategy, target_kind, unit_means
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.heads import LinearHead
 from medssl.transfer.unlabeled import Pool, chosen, need_classes, predict, softmax
@@ -80,7 +80,7 @@ def test_test_units_change_nothing_and_the_pool_and_the_seed_do(problem, case):
 
 @pytest.mark.parametrize("case", ["pseudo_labels", "mean_teacher", "fixmatch", "sla", "distill"])
 def test_a_target_without_classes_is_refused(problem, case):
-    number = SimpleNamespace(outputs=1)
+    number = target_kind("regression", ["1", "2", "3"])
     with pytest.raises(UserError, match=rf"'{case}' needs a target(.|\n)*kind classification"):
         strategy(case, BRIEF[case]).fit(problem(target=number, truth=np.linspace(0, 1, 16)))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import Field
+
 from medssl.config import Budget, Strict, Target, View
 
 SCHEMA = 1
@@ -47,6 +49,8 @@ class About(Strict):
     Attributes:
         view: how scans become samples.
         encoder: its name, or that of handcrafted features (`pixels`, `radiomics`).
+        classes: names of its classes, labels or grades; none where it predicts a number.
+        learnt: what turns its output into such a number (`TargetKind.learnt`).
         head: its kind.
         recipe: the arm, its pretraining run, and the key of its encoder.
         cohort: name and hash.
@@ -64,6 +68,7 @@ class About(Strict):
     head: str
     recipe: dict[str, Any]
     calibration: Calibration
+    learnt: dict[str, float] = Field(default={})
     cohort: dict[str, str]
     labels: Labels
     versions: dict[str, str]

@@ -24,7 +24,7 @@ from medssl.errors import MedsslError, UserError
 from medssl.experiment.predictor.about import SCHEMA, About
 from medssl.experiment.predictor.known import Known
 from medssl.experiment.predictor.scans import Drawn, about_scans, about_units, draw, opened
-from medssl.transfer import HANDCRAFTED, target_kind, unit_means
+from medssl.transfer import HANDCRAFTED, TargetKind, target_kind, unit_means
 from medssl.workspace import Workspace, write_json, write_text
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -40,8 +40,10 @@ class Predictions:
 
     Attributes:
         units: a row a unit: `unit, patient, predicted`, `probability_CLASS` (calibrated), `score_CLASS` (at temperature
-            1, as experiments record it), `findings` (codes, with blanks between them).
-        patients: a row a patient: `patient, units, predicted`, and the mean `probability_CLASS` of the patient's units.
+            1, as experiments record it), `findings` (codes, with blanks between them). A number that is predicted has
+            no probability, and `score_value` in place of the classes.
+        patients: a row a patient: `patient, units, predicted`, and the mean `probability_CLASS` of the patient's units;
+            of a number the mean is what is predicted.
         findings: {"code", "severity" (left_out or warning), "sentence", "todo", "count", "keys"}: scans, or units, that
             are unlike the training cohort or were left out.
     """
@@ -66,7 +68,8 @@ class Predictor:
     def __init__(self, about: About, known: Known, fitted: Fitted, familiar: Familiar | None) -> None:
         self.about, self.known, self.fitted, self.familiar = about, known, fitted, familiar
         self.classes_ = np.array(about.classes)
-        self.target = target_kind(about.target.kind, about.classes)
+        target = about.target
+        self.target = target_kind(target.kind_name, about.classes, target.kind_settings).relearn(about.learnt)
 
     def __repr__(self) -> str:
         return f"Predictor({self.about.arm!r} of {self.about.experiment!r}, classes={self.about.classes})"
@@ -127,16 +130,15 @@ class Predictor:
                 `predictions(scans).units`, which names them.
 
         Raises:
-            UserError: images of another shape, and all of `predictions`.
+            UserError: images of another shape, a target without probabilities, and all of `predictions`.
         """
-        if isinstance(scans, np.ndarray):
-            return self._scores(self._embed(self._checked(scans)), self.about.calibration.temperature)
-        columns = [f"probability_{name}" for name in self.about.classes]
-        return self.predictions(scans, workspace).units[columns].to_numpy()
+        if not self.target.probable:
+            raise UserError("this predictor gives a number, which has no probability", self.about.arm, "Call predict.")
+        return self._calibrated(scans, workspace)
 
     def predict(self, scans: Any, workspace: Workspace | None = None) -> np.ndarray:
-        """Names of the likeliest classes, (N,); see `predict_proba`."""
-        return self.classes_[self.predict_proba(scans, workspace).argmax(1)]
+        """(N,) names of the likeliest classes (of all likely labels, as in `a|b`; median grades), or numbers."""
+        return self.target.said(self._calibrated(scans, workspace))
 
     def predictions(self, scans: Any, workspace: Workspace | None = None) -> Predictions:
         """Probabilities of all units, and what is unlike the training cohort.
@@ -161,7 +163,13 @@ class Predictor:
             found += about_units(drawn, far)
         units = self._unit_table(embedded, drawn, found)
         shown = [{key: value for key, value in one.items() if key != "units"} for one in found]
-        return Predictions(units, _patient_table(units, self.about.classes), shown)
+        return Predictions(units, _patient_table(units, self.target), shown)
+
+    def _calibrated(self, scans: Any, workspace: Workspace | None) -> np.ndarray:
+        """(N, columns) scores at the predictor's temperature; see `predict_proba`."""
+        if isinstance(scans, np.ndarray):
+            return self._scores(self._embed(self._checked(scans)), self.about.calibration.temperature)
+        return self.predictions(scans, workspace).units[_shown(self.target)].to_numpy()
 
     def _unit_table(self, embedded: np.ndarray, drawn: Drawn, found: list[dict[str, Any]]) -> pd.DataFrame:
         plain, calibrated = (self._scores(embedded, t) for t in (1.0, self.about.calibration.temperature))
@@ -169,11 +177,10 @@ class Predictor:
         for one in found:
             for unit in one["units"]:
                 codes.get(unit, []).append(one["code"])  # units that were left out have no row
-        names = self.about.classes
         return drawn.units.assign(
-            predicted=self.classes_[calibrated.argmax(1)],
-            **{f"probability_{name}": calibrated[:, i] for i, name in enumerate(names)},
-            **{f"score_{name}": plain[:, i] for i, name in enumerate(names)},
+            predicted=self.target.said(calibrated),
+            **{f"probability_{name}": calibrated[:, i] for i, name in enumerate(self.about.classes)},
+            **{f"score_{name}": plain[:, i] for i, name in enumerate(self.target.columns)},
             findings=[" ".join(codes[unit]) for unit in drawn.units["unit"]],
         )
 
@@ -234,14 +241,18 @@ class Predictor:
             save_file({key: value.contiguous() for key, value in tensors.items()}, fresh)
 
 
-def _patient_table(units: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
-    """Mean probabilities of each patient's units."""
-    columns = [f"probability_{name}" for name in classes]
+def _shown(target: TargetKind) -> list[str]:
+    """Columns of what is said of a unit: probabilities, or a number."""
+    return [f"probability_{name}" if target.probable else f"score_{name}" for name in target.columns]
+
+
+def _patient_table(units: pd.DataFrame, target: TargetKind) -> pd.DataFrame:
+    """Mean probabilities of each patient's units, or their mean number."""
     grouped = units.groupby("patient", sort=False)
-    means = grouped[columns].mean()
-    predicted = np.array(classes)[means.to_numpy().argmax(1)]
-    sizes = grouped.size()
-    return means.assign(units=sizes, predicted=predicted)[["units", "predicted", *columns]].reset_index()
+    means = grouped[_shown(target)].mean()
+    kept = _shown(target) if target.probable else []
+    said = means.assign(units=grouped.size(), predicted=target.said(means.to_numpy()))
+    return said[["units", "predicted", *kept]].reset_index()
 
 
 def _read_weights(path: Path, encoder: str) -> tuple[Any, dict[str, dict[str, Any]]]:

@@ -118,7 +118,7 @@ def _with_all_labels(inputs: JobInputs, plan: Plan) -> JobInputs:
     units = inputs.units.assign(part=inputs.units["part"].where(~own, "pool"))
     train = tuple(units.loc[own & units["label"].notna(), "unit"])
     config = plan.config.model_copy(update={"budgets": ["all"]})
-    held = held_out(config, units[own], {0: {"all": list(train)}}, plan.tied) if inputs.validation else {}
+    held = held_out(config, units[own], {0: {"all": list(train)}}, plan.tied, plan.target) if inputs.validation else {}
     return replace(inputs, units=units, train=train, test=(), validation=held[0]["all"] if held else ())
 
 
@@ -163,6 +163,7 @@ def _predictor(
         head=str(fit.fitted.head.kind),
         recipe=recipe,
         calibration=calibration,
+        learnt=target.learnt(),
         cohort={"name": plan.cohort.name, "hash": plan.cohort.hash},
         labels=Labels(
             budget=labels[0],

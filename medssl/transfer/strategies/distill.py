@@ -22,6 +22,7 @@ from medssl.encoders import create_encoder
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.network import RATES, Batch, Group, train, views_of
 from medssl.transfer.problem import Problem, Strategy
+from medssl.transfer.target import TargetKind
 from medssl.transfer.unlabeled import Choice, Network, Pool, PoolRecipe, chosen, need_classes, predict, seeded, view
 
 
@@ -45,10 +46,16 @@ class Settings(PoolRecipe):
 class Distill(Strategy):
     grid = RATES
     beside = ("same", "in sequence")
+    of_classes = True
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.teacher = chosen(settings.teacher, "distill.teacher")
+
+    def serve(self, target: TargetKind, name: str, where: str = "strategy") -> None:
+        super().serve(target, name, where)
+        choice = self.settings.teacher
+        self.teacher.serve(target, choice if isinstance(choice, str) else choice["name"], f"{where}.teacher")
 
     def fit(self, problem: Problem) -> Fitted:
         """See `Strategy.fit`.

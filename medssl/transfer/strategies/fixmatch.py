@@ -46,6 +46,7 @@ class Settings(PoolRecipe):
 class FixMatch(Strategy):
     grid = RATES
     beside = ("same", "jointly")
+    of_classes = True
 
     def fit(self, problem: Problem) -> Fitted:
         """See `Strategy.fit`.

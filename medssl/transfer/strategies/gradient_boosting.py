@@ -44,6 +44,7 @@ class Settings(Strict):
 
 class GradientBoosting(Strategy):
     frozen = True
+    of_classes, by_loss = True, False
     grid = ({"depth": 1}, {"learning_rate": 0.03, "rounds": 300}, {"smallest_leaf": 5})
 
     def fit(self, problem: Problem) -> Fitted:

@@ -55,7 +55,7 @@ class Joint(Strategy):
             fix = "Name an entry under others (jointly: NAME)."
             raise UserError("'joint' learns from other labels too, and the arm names none", "strategy", fix)
         views = views_of(replace(problem, modality=others.modality), settings)
-        target = others.target or problem.target
+        target = others.target or problem.target.weighed(others.truth)
         with seeded(problem):
             network = Network(problem, "joint")
             second = network.head if others.target is None else nn.Linear(network.head.in_features, target.outputs)
@@ -84,7 +84,7 @@ class Stream:
         self.order = passes(len(others.samples), min(batch, len(others.samples)), seed)
 
     def draw(self) -> tuple[Tensor, Tensor]:
-        """images (B, C, *spatial) float in [0, 1] and encoded truth (B,)."""
+        """images (B, C, *spatial) float in [0, 1] and encoded truth (B,) or (B, L)."""
         rows = next(self.order)
         images = np.asarray(self.others.images[self.others.samples[rows.numpy()]])
         return torch.from_numpy(images).float() / 255, self.truth[rows]

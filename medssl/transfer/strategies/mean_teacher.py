@@ -38,6 +38,7 @@ class Settings(PoolRecipe):
 class MeanTeacher(Strategy):
     grid = RATES
     beside = ("same", "jointly")
+    of_classes = True
 
     def fit(self, problem: Problem) -> Fitted:
         """See `Strategy.fit`.

@@ -34,6 +34,7 @@ class Settings(Strict):
 class Neighbours(Strategy):
     frozen = True
     grid = ({"neighbours": 5}, {"neighbours": 10}, {"neighbours": 1})
+    of_classes, by_loss = True, False
 
     def fit(self, problem: Problem) -> Fitted:
         features = problem.features()

@@ -41,6 +41,7 @@ class Propagate(Strategy):
     beside = ("same", "in sequence")
     frozen = True
     grid = ({"alpha": 0.5}, {"alpha": 0.99}, {"neighbours": 5})
+    of_classes, by_loss = True, False
 
     def fit(self, problem: Problem) -> Fitted:
         from sklearn.linear_model import Ridge

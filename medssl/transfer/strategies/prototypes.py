@@ -29,6 +29,7 @@ class Settings(Strict):
 class Prototypes(Strategy):
     frozen = True
     grid = ({"temperature": 0.05}, {"temperature": 0.2}, {"temperature": 0.5})
+    of_classes, by_loss = True, False
 
     def fit(self, problem: Problem) -> Fitted:
         features = problem.features()

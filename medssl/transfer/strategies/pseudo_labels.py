@@ -19,6 +19,7 @@ from pydantic import Field
 from medssl.config import Strict, register
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.problem import Problem, Strategy
+from medssl.transfer.target import TargetKind
 from medssl.transfer.unlabeled import Choice, chosen, need_classes, predict, softmax
 
 
@@ -40,11 +41,17 @@ class Settings(Strict):
 class PseudoLabels(Strategy):
     grid = ({"threshold": 0.8}, {"threshold": 0.95}, {"threshold": 0.7})
     beside = ("same", "in sequence")
+    of_classes = True
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.predictor = chosen(settings.predictor, "pseudo_labels.predictor")
         self.frozen = self.predictor.frozen
+
+    def serve(self, target: TargetKind, name: str, where: str = "strategy") -> None:
+        super().serve(target, name, where)
+        choice = self.settings.predictor
+        self.predictor.serve(target, choice if isinstance(choice, str) else choice["name"], f"{where}.predictor")
 
     def fit(self, problem: Problem) -> Fitted:
         """See `Strategy.fit`.

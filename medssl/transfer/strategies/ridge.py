@@ -14,6 +14,7 @@ from medssl.metrics import one_hot
 from medssl.transfer.features import pool_scale
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.heads import NEVER, LinearHead
+from medssl.transfer.linear import fit_ridge
 from medssl.transfer.problem import Problem, Strategy
 
 
@@ -27,6 +28,7 @@ class Settings(Strict):
 class Ridge(Strategy):
     frozen = True
     grid = ({"penalty": 0.08}, {"penalty": 8.0}, {"penalty": 0.008})
+    of_classes, by_loss = True, False
 
     def fit(self, problem: Problem) -> Fitted:
         features, outputs = problem.features(), problem.target.outputs
@@ -37,21 +39,6 @@ class Ridge(Strategy):
         # the softmax of C values in [0, 1] times C has slope one at even odds: scores stay close to the fitted values
         bias = np.where(labels.any(0), outputs * bias, NEVER)
         return Fitted(LinearHead(outputs * weight, bias, mean, std))
-
-
-def fit_ridge(x: np.ndarray, y: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (outputs, D) and bias (outputs,) that minimise |y - xw - b|² + penalty |w|².
-
-    Args:
-        x: (n, D); `y`: (n, outputs).
-    """
-    centre, level = x.mean(0), y.mean(0)
-    x, y = x - centre, y - level
-    if len(x) <= x.shape[1]:
-        weight = x.T @ np.linalg.solve(x @ x.T + penalty * np.eye(len(x)), y)
-    else:
-        weight = np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1]), x.T @ y)
-    return weight.T, level - centre @ weight
 
 
 STRATEGY = Ridge

@@ -46,6 +46,7 @@ class Settings(Recipe):
 class SLA(Strategy):
     grid = RATES
     beside = ("other", "jointly")
+    of_classes, by_loss = True, False
 
     def fit(self, problem: Problem) -> Fitted:
         """See `Strategy.fit`.

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import pandas as pd
 
+from medssl.config import register
 from medssl.errors import UserError
-from medssl.metrics import METRICS, one_hot
+from medssl.metrics import one_hot
+from medssl.transfer.target import Imbalance, TargetKind
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from torch import Tensor
 
 
-class Classification:
+class Settings(Imbalance):
+    """See `Imbalance`."""
+
+
+class Classification(TargetKind):
     """One of several classes; scores are softmax probabilities.
 
     Args:
         labels: of all labeled units of the cohort; their sorted different values are the classes.
     """
 
-    metrics = tuple(METRICS)
+    family = "classification"
+    one_of = per_class = True
 
-    def __init__(self, labels: list[str]) -> None:
+    def __init__(self, labels: list[str], settings: Settings) -> None:
+        super().__init__(labels, settings)
         self.classes = sorted(set(labels))
         self.outputs = len(self.classes)
         if self.outputs < 2:
@@ -27,10 +39,10 @@ class Classification:
     def encode(self, labels: list[str]) -> np.ndarray:
         return np.searchsorted(self.classes, labels)
 
-    def loss(self, logits, truth):
+    def errors(self, logits: Tensor, truth: Tensor) -> Tensor:
         from torch.nn import functional
 
-        return functional.cross_entropy(logits.float(), truth)
+        return functional.cross_entropy(logits, truth, reduction="none")
 
     def fit_linear(self, features: np.ndarray, truth: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
         """Multinomial logistic regression with an L2 penalty of `penalty` / 2 on the weights, none on the bias.
@@ -40,6 +52,8 @@ class Classification:
         """
         from medssl.transfer.solver import fit_logistic
 
+        if self.imbalance != "none":  # of two classes one row of log odds is penalised, as in `fit_logistic`
+            return super().fit_linear(features, truth, penalty * (2 if len(np.unique(truth)) == 2 else 1))
         weight, bias = fit_logistic(features, [(np.arange(len(truth)), truth)], [penalty], self.outputs)
         return weight[0, 0], bias[0, 0]
 
@@ -48,19 +62,13 @@ class Classification:
         shifted = np.exp(logits - logits.max(1, keepdims=True))
         return shifted / shifted.sum(1, keepdims=True)
 
-    def evidence(self, units: pd.DataFrame, logits: np.ndarray) -> pd.DataFrame:
-        """One row per unit and class: truth 0 or 1, score in [0, 1]."""
-        scores = self.scores(logits)
-        truth = one_hot(self.encode(units["label"].tolist()), self.outputs)
-        return pd.DataFrame(
-            {
-                "unit": np.repeat(units["unit"].to_numpy(), self.outputs),
-                "patient": np.repeat(units["patient"].to_numpy(), self.outputs),
-                "cls": np.tile(self.classes, len(units)),
-                "truth": truth.ravel().astype(np.float32),
-                "score": scores.ravel().astype(np.float32),
-            }
-        )
+    def said(self, scores: np.ndarray) -> np.ndarray:
+        """The likeliest class."""
+        return np.array(self.classes)[scores.argmax(1)]
+
+    def as_columns(self, truth: np.ndarray) -> np.ndarray:
+        return one_hot(truth, self.outputs)
 
 
 TARGET = Classification
+register("target", "classification", Settings)

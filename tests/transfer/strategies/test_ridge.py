@@ -3,7 +3,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from medssl.transfer import strategy, target_kind
-from medssl.transfer.strategies.ridge import fit_ridge
+from medssl.transfer.linear import fit_ridge
 
 
 @pytest.mark.parametrize(("units", "width"), [(10, 30), (30, 10)])
