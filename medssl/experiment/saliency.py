@@ -46,6 +46,17 @@ class Looked(NamedTuple):
     image: np.ndarray
 
 
+class ClassHeats(NamedTuple):
+    """
+    Attributes:
+        units: one a unit that was drawn.
+        rolled_out: the heat is attention roll-out, and so the same for every class.
+    """
+
+    units: list[Looked]
+    rolled_out: bool
+
+
 def model_of(results: Results, arm: str, budget: Budget, unit: str) -> tuple[Predictor, int]:
     """The arm as a job fitted it, and that job's draw: the first, or where it is cross-fitted the first that tested
     this unit. Finetuned weights are not kept, so they are trained once more with the same labels and seed.
@@ -92,19 +103,22 @@ def unit_heat(predictor: Predictor, cohort: Cohort, unit: str, cls: str) -> Heat
     return Heat(int(asked[best]), len(places), heat[0, 0].numpy(), float(chances[best]))
 
 
-def class_heats(results: Results, arm: str, budget: Budget, cls: str, count: int = 4, seed: int = 0) -> list[Looked]:
-    """What a class is seen by, in a few of the units that the arm was tested on, drawn at random; of a cross-fitted
+def class_heats(results: Results, arm: str, budget: Budget, cls: str, count: int = 4, seed: int = 0) -> ClassHeats:
+    """Where a class is seen, in a few of the units that the arm was tested on, drawn at random; of a cross-fitted
     experiment in those of one fold, so that one model is fitted again.
 
     Raises:
         UserError: all of `model_of` and `unit_heat`.
     """
+    from medssl.experiment.attribution import rolls_out
+
     tested, numbers = results.arrays.units.astype(str), np.arange(len(results.arrays.units))
     if results.settings.split.folds:
         fold = set(min(read_folds(results.path).items())[1])
         numbers = np.array([n for n in numbers if tested[n] in fold])
     drawn = np.random.default_rng(seed).permutation(numbers)[:count]
     predictor, _ = model_of(results, arm, budget, tested[drawn[0]])
+    encoder = predictor.fitted.encoder
     cohort = Cohort.open(results.cohort_folder)
     samples = cohort.samples(predictor.about.view)
     found = []
@@ -112,7 +126,7 @@ def class_heats(results: Results, arm: str, budget: Budget, cls: str, count: int
         heat = unit_heat(predictor, cohort, tested[number], cls)
         truth = results.arrays.classes[results.arrays.truth[number]]
         found.append(Looked(truth, heat, picture(cohort, samples, heat.place)))
-    return found
+    return ClassHeats(found, encoder is not None and rolls_out(encoder))
 
 
 def middle_sample(places: np.ndarray) -> int:

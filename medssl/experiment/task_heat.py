@@ -30,7 +30,7 @@ from torch import Tensor
 from medssl.augment import RowGenerator
 from medssl.cohort import Cohort
 from medssl.encoders import Encoder
-from medssl.experiment.attribution import attribution
+from medssl.experiment.attribution import attribution, rolls_out
 from medssl.experiment.pictures import HEAT, STRONGEST
 from medssl.pretext.base import Batch, PretextTask
 from medssl.pretext.combine import Combine
@@ -93,7 +93,7 @@ def heat_of(task: PretextTask, batch: Batch, seed: int, rows: int) -> TaskHeat:
     generator = RowGenerator(seed, FLOOR, batch.rows)
     ones = [slice(n, n + 1) for n in range(min(rows, len(batch.rows)))]
     found = [_row(task, batch.part(one), generator.part(one)) for one in ones]
-    return TaskHeat([row for row in found if row is not None], task.encoder.patch > 1)
+    return TaskHeat([row for row in found if row is not None], rolls_out(task.encoder))
 
 
 def _row(task: PretextTask, batch: Batch, generator: RowGenerator) -> HeatRow | None:
@@ -108,7 +108,7 @@ def _row(task: PretextTask, batch: Batch, generator: RowGenerator) -> HeatRow | 
         return _alike(task, batch, generator)
     if task.question:
         return _answer(task, lambda: -task.loss(batch, _again(generator))[0][None], CHOICE)
-    if task.encoder.patch > 1 and task.sampling == "image":
+    if rolls_out(task.encoder) and task.sampling == "image":
         heat = attribution(task.encoder, lambda features: features.sum(1), batch.images)
         return _drawn(GATHERED, [(batch.images, heat)])
     return None
