@@ -21,7 +21,7 @@ from medssl.experiment import pictures as scans
 from medssl.experiment.runs import Run
 from medssl.figures import budget_key, budget_name
 
-ROWS = 4  # scans
+ROWS, WIDE = 4, 8  # scans, and pictures beside each other
 METHODS = {
     False: "Orange: what speaks for it in the network's last feature maps (Grad-CAM).",
     True: "Orange: what the transformer's attention gathers the vector from (roll-out), whatever is answered.",
@@ -36,19 +36,18 @@ def of_task(run: Run, cohort: Path, seed: int, stamp: tuple[int, ...]) -> None:
     if isinstance(found, state.Problem):
         parts.empty(found)
         return
-    rolled_out, shown = found
-    if not shown:
+    rolled_out, unasked, lines = found
+    if not lines and not unasked:
         st.caption(
             "This task has no single answer that heat could be drawn for: it makes an image, or answers for many "
             "places at once. The pictures above are its answers."
         )
         return
     st.caption(METHODS[rolled_out])
-    with_heat = [row for row in shown if row.images]
-    if with_heat:
-        pictures.rows(with_heat)
-    if len(with_heat) < len(shown):
-        st.caption(f"{len(shown) - len(with_heat)} of {len(shown)} scans have nothing that the task could ask.")
+    if lines:
+        pictures.rows(lines)
+    if unasked:
+        st.caption(f"{unasked} of {ROWS} scans have nothing that the task could ask.")
 
 
 def of_class(page: str, run: Run, names: Mapping[str, str], seed: int) -> None:
@@ -128,12 +127,21 @@ def _said(make: Callable[[], Found], name: str) -> Found | state.Problem:
 
 
 @st.cache_resource(max_entries=64, show_spinner="Asking the network where it looks …")
-def _task(checkpoint: str, cohort: str, seed: int, stamp: tuple[int, ...]) -> tuple[bool, list[pictures.Panels]]:
-    """Computed once for each state of the files: `stamp` is part of the key, nothing more."""
+def _task(checkpoint: str, cohort: str, seed: int, stamp: tuple[int, ...]) -> tuple[bool, int, list[pictures.Panels]]:
+    """Whether it is roll-out, scans without a question, and lines of pictures, with several scans each where they fit.
+
+    Computed once for each state of the files: `stamp` is part of the key, nothing more.
+    """
     from medssl.experiment.task_heat import task_heat
 
     found = task_heat(Cohort.open(cohort), Path(checkpoint), ROWS, seed)
-    return found.rolled_out, [pictures.Panels(row.panels, row.captions) for row in found.rows]
+    asked = [row for row in found.rows if row.panels]
+    several = max(1, WIDE // max((len(row.panels) for row in asked), default=1))
+    lines = [asked[n : n + several] for n in range(0, len(asked), several)]
+    drawn = [
+        pictures.Panels([p for r in line for p in r.panels], [c for r in line for c in r.captions]) for line in lines
+    ]
+    return found.rolled_out, len(found.rows) - len(asked), drawn
 
 
 @st.cache_resource(max_entries=64, show_spinner="Fitting the probe once more …")
