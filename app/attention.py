@@ -19,7 +19,7 @@ from medssl.errors import MedsslError
 from medssl.experiment import Results
 from medssl.experiment import pictures as scans
 from medssl.experiment.runs import Run
-from medssl.figures import budget_key, budget_name
+from medssl.figures import budget_name
 
 ROWS, WIDE = 4, 8  # scans, and pictures beside each other
 METHODS = {
@@ -81,7 +81,7 @@ def of_class(page: str, run: Run, names: Mapping[str, str], seed: int) -> None:
     budget = _budget(found, arm)
     files = [found.path / "config.yaml", found.path / "results", run.checkpoint]
     stamp = tuple(file.stat().st_mtime_ns if file.exists() else 0 for file in files)
-    looked = _said(lambda: _class(str(found.path), arm, str(budget), cls, seed, stamp, found), found.name)
+    looked = _said(lambda: _class(str(found.path), arm, budget, cls, seed, stamp, found), found.name)
     if isinstance(looked, state.Problem):
         parts.empty(looked)
         return
@@ -111,9 +111,9 @@ def _arms(found: Results, run: str) -> tuple[list[str], str]:
 
 def _budget(found: Results, arm: str) -> Budget:
     """The claim's, else the largest, of those that the arm has results for."""
-    budgets = [str(b) for b in found.settings.budgets if (arm, b) in found.arrays.scores]
+    budgets = [b for b in found.settings.budgets if (arm, b) in found.arrays.scores]
     claim = found.settings.claim
-    return budget_key(str(claim.budget) if claim and str(claim.budget) in budgets else budgets[-1])
+    return claim.budget if claim and claim.budget in budgets else budgets[-1]
 
 
 def _said(make: Callable[[], Found], name: str) -> Found | state.Problem:
@@ -146,11 +146,11 @@ def _task(checkpoint: str, cohort: str, seed: int, stamp: tuple[int, ...]) -> tu
 
 @st.cache_resource(max_entries=64, show_spinner="Fitting the probe once more …")
 def _class(
-    path: str, arm: str, budget: str, cls: str, seed: int, stamp: tuple[int, ...], _found: Results
+    path: str, arm: str, budget: Budget, cls: str, seed: int, stamp: tuple[int, ...], _found: Results
 ) -> tuple[bool, list[gallery.Thumb]]:
     from medssl.experiment.saliency import class_heats
 
-    looked = class_heats(_found, arm, budget_key(budget), cls, ROWS, seed)
+    looked = class_heats(_found, arm, budget, cls, ROWS, seed)
     thumbs = []
     for one in looked.units:
         thumbs.append(gallery.Thumb(scans.to_png(one.image), f"truth: {one.truth}"))
