@@ -1,10 +1,11 @@
-"""What a run's task sees of real scans and what its network answers: originals beside reconstructions, too."""
+"""What a run's task sees of real scans and what its network answers: originals beside reconstructions, and heat."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import attention
 import parts
 import pictures
 import state
@@ -56,6 +57,8 @@ def show(page: str, place: Workspace, chosen: Sequence[Run], names: Mapping[str,
         f"{line[:1].upper()}{line[1:]}. The network after {steps:,} steps, on scans that it may have learned from."
     )
     pictures.rows(drawn)
+    attention.of_task(run, place.cohort(cohort), int(seed), _stamp(place, run, cohort))
+    attention.of_class(page, run, names, int(seed))
 
 
 def _other(key: str) -> None:
@@ -65,10 +68,8 @@ def _other(key: str) -> None:
 def _shown(
     place: Workspace, run: Run, cohort: str, seed: int
 ) -> tuple[str, int, list[pictures.Panels]] | state.Problem:
-    folder = place.cohort(cohort)
-    stamp = run.checkpoint.stat().st_mtime_ns, (folder / "catalog.sqlite").stat().st_mtime_ns
     try:
-        return _drawn(str(run.checkpoint), str(folder), seed, stamp)
+        return _drawn(str(run.checkpoint), str(place.cohort(cohort)), seed, _stamp(place, run, cohort))
     except MedsslError as error:
         return state.problem(error)
     except Exception:  # a damaged file can fail in any way, and a page must still say so in a sentence
@@ -77,6 +78,11 @@ def _shown(
             "The task of this run cannot be shown: its checkpoint or the cohort is damaged, or of another version.",
             "Pretrain it again with this version of medssl.",
         )
+
+
+def _stamp(place: Workspace, run: Run, cohort: str) -> tuple[int, int]:
+    """Changes with the checkpoint and with the cohort."""
+    return run.checkpoint.stat().st_mtime_ns, (place.cohort(cohort) / "catalog.sqlite").stat().st_mtime_ns
 
 
 @st.cache_resource(max_entries=64, show_spinner="Drawing scans …")

@@ -53,7 +53,7 @@ def attribution(encoder: Encoder, score: Callable[[Tensor], Tensor], images: Ten
     encoder.eval().requires_grad_(False)
     try:
         with torch.inference_mode(False), torch.enable_grad():
-            find = _rolled_out if isinstance(inner, SmallViT | TimmViT) else _grad_cam
+            find = _rolled_out if rolls_out(encoder) else _grad_cam
             heat = find(encoder, inner, score, images)
     finally:
         for parameter in learning:
@@ -64,6 +64,12 @@ def attribution(encoder: Encoder, score: Callable[[Tensor], Tensor], images: Ten
         turned = [torch.rot90(part, -k, (-2, -1)) for k, part in enumerate(heat.chunk(ROTATIONS))]
         heat = torch.stack(turned).mean(0)
     return _from_zero_to_one(heat.detach().float().cpu())
+
+
+def rolls_out(encoder: Encoder) -> bool:
+    """Whether the heat of an encoder is attention roll-out, and so the same whatever the score."""
+    inner = encoder.inner if isinstance(encoder, FourRotations) else encoder
+    return isinstance(inner, SmallViT | TimmViT)
 
 
 def _grad_cam(encoder: Encoder, inner: Encoder, score: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:

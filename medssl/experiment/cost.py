@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from medssl.cohort import Cohort
-from medssl.config import DEFAULT_STEPS, SUPERVISED, Arm, Pretraining, View
+from medssl.config import DEFAULT_STEPS, SUPERVISED, Pretraining, View
 from medssl.experiment.plan import Plan
-from medssl.transfer import HANDCRAFTED, strategy
+from medssl.experiment.tuning import recipes, tuned_budgets
+from medssl.transfer import HANDCRAFTED, Strategy, strategy
 
 IMAGES = 16  # that are tried, once for warmth and once for the clock
 A_JOB_S = 0.1  # of what is no training: reading, fitting a probe, evidence
@@ -79,7 +80,7 @@ def cost(plan: Plan, seeds: Mapping[str, int], processes: int) -> Cost:
         pretraining[name] = round(count * dry.seconds, 1)
         memory, there = max(memory, dry.memory), dry.memory_there
     seconds: dict[tuple[str, int, int], tuple[float, float]] = {}
-    jobs = sum(_arm_seconds(arm, plan, seconds, processes) for arm in config.arms.values())
+    jobs = sum(_arm_seconds(name, plan, seconds, processes) for name in config.arms)
     return Cost(pretraining, round(jobs, 1), memory, there)
 
 
@@ -93,12 +94,18 @@ def _supervised_seconds(spec: Pretraining, cohort: Cohort, view: View) -> float:
     return each * (spec.epochs * len(samples) if spec.epochs else (spec.steps or DEFAULT_STEPS) * batch)
 
 
-def _arm_seconds(arm: Arm, plan: Plan, known: dict[tuple[str, int, int], tuple[float, float]], processes: int) -> float:
-    """Of one arm: its embeddings, or the training of all its jobs."""
-    from medssl.transfer.network import Recipe, steps_for
-
-    count = plan.config.draws * len(plan.config.budgets) * arm.pretrain_seeds
-    plain = A_JOB_S * count / processes
+def _arm_seconds(
+    name: str, plan: Plan, known: dict[tuple[str, int, int], tuple[float, float]], processes: int
+) -> float:
+    """Of one arm: its embeddings, or the training of all its jobs; trials of its recipes included."""
+    arm, draws = plan.config.arms[name], plan.config.draws
+    count = draws * len(plan.config.budgets) * arm.pretrain_seeds
+    tuned = draws * len(tuned_budgets(plan.held)) * arm.pretrain_seeds
+    tried = [
+        strategy(arm.strategy_name, arm.strategy_settings | changes)
+        for changes in recipes(name, arm, plan.config.tuning)
+    ]
+    plain = A_JOB_S * (count + tuned * len(tried)) / processes
     if arm.encoder in HANDCRAFTED and not arm.pretrain:
         return plain
     view = plan.view(arm)
@@ -108,18 +115,27 @@ def _arm_seconds(arm: Arm, plan: Plan, known: dict[tuple[str, int, int], tuple[f
     if key not in known:
         known[key] = _seconds_an_image(encoder, view.spatial_dims, samples.images)
     forward, both = known[key]
-    method = strategy(arm.strategy_name, arm.strategy_settings)
-    if method.frozen:
+    if tried[0].frozen:
         return plain + arm.pretrain_seeds * len(samples) * forward
-    recipe = method.settings if isinstance(method.settings, Recipe) else Recipe()
-    units = plan.units["unit"].nunique()
+    each = len(samples) / max(plan.units["unit"].nunique(), 1)  # images of a unit
     trained = 0.0
-    for draw in plan.budgets.values():
-        for chosen in draw.values():
-            labeled = max(1, round(len(chosen) * len(samples) / max(units, 1)))
-            trained += steps_for(recipe, labeled) * min(recipe.batch, labeled) * both
+    for draw, of_draw in plan.budgets.items():
+        for budget, chosen in of_draw.items():
+            trained += _trained_images(tried[0], len(chosen) * each) * both  # whichever recipe it will be
+            held = len(plan.held.get(draw, {}).get(budget, ()))
+            if held:
+                learned = sum(_trained_images(one, (len(chosen) - held) * each) for one in tried)
+                trained += learned * both + len(tried) * held * each * forward
     scored = count * len(samples) * forward  # every job's own encoder reads the units that it is scored on
     return plain + (arm.pretrain_seeds * trained + scored) / processes
+
+
+def _trained_images(method: Strategy, labeled: float) -> float:
+    """Forward and backward passes of one fit on so many images."""
+    from medssl.transfer.network import Recipe, steps_for
+
+    recipe, images = method.settings if isinstance(method.settings, Recipe) else Recipe(), max(1, round(labeled))
+    return steps_for(recipe, images) * min(recipe.batch, images)
 
 
 def _seconds_an_image(encoder: str, dims: int, images: np.ndarray) -> tuple[float, float]:

@@ -127,7 +127,7 @@ def write_plan(plan: Plan, folder: Path, workspace: Workspace) -> None:
     classes = (
         each_stratum(labeled, plan.target).groupby(["part", "label"]).size().unstack(fill_value=0).to_dict("index")
     )
-    facts = {
+    facts: dict[str, Any] = {
         "cohort": {"name": plan.cohort.name, "hash": plan.cohort.hash, "scans": len(plan.cohort.scans())},
         "parts": {
             p: {**counts.get(p, {"units": 0, "patients": 0}), "patients_all": n} for p, n in _sizes(plan).items()

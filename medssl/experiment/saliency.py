@@ -11,6 +11,7 @@ from medssl.cohort.cohort import UNIT_COLUMN
 from medssl.config import Budget
 from medssl.errors import UserError
 from medssl.experiment.crossfit import read_folds
+from medssl.experiment.pictures import picture
 from medssl.experiment.results import Results
 
 if TYPE_CHECKING:
@@ -31,6 +32,29 @@ class Heat(NamedTuple):
     of: int
     heat: np.ndarray
     probability: float
+
+
+class Looked(NamedTuple):
+    """
+    Attributes:
+        truth: the unit's class.
+        image: (S, S) or in colour (S, S, 3) uint8, the sample that the heat is of, as `picture` draws it.
+    """
+
+    truth: str
+    heat: Heat
+    image: np.ndarray
+
+
+class ClassHeats(NamedTuple):
+    """
+    Attributes:
+        units: one a unit that was drawn.
+        rolled_out: the heat is attention roll-out, and so the same for every class.
+    """
+
+    units: list[Looked]
+    rolled_out: bool
 
 
 def model_of(results: Results, arm: str, budget: Budget, unit: str) -> tuple[Predictor, int]:
@@ -77,6 +101,32 @@ def unit_heat(predictor: Predictor, cohort: Cohort, unit: str, cls: str) -> Heat
     best = int(chances.argmax())
     heat = attribution(encoder, lambda features: head(features)[:, number], images[best : best + 1])
     return Heat(int(asked[best]), len(places), heat[0, 0].numpy(), float(chances[best]))
+
+
+def class_heats(results: Results, arm: str, budget: Budget, cls: str, count: int = 4, seed: int = 0) -> ClassHeats:
+    """Where a class is seen, in a few of the units that the arm was tested on, drawn at random; of a cross-fitted
+    experiment in those of one fold, so that one model is fitted again.
+
+    Raises:
+        UserError: all of `model_of` and `unit_heat`.
+    """
+    from medssl.experiment.attribution import rolls_out
+
+    tested, numbers = results.arrays.units.astype(str), np.arange(len(results.arrays.units))
+    if results.settings.split.folds:
+        fold = set(min(read_folds(results.path).items())[1])
+        numbers = np.array([n for n in numbers if tested[n] in fold])
+    drawn = np.random.default_rng(seed).permutation(numbers)[:count]
+    predictor, _ = model_of(results, arm, budget, tested[drawn[0]])
+    encoder = predictor.fitted.encoder
+    cohort = Cohort.open(results.cohort_folder)
+    samples = cohort.samples(predictor.about.view)
+    found = []
+    for number in drawn:
+        heat = unit_heat(predictor, cohort, tested[number], cls)
+        truth = results.arrays.classes[results.arrays.truth[number]]
+        found.append(Looked(truth, heat, picture(cohort, samples, heat.place)))
+    return ClassHeats(found, encoder is not None and rolls_out(encoder))
 
 
 def middle_sample(places: np.ndarray) -> int:

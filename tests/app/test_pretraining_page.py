@@ -6,11 +6,14 @@ import json
 import os
 import shutil
 
+import numpy as np
 import pytest
 from reading import add_cohort, add_encoder
 from synthetic import write_experiment
 from test_pages import charts, open_app, words  # noqa: F401
 
+from medssl.errors import UserError
+from medssl.experiment import saliency
 from medssl.workspace import Workspace
 
 
@@ -55,7 +58,11 @@ def test_runs_of_the_workspace_need_no_experiment(open_app, place):  # noqa: F81
     text = words(app)
     assert "finished" in text and "4 of 4" in text and "No alarm" in text and "1.386 →" in text
     assert len(charts(app)) == 1 and "nothing learned" in str(charts(app)[0].proto)
-    assert pictures(app) == 4 * 3, "image, as turned, and turned back by the answer"
+    assert pictures(app) == 4 * 3 + 4, "image, as turned, turned back by the answer, and where that comes from"
+    assert (
+        text.count("probability of the right answer: 0.") == 4 * 2 and "Grad-CAM" in text
+    )  # captions, and for readers
+    assert "no arm that uses this run" in text
     assert "by which multiple of 90 degrees" in text and "after 4 steps" in text
     assert "view.size" in text and "learning_rate" in text
 
@@ -66,6 +73,7 @@ def test_reconstructions_stand_beside_originals(open_app, place):  # noqa: F811
     assert pictures(app) == 4 * 3 and all(
         shown[0].count(f">{c}</figcaption>") == 4 for c in ("image", "seen", "painted")
     )
+    assert "no single answer" in words(app)
     before = shown[0]
     next(b for b in app.button if b.label == "Other scans").click().run()
     after = [h.proto.body for h in app.get("html") if "<img" in h.proto.body]
@@ -127,6 +135,36 @@ def test_runs_have_the_names_of_the_chosen_experiment(open_app, own):  # noqa: F
     assert not app.exception and query(app, "runs") == "toys-rotation,keysimclr" and len(charts(app)) == 2
     app.multiselect[0].set_value([]).run()
     assert "at least one run" in words(app)
+
+
+def test_a_class_is_looked_at_with_the_probe_of_the_chosen_experiment(open_app, own, monkeypatch):  # noqa: F811
+    asked = []
+
+    def looks(results, arm, budget, cls, count, seed):
+        asked.append((arm, budget, cls, seed))
+        image = np.full((48, 48), 90, np.uint8)
+        heat = saliency.Heat(0, 1, np.eye(32, dtype=np.float32), 0.25)
+        return saliency.ClassHeats([saliency.Looked("none", heat, image)] * count, False)
+
+    monkeypatch.setattr(saliency, "class_heats", looks)
+    write_experiment(own.path, draws=1, test_units=10)
+    for name in ("checkpoint.safetensors", "run.json"):
+        shutil.copy(own.encoder("toys-rotation") / name, own.encoder("keysimclr") / name)
+    app = open_app(own.path, "pretraining", runs="keysimclr")
+    text = words(app)
+    assert asked == [("simclr", 5, "none", 0)] and text.count("lesion: 0.25") == 0
+    assert text.count(">none: 0.25<") == 4 and "5 labels a class" in text
+    app.selectbox(key="heat_class:pretraining synthetic").set_value("lesion").run()
+    assert not app.exception and asked[-1] == ("simclr", 5, "lesion", 0) and query(app, "heat_class") == "lesion"
+    next(b for b in app.button if b.label == "Other scans").click().run()
+    assert asked[-1] == ("simclr", 5, "lesion", 1)
+
+    def gone(*args):
+        raise UserError("the encoder of this arm is gone", "here", "Run its config again.")
+
+    monkeypatch.setattr(saliency, "class_heats", gone)
+    next(b for b in app.button if b.label == "Other scans").click().run()
+    assert not app.exception and "The encoder of this arm is gone." in words(app)
 
 
 def test_a_workspace_without_runs_says_what_to_do(open_app, tmp_path):  # noqa: F811

@@ -8,7 +8,7 @@ from torch import nn
 from medssl.encoders import create_encoder
 from medssl.encoders.rotated import FourRotations
 from medssl.errors import UserError
-from medssl.experiment.attribution import attribution
+from medssl.experiment.attribution import attribution, rolls_out
 
 
 def blobs(dims=2, side=32, channels=1, count=4):
@@ -144,3 +144,9 @@ def test_a_transformer_without_readable_attention_is_said_in_a_sentence():
     encoder.network.blocks[0].attn = nn.Identity()
     with pytest.raises(UserError, match="do not show their attention"):
         attribution(encoder, lambda x: x.sum(1), torch.rand(1, 1, 32, 32))
+
+
+@pytest.mark.parametrize(("name", "expected"), [("small", False), ("small_vit", True), ("test_vit", True)])
+def test_which_encoders_roll_out(name, expected):
+    assert rolls_out(create_encoder(name)) is expected
+    assert rolls_out(FourRotations(create_encoder(name))) is expected

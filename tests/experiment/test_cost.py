@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from medssl.cli import app
 from medssl.config import Experiment, validate
 from medssl.errors import UserError
-from medssl.experiment.cost import START_S, cost
+from medssl.experiment.cost import A_JOB_S, START_S, cost
 from medssl.experiment.plan import make_plan
 from medssl.experiment.prepare import encoder_seeds, ensure_cohort
 
@@ -50,6 +50,19 @@ def test_pixels_alone_cost_next_to_nothing(plan_of):
     found = estimate(plan_of(arms=arms, pretraining={}, baseline="pixels", claim=None))
     assert found.pretraining == {} and found.memory == 0 and found.jobs < 5
     assert "of memory" not in str(found)
+
+
+def test_trials_of_recipes_are_counted(plan_of, monkeypatch):
+    """With a second an image that is trained on and none for other things, what is left can be counted by hand."""
+    monkeypatch.setattr("medssl.experiment.cost._seconds_an_image", lambda *_: (0.0, 1.0))
+    recipe = {"name": "finetune", "min_steps": 3, "batch": 8, "epochs": 0.1}
+    arms = {"scratch": {"encoder": "small", "strategy": recipe, "grid": [{"min_steps": 5}]}}
+    shape = {"baseline": "scratch", "claim": None, "pretraining": {}, "budgets": [2, 20], "draws": 2}
+    tuned = estimate(plan_of(**shape, arms=arms, tuning={"trials": 2}))
+    plain = estimate(plan_of(**shape, arms={"scratch": {"encoder": "small", "strategy": recipe}}))
+    fits, trials = 2 * (3 * 4 + 3 * 8), 2 * (3 + 5) * 8  # draws x steps x images a step: 4 labels, 40, and 30 of these
+    assert plain.jobs == pytest.approx(fits + 4 * A_JOB_S)
+    assert tuned.jobs == pytest.approx(plain.jobs + trials + 4 * A_JOB_S)
 
 
 def test_a_run_that_cannot_be_done_is_said_before_it_begins(plan_of):

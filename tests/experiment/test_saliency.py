@@ -5,7 +5,7 @@ import pytest
 
 from medssl.cohort import Cohort
 from medssl.errors import UserError
-from medssl.experiment.saliency import Heat, model_of, unit_heat
+from medssl.experiment.saliency import Heat, class_heats, model_of, unit_heat
 
 
 @pytest.mark.parametrize("arm", ["simclr", "scratch"])
@@ -34,3 +34,22 @@ def test_pixels_and_strange_units_have_none(finished):
     predictor, _ = model_of(results, "random", 2, unit)
     with pytest.raises(UserError, match="no picture"):
         unit_heat(predictor, cohort, "nobody", predictor.about.classes[0])
+
+
+def test_a_class_in_a_few_tested_scans(finished):
+    results, _ = finished
+    truths = dict(zip(results.arrays.units.tolist(), results.arrays.truth.tolist(), strict=True))
+    classes = results.arrays.classes
+    found, rolled_out = class_heats(results, "simclr", "all", classes[1], count=3, seed=0)
+    assert (
+        not rolled_out
+        and len(found) == 3
+        and all(look.image.ndim == 2 and look.heat.heat.shape == (32, 32) for look in found)
+    )
+    predictor, _ = model_of(results, "simclr", "all", str(results.arrays.units[0]))
+    cohort = Cohort.open(results.cohort_folder)
+    said = {u: unit_heat(predictor, cohort, str(u), classes[1]).probability for u in truths}
+    for look in found:
+        assert any(np.isclose(look.heat.probability, p) and classes[truths[u]] == look.truth for u, p in said.items())
+    others, _ = class_heats(results, "simclr", "all", classes[1], count=3, seed=1)
+    assert [look.heat.probability for look in others] != [look.heat.probability for look in found]
