@@ -32,10 +32,10 @@ if state.login() and not st.user.is_logged_in:
 
 pages = {  # no icons: Streamlit would fetch them from the internet
     "home": st.Page("views/home.py", title="Home", default=True),
-    "cohort": st.Page("views/cohort.py", title="Cohort", url_path="cohort"),
-    "curve": st.Page("views/label_efficiency.py", title="Label efficiency", url_path="label-efficiency"),
     "new": st.Page("views/new_run.py", title="New run", url_path="new-run"),
+    "cohort": st.Page("views/cohort.py", title="Cohort", url_path="cohort"),
     "pretraining": st.Page("views/pretraining.py", title="Pretraining", url_path="pretraining"),
+    "curve": st.Page("views/label_efficiency.py", title="Label efficiency", url_path="label-efficiency"),
     "embedding": st.Page("views/embedding.py", title="Embedding", url_path="embedding"),
     "predictions": st.Page("views/predictions.py", title="Predictions", url_path="predictions"),
     "reader": st.Page("views/reader_test.py", title="Reader test", url_path="reader-test"),
