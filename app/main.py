@@ -43,5 +43,5 @@ pages = {  # no icons: Streamlit would fetch them from the internet
 st.session_state["pages"] = pages
 page = st.navigation(list(pages.values()))
 with st.sidebar:
-    state.choose_experiment()
+    state.choose_experiment(shown=page not in [pages[name] for name in ("home", "new", "reader")])
 page.run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from html import escape
 from typing import Any, Literal
@@ -14,6 +15,11 @@ from medssl.experiment import Results
 from medssl.figures import to_png, to_svg
 from medssl.report import content
 
+NAMED = re.compile(r"\*([A-Za-z ]+)\*")
+AGAIN = (
+    "Resume it on the page *New run* if it was started there, else run its config again with `medssl run`: jobs that "
+    "are done are kept."
+)
 NARROW = 4  # columns up to which a table is no wider than it must be
 
 # Colours are translucent over the theme's own, so that one sheet serves light and dark.
@@ -88,42 +94,53 @@ def empty(problem: state.Problem) -> None:
     st.html(f'<div class="m-empty" role="status"><p><strong>{_code(problem.what)}</strong></p>{todo}</div>')
 
 
-def chosen_results() -> Results | None:
-    """The chosen experiment, or None after saying why there is none."""
+def chosen_results(page: str) -> Results | None:
+    """The chosen experiment, below the title of the page; or None after saying why there is none."""
     place = state.workspace()
-    if isinstance(place, state.Problem):
-        empty(place)
-        return None
     name = state.chosen()
-    if name is None:
+    found = place if isinstance(place, state.Problem) else state.results(name) if name else None
+    if isinstance(found, Results):
+        heading(found, page)
+        return found
+    st.title(page, anchor=False)
+    if found is None:
         no_experiments()
-        return None
-    found = state.results(name)
-    if isinstance(found, state.Problem):
-        st.title(name)
+    else:
+        if name:
+            st.subheader(plain(name), anchor=False)
         empty(found)
-        return None
-    return found
+    return None
 
 
 def no_experiments() -> None:
     empty(
         state.Problem(
             "This workspace has no experiments yet.",
-            "Start one in a terminal: `medssl demo` makes virtual patients and runs the whole way in minutes, "
-            "`medssl run CONFIG` runs your own. Name this workspace with `--workspace`, then reload this page.",
+            "Start one on the page *New run*. Or in a terminal: `medssl demo` makes virtual patients and runs the "
+            "whole way in minutes, `medssl run CONFIG` runs your own; then reload this page.",
         )
     )
 
 
-def heading(found: Results) -> None:
-    """Title, what the experiment is about, and how far it is."""
+def no_cohorts() -> None:
+    empty(
+        state.Problem(
+            "This workspace has no cohorts yet.",
+            "Make one of a folder of scans on the page *New run*. Or in a terminal: `medssl ingest SCANS --cohort "
+            "WORKSPACE/cohorts/NAME`; then reload this page.",
+        )
+    )
+
+
+def heading(found: Results, page: str) -> None:
+    """Title of the page, what the experiment is about, and how far it is."""
     config = found.settings
     draws = found.cross_fitted or f"{config.draws} draw{'' if config.draws == 1 else 's'}"
     facts = [f"cohort {config.cohort.name}", f"predicts {config.target.name}", draws, progress(found)]
     looks = len(found.looks())
     facts.append(f"test patients looked at {looks} time{'' if looks == 1 else 's'}")
-    st.title(plain(found.title), anchor=False)
+    st.title(page, anchor=False)
+    st.subheader(plain(found.title), anchor=False)
     st.html('<p class="m-meta">' + "".join(f"<span>{escape(f)}</span>" for f in facts) + "</p>")
 
 
@@ -281,9 +298,9 @@ def _words(column: int, words: int) -> str:
 
 
 def _code(text: str) -> str:
-    """Escaped, with `code` between backticks."""
+    """Escaped, with `code` between backticks and *names* of pages between stars."""
     pieces = escape(text).split("`")
-    return "".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(pieces))
+    return "".join(f"<code>{p}</code>" if i % 2 else NAMED.sub(r"<em>\1</em>", p) for i, p in enumerate(pieces))
 
 
 def plain(text: str) -> str:

@@ -74,17 +74,23 @@ def experiments() -> list[str]:
     return [p.name for p in sorted(place.experiments(), key=_changed, reverse=True)]
 
 
-def choose_experiment() -> None:
-    """The chooser in the sidebar; its choice stands in the URL, so that a view can be sent to a colleague."""
+def choose_experiment(shown: bool) -> None:
+    """The chooser in the sidebar; its choice stands in the URL, so that a view can be sent to a colleague.
+
+    Args:
+        shown: false on pages that show no experiment; the choice is kept for the others.
+    """
     names, place = experiments(), workspace()
     if names:
         asked = st.query_params.get("experiment")
         if asked and asked not in names and "experiment" not in st.session_state:
             st.warning("This link names an experiment that is not in this workspace. Another one is shown.")
-        if st.session_state.get("experiment") not in names:
-            st.session_state["experiment"] = asked if asked in names else names[0]
-        st.selectbox("Experiment", names, key="experiment")
-        st.query_params["experiment"] = st.session_state["experiment"]
+        kept = st.session_state.get("experiment")
+        kept = kept if kept in names else asked if asked in names else names[0]
+        st.session_state["experiment"] = kept  # said anew each time, else Streamlit forgets it on pages without chooser
+        if shown:
+            st.selectbox("Experiment", names, key="experiment")
+            st.query_params["experiment"] = st.session_state["experiment"]
     if isinstance(place, Workspace):
         st.caption(f"Workspace `{place.path.name}`", help=str(place.path))
 
@@ -128,8 +134,15 @@ def cohorts() -> list[str]:
 
 
 def choose_cohort(name: str) -> None:
-    """Make `name` the cohort that the page of cohorts shows (for a button's `on_click`)."""
-    st.session_state["kept cohort"] = name
+    """Make `name` the cohort that the pages on cohorts and embeddings show (for a button's `on_click`)."""
+    st.session_state["kept cohort"] = st.session_state["kept cohort:embedding"] = name
+
+
+def show_encoder(encoder: str, cohort: str) -> None:
+    """Make this encoder what the pages on pretraining and embedding show (for a button's `on_click`)."""
+    choose_cohort(cohort)
+    st.session_state[f"kept encoder:{cohort}"] = encoder
+    st.session_state["kept runs:pretraining"] = [encoder]
 
 
 def chosen_cohort() -> str | None:
@@ -145,7 +158,8 @@ def chosen_cohort() -> str | None:
         st.warning("This link names a cohort that is not in this workspace. Another one is shown.")
     key, forget = linked("cohort", names, default), ("scan", "at", "page", "finding", "modality", "vendor", "label")
     name = st.selectbox("Cohort", names, key=key, on_change=link, args=("cohort", "", forget), width=360)
-    st.session_state["kept cohort"] = st.query_params["cohort"] = name
+    choose_cohort(name)
+    st.query_params["cohort"] = name
     return name
 
 

@@ -33,8 +33,7 @@ def show() -> None:
         return
     names = [folder.name for folder in place.cohorts()]
     if not names:
-        todo = "Make one with `medssl ingest SOURCE --cohort DIR`, or `medssl demo` for virtual patients."
-        parts.empty(state.Problem("This workspace has no cohorts yet.", todo))
+        parts.no_cohorts()
         return
     st.caption(
         "Scans that an encoder takes for alike lie close together. Does it look at the finding, or at the scanner?"

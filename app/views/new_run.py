@@ -11,6 +11,7 @@ import places
 import running
 import state
 import streamlit as st
+import unlabeled
 
 from medssl.cohort import Cohort
 from medssl.cohort.summary import Summary, summarize
@@ -33,7 +34,10 @@ def show() -> None:
     if isinstance(place, state.Problem):
         parts.empty(place)
         return
-    st.caption("From a folder of scans to a label-efficiency curve. You may close this page while something runs.")
+    st.caption(
+        "From a folder of scans to a label-efficiency curve, or without labels to an embedding. You may close this "
+        "page while something runs."
+    )
     running.trouble()
     above = st.container()
     st.header("1. Scans", anchor=False)
@@ -72,8 +76,8 @@ def _steps(place: Workspace, name: str) -> str:
 def _others(place: Workspace, cohort: str, below: str) -> None:
     """Runs that were started before, but for the one below, and what is under way for other cohorts."""
     asked = st.query_params.get("run")
-    found = [p for p in processes.processes(place) if p.kind == "run" or (p.status in ACTIVE and p.about != cohort)]
-    found = [p for p in found if p.kind != "estimate"]
+    known = [p for p in processes.processes(place) if p.kind != "estimate"]
+    found = [p for p in known if p.kind in ("run", unlabeled.KIND) or (p.status in ACTIVE and p.about != cohort)]
     if asked and asked not in {p.name for p in found}:
         st.info("The run that this link names is not in this list: it was removed, or never started here.")
         st.query_params.pop("run")
@@ -189,12 +193,14 @@ def _labels(place: Workspace, cohort: Cohort) -> bool:
             rows.append([target, named or f"{count:,} different values"])
         parts.table(["Label", "Classes (scans)"], rows, words=2)
     else:
-        parts.empty(state.Problem("This cohort has no labels yet.", "Add them from a table: a line a scan or patient."))
+        todo = "Add them from a table, a line a scan or patient. Or pretrain without any: see below."
+        parts.empty(state.Problem("This cohort has no labels yet.", todo))
     with st.expander("Add labels from a table", expanded=not facts.values):
         try:
             _add_labels(place, cohort)
         except MedsslError as error:
             _say(error)
+    unlabeled.form(place, cohort, first=not facts.values)
     return bool(facts.values)
 
 

@@ -27,10 +27,9 @@ ORDERS = {
 
 
 def show() -> None:
-    found = parts.chosen_results()
+    found = parts.chosen_results("Predictions")
     if found is None:
         return
-    parts.heading(found)
     if found.settings.target.kind != "classification":
         kind = found.settings.target.kind
         parts.empty(

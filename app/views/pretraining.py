@@ -24,21 +24,18 @@ PAGE = "pretraining"  # whose choices these are: the workspace's, whatever exper
 
 
 def show() -> None:
+    st.title("Pretraining", anchor=False)
     place = state.workspace()
     if isinstance(place, state.Problem):
         parts.empty(place)
         return
     known = {run.name: run for run in runs(place)}
-    if not known and not state.experiments():
-        parts.no_experiments()
-        return
-    st.title("Pretraining", anchor=False)
     if not known:
         parts.empty(
             state.Problem(
                 "No pretraining run of this workspace has left a history yet.",
-                "Start one with `medssl pretrain COHORT --task simclr`, or run a config with `pretraining:`. It "
-                "appears here with its first step.",
+                "Start one on the page *New run*, or with `medssl pretrain COHORT --task simclr`. It appears here with "
+                "its first step.",
             )
         )
         return

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "docs"))
 from make_screenshots import FLAGS, chromium, serve
 
 pytestmark = pytest.mark.browser
+PAGES = ["Home", "New run", "Cohort", "Pretraining", "Label efficiency", "Embedding", "Predictions", "Reader test"]
 CHART = ".stVegaLiteChart canvas, .stVegaLiteChart svg.marks"
 
 
@@ -71,6 +72,23 @@ def test_from_home_to_the_curve_without_errors_or_foreign_requests(browser, addr
     page.get_by_role("heading", name="Runs").wait_for()
     page.wait_for_selector(CHART)
     assert "experiment=synthetic" in page.url
+    assert watched.complaints == [] and watched.foreign == []
+    page.close()
+
+
+def test_every_page_opens_from_the_sidebar_under_its_own_heading(browser, address):
+    watched = Watched(browser, address)
+    page = watched.page
+    page.goto(address)
+    names = page.locator("[data-testid=stSidebarNav] a").all_inner_texts()
+    assert names == PAGES
+    for name in names[1:] + names[:1]:
+        page.get_by_role("link", name=name, exact=True).click()
+        page.get_by_role("heading", name=name, exact=True, level=1).wait_for()
+        page.locator(f'[data-test-script-state="notRunning"] .stMain h1:text-is("{name}")').wait_for()
+        assert not page.locator(".stException").count()
+        about_one = name not in ("Home", "New run", "Reader test")
+        assert page.locator(".stSidebar .stSelectbox", has_text="Experiment").count() == about_one
     assert watched.complaints == [] and watched.foreign == []
     page.close()
 

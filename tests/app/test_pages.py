@@ -112,7 +112,10 @@ def test_curve_page_shows_chart_verdicts_tables_and_downloads(open_app, finished
 
 def test_title_and_names_are_shown_as_they_are(open_app, finished):
     app = open_app(finished, "label_efficiency")
-    assert app.title[0].value.replace("\\", "") == "Synthetic <experiment> & more"
+    assert (
+        app.title[0].value == "Label efficiency"
+        and app.subheader[0].value.replace("\\", "") == "Synthetic <experiment> & more"
+    )
 
 
 def arms_drawn(app: AppTest) -> set[str]:
