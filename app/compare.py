@@ -185,7 +185,8 @@ def _split(cohort: Cohort, key: str) -> dict[str, Any]:
         st.caption("Patients are split with the first estimate or run; from then on all runs of the cohort share it.")
         return forms.fields(Fractions, SPLIT, f"{key} split")
     own, usual = Split.load(stored).fractions, Fractions()
-    st.caption(f"This cohort is split already: {own.test:.0%} of its patients test, {own.validation:.0%} validate.")
+    test, validation = f"{100 * own.test:.0f} %", f"{100 * own.validation:.0f} %"
+    st.caption(f"This cohort is split already: {test} of its patients test, {validation} validate.")
     return {name: value for name, value in own.model_dump().items() if value != getattr(usual, name)}
 
 

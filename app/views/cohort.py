@@ -113,7 +113,9 @@ def _overview(counted: Summary) -> None:
             )
             continue
         total = sum(row["scans"] for row in rows_of)
-        body = [[r["value"], f"{r['scans']:,}", f"{r['scans'] / total:.1%}", f"{r['patients']:,}"] for r in rows_of]
+        body = [
+            [r["value"], f"{r['scans']:,}", f"{100 * r['scans'] / total:.1f} %", f"{r['patients']:,}"] for r in rows_of
+        ]
         parts.table([target, "Scans", "Share", "Patients"], body)
 
 

@@ -80,8 +80,8 @@ def _cohort_page(workspace: Workspace, name: str, place: Any) -> None:
     hits, chance = looking.same_patient(embedded.key, reduced, table)
     if hits == hits:
         st.caption(
-            f"The nearest neighbour of a scan is of the same patient in {hits:.0%} of cases (by chance {chance:.1%}), "
-            "among scans whose patient has another one."
+            f"The nearest neighbour of a scan is of the same patient in {100 * hits:.0f} % of cases (by chance "
+            f"{100 * chance:.1f} %), among scans whose patient has another one."
         )
     _map(name, embedded, table, reduced)
     _neighbours(name, cohort, embedded, table, reduced)
@@ -115,9 +115,9 @@ def _learned(name: str, source: room.Source, found: list[room.Reading], table: p
         gallery.downloads(
             f"{name}-{source.key}",
             [
-                ("Readings, CSV", "csv", lambda: frame),
                 ("Readings, PNG", "png", lambda: readings(frame, title=title)),
                 ("Readings, SVG", "svg", lambda: readings(frame, title=title)),
+                ("Readings, CSV", "csv", lambda: frame),
             ],
         )
 
@@ -167,7 +167,7 @@ def _map(name: str, embedded: room.Embedded, table: pd.DataFrame, reduced: np.nd
         chart, theme=None, width="stretch", on_select="rerun", selection_mode=[PICK], key=f"map {name}"
     )
     scan_choice.take_click(name, event, embedded)
-    said = "Click at a scan to see its neighbours."
+    said = "Click a scan to see its neighbours below."
     if len(shown) < len(reduced):
         said += f" Drawn are {len(shown):,} of {len(reduced):,} scans, chosen by chance; all else is computed from all."
     if fact == room.PATIENT:
@@ -178,7 +178,7 @@ def _map(name: str, embedded: room.Embedded, table: pd.DataFrame, reduced: np.nd
         return embedding_map(frame, word, axes=axes, title=f"{name}: {MAPS[how]}, coloured by {word}")
 
     gallery.downloads(
-        name, [("Map, CSV", "csv", lambda: frame), ("Map, PNG", "png", picture), ("Map, SVG", "svg", picture)]
+        name, [("Map, PNG", "png", picture), ("Map, SVG", "svg", picture), ("Map, CSV", "csv", lambda: frame)]
     )
 
 
@@ -270,7 +270,7 @@ def _most(values: pd.Series) -> str:
     if known.empty:
         return "–"
     counts = known.value_counts(normalize=True)
-    return f"{counts.index[0]} {counts.iloc[0]:.0%}"
+    return f"{counts.index[0]} {100 * counts.iloc[0]:.0f} %"
 
 
 def _own_cohort(names: list[str]) -> str:
