@@ -80,6 +80,7 @@ def test_every_page_opens_from_the_sidebar_under_its_own_heading(browser, addres
     watched = Watched(browser, address)
     page = watched.page
     page.goto(address)
+    page.get_by_role("heading", name="Home", exact=True, level=1).wait_for()
     names = page.locator("[data-testid=stSidebarNav] a").all_inner_texts()
     assert names == PAGES
     for name in names[1:] + names[:1]:
