@@ -17,13 +17,14 @@ LONGEST = 220  # characters of an error that are shown
 
 
 def show() -> None:
+    st.title("Home", anchor=False)
     place = state.workspace()
-    title, button = st.columns([6, 1], vertical_alignment="bottom")
-    with title:
-        st.title("Home", anchor=False)
     if isinstance(place, state.Problem):
         parts.empty(place)
         return
+    text, button = st.columns([6, 1], vertical_alignment="center")
+    with text:
+        st.caption("What runs, what each experiment found, and the cohorts. New scans or a new question: *New run*.")
     with button:
         if st.button("New run", type="primary", key="new run", width="stretch"):
             st.switch_page(st.session_state["pages"]["new"])

@@ -115,7 +115,7 @@ def _new_cohort(place: Workspace) -> None:
     choices = [str(p) for p in places.offered(place, folders)]
     left, right = st.columns(2, gap="medium")
     with left:
-        choice = st.selectbox("Folder of scans", [*choices, OTHER], key="new folder")
+        choice = st.selectbox("Folder of scans", [*choices, OTHER], key="new folder", format_func=_named)
         if choice == OTHER:
             choice = st.text_input("Path of the folder", key="new path", placeholder="/path/to/scans").strip()
     if not choice:
@@ -139,6 +139,12 @@ def _new_cohort(place: Workspace) -> None:
     _command(arguments)
     words = "Go on with this cohort" if name in taken else "Read the scans"
     st.button(words, type="primary", key="ingest", on_click=_ingest, args=(place, name, arguments))
+
+
+def _named(folder: str) -> str:
+    """The name first: a long path is cut at its end."""
+    path = Path(folder)
+    return f"{path.name} (in {path.parent})" if path.is_absolute() else folder
 
 
 def _ingest(place: Workspace, name: str, arguments: list[str]) -> None:

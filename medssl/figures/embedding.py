@@ -48,7 +48,7 @@ def embedding_map(
     pick = alt.selection_point(name=PICK, fields=["scan"], on="click", nearest=True, empty=False)
     points = (
         alt.Chart(frame)
-        .mark_point(filled=True, size=26 if len(frame) > 1500 else 42, opacity=0.75)
+        .mark_point(filled=True, size=26 if len(frame) > 1500 else 42, opacity=0.75 if theme == "light" else 1)
         .encode(
             x=x,
             y=y,

@@ -117,7 +117,7 @@ def test_an_empty_workspace_asks_for_a_folder(open_page, tmp_path):
 
 def test_a_folder_is_looked_at_before_it_is_read(open_page, place):
     app = open_page(place)
-    assert one(app.selectbox, "Folder of scans").options == [str(place.path / "sources" / "scans"), "Another folder"]
+    assert one(app.selectbox, "Folder of scans").options == [f"scans (in {place.path / 'sources'})", "Another folder"]
     text = words(app)
     assert "21 files" in text and "20 images, 1 other" in text and "less than a minute" in text
     assert f"medssl ingest {place.path}/sources/scans --cohort {place.path}/cohorts/scans" in text

@@ -166,6 +166,9 @@ def verdict(
         )
     if label is None:
         return "hurts", f"{who} the scanner: a probe reads {said}.{end}"
+    if best.low <= label.high and label.low <= best.high:  # to be told apart the intervals must not meet
+        kind, more = "hurts" if best.auc >= label.auc else "no-evidence", "Which it reads better cannot be told."
+        return kind, f"{who} the scanner: a probe reads {said}, and {of_label}. {more}{end}"
     if best.auc >= label.auc:
         return "hurts", (f"{who} the scanner better than the finding: a probe reads {said}, and {of_label}.{end}")
     return "no-evidence", (

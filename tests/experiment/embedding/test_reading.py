@@ -106,6 +106,9 @@ def test_verdicts():
     kind, sentence = room.verdict(label, [reading("vendor", 0.7)], together=0.5)
     assert kind == "no-evidence" and "finding better than the scanner" in sentence
     assert "Cramér's V 0.50" in sentence
+    for auc, expected in ((0.85, "hurts"), (0.75, "no-evidence")):  # intervals that meet
+        kind, sentence = room.verdict(label, [reading("vendor", auc)])
+        assert kind == expected and "cannot be told" in sentence and "better than" not in sentence
     kind, sentence = room.verdict(label, [reading("vendor", 0.53)])
     assert kind == "helps" and "No sign" in sentence
     assert room.verdict(None, [reading("vendor", 0.9)])[0] == "hurts"
