@@ -90,8 +90,8 @@ def _cohort_page(workspace: Workspace, name: str, place: Any) -> None:
 
 def _learned(name: str, source: room.Source, found: list[room.Reading], table: pd.DataFrame) -> None:
     """The sentence on scanner and finding, and the figure to it."""
-    labels = [r for r in found if r.fact.startswith(room.LABEL)]
-    scanner = [r for r in found if not r.fact.startswith(room.LABEL)]
+    labels = [r for r in found if room.kind_of(r) == "label"]
+    scanner = [r for r in found if room.kind_of(r) == "scanner"]
     label = labels[0] if labels else None
     best = max(scanner, key=lambda r: r.auc) if scanner else None
     together = room.tied(table[label.fact], table[best.fact]) if label and best else 0.0
@@ -102,7 +102,7 @@ def _learned(name: str, source: room.Source, found: list[room.Reading], table: p
     if found:
         frame = pd.DataFrame([r._asdict() for r in found]).assign(
             fact=[r.fact.removeprefix(room.LABEL) for r in found],
-            kind=["label" if r in labels else "scanner" for r in found],
+            kind=[room.kind_of(r) for r in found],
             values=[", ".join(r.values[:6]) + (" …" if len(r.values) > 6 else "") for r in found],
         )
         st.altair_chart(readings(frame, width="container", theme=parts.theme()), theme=None, width="stretch")
@@ -243,7 +243,7 @@ def _thumb(
     labels = [c for c in _facts_of(table) if c.startswith(room.LABEL)]
     line = str(table[labels[0]].iloc[i] or "no label") if labels else gallery.short(str(embedded.scans[i]))
     scanner = [table[c].iloc[i] for c in ("vendor", "pixel spacing") if c in table]
-    more = [*small, *(str(v) for v in scanner if v), gallery.short(str(embedded.scans[i]))]
+    more = [*small, *(str(v) for v in scanner if v), *([gallery.short(str(embedded.scans[i]))] if labels else [])]
     return gallery.Thumb(gallery.draw_thumbnail(cohort, embedded.samples, int(embedded.first[i])), line, more, ring)
 
 

@@ -24,7 +24,7 @@ def show() -> None:
         return
     text, button = st.columns([6, 1], vertical_alignment="center")
     with text:
-        st.caption("What runs, what each experiment found, and the cohorts. New scans or a new question: *New run*.")
+        st.caption("What runs, what each experiment found, and the cohorts.")
     with button:
         if st.button("New run", type="primary", key="new run", width="stretch"):
             st.switch_page(st.session_state["pages"]["new"])

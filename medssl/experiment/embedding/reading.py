@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from medssl.experiment.embedding.facts import LABEL, PART, PATIENT
+from medssl.experiment.embedding.facts import BODY, LABEL, PART, PATIENT
 from medssl.experiment.embedding.maps import unit_length
 from medssl.metrics import one_hot, score_metric
 from medssl.statistics.intervals import ROLES, patient_weights
@@ -132,6 +132,11 @@ def same_patient(reduced: np.ndarray, patients: Iterable[Any], most: int = 500, 
         alike[np.arange(len(rows)), rows] = -np.inf
         hits += (owner[alike.argmax(1)] == owner[rows]).tolist()
     return float(np.mean(hits)), float(((sizes[owner[several]] - 1) / (len(owner) - 1)).mean())
+
+
+def kind_of(reading: Reading) -> str:
+    """`label`, `anatomy` (an encoder that knows the body part has not learned the scanner) or `scanner`."""
+    return "label" if reading.fact.startswith(LABEL) else "anatomy" if reading.fact == BODY else "scanner"
 
 
 def verdict(

@@ -97,6 +97,11 @@ def reading(fact, auc, half=0.04):
     return room.Reading(fact, auc, auc - half, auc + half, ["a", "b"], 200, 100)
 
 
+def test_the_body_part_is_no_sign_of_the_scanner():
+    kinds = [room.kind_of(reading(fact, 0.9)) for fact in (LABEL + "vendor", "body part", "vendor", "pixel spacing")]
+    assert kinds == ["label", "anatomy", "scanner", "scanner"]
+
+
 def test_verdicts():
     label = reading(LABEL + "lesion", 0.8)
     kind, sentence = room.verdict(label, [reading("vendor", 0.95), reading("pixel spacing", 0.7)])
