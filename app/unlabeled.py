@@ -7,10 +7,10 @@ import running
 import streamlit as st
 
 from medssl.cohort import Cohort
-from medssl.experiment.processes import command_line
+from medssl.experiment.processes import command_line, processes
 from medssl.workspace import Workspace
 
-KIND = "pretrain"  # of such a process; it is about COHORT-TASK, the encoder's folder
+KIND = "pretrain"  # of such a process; it is about the folder of its encoder
 USUAL_MIN = 10.0
 
 
@@ -28,10 +28,11 @@ def form(place: Workspace, cohort: Cohort, first: bool) -> None:
             task = st.selectbox("Task", list(known), at, key=key, format_func=lambda t: f"{t}: {known[t]}")
         with right:
             minutes = st.number_input("Minutes", 0.1, None, USUAL_MIN, 1.0, "%g", key=f"minutes {cohort.name}")
+        known_runs = {p.about for p in processes(place) if p.kind == KIND} | {p.name for p in place.encoders()}
+        about = compare.unused(f"{cohort.name}-{task}", known_runs)  # a folder holds one run
         arguments = ["pretrain", str(cohort.path), "--task", str(task), "--minutes", f"{minutes:g}"]
-        arguments += ["--workspace", str(place.path)]
+        arguments += ["--out", str(place.encoder(about)), "--workspace", str(place.path)]
         st.code(command_line(arguments), language="bash", wrap_lines=True)
-        about = f"{cohort.name}-{task}"
         st.button("Pretrain", type="primary", key="pretrain", on_click=_start, args=(place, about, arguments))
 
 

@@ -14,7 +14,10 @@ from medssl.experiment import processes
 
 def test_a_cohort_without_labels_can_be_pretrained_on(open_page, place):  # noqa: F811
     app = open_page(place, cohort="c")
-    command = f"medssl pretrain {place.cohort('c')} --task rotation --minutes 2 --workspace {place.path}"
+    place.encoder("c-rotation").mkdir(parents=True)
+    (place.encoder("c-rotation") / "history.jsonl").write_text("")
+    out = place.encoder("c-rotation_2")  # a folder holds one run
+    command = f"medssl pretrain {place.cohort('c')} --task rotation --minutes 2 --out {out} --workspace {place.path}"
     assert "no labels yet" in words(app) and "simclr --minutes 10" in words(app)
     one(app.selectbox, "Task").select("rotation")
     one(app.number_input, "Minutes").set_value(2.0)
@@ -22,10 +25,10 @@ def test_a_cohort_without_labels_can_be_pretrained_on(open_page, place):  # noqa
     assert command in words(app)
     one(app.button, "Pretrain").click()
     again(app)
-    process = processes.find(place, "pretrain-c-rotation")
+    process = processes.find(place, "pretrain-c-rotation_2")
     assert process.command == command
-    assert app.query_params["run"] in ("pretrain-c-rotation", ["pretrain-c-rotation"])
-    assert "Pretraining c-rotation" in words(app)
+    assert app.query_params["run"] in ("pretrain-c-rotation_2", ["pretrain-c-rotation_2"])
+    assert "Pretraining c-rotation_2" in words(app)
 
 
 def test_a_pretraining_leads_on_to_the_pages_that_show_it(open_page, place):  # noqa: F811
