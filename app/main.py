@@ -15,6 +15,7 @@ HERE = str(Path(__file__).resolve().parent)
 if HERE not in sys.path:  # the pages lie beside this file, in a checkout and in an installed package alike
     sys.path.insert(0, HERE)
 
+import access  # noqa: E402
 import parts  # noqa: E402
 import state  # noqa: E402
 
@@ -22,10 +23,10 @@ st.set_page_config(page_title="medssl", layout="wide", initial_sidebar_state=240
 st.logo(str(Path(HERE) / "logo.svg"))
 parts.style()
 
-if closed := state.open_to_others():
+if closed := access.open_to_others():
     parts.empty(closed)
     st.stop()
-if state.login() and not st.user.is_logged_in:
+if access.login() and not st.user.is_logged_in:
     st.title("medssl", anchor=False)
     st.button("Log in", on_click=st.login)
     st.stop()
