@@ -86,7 +86,7 @@ def test_every_page_opens_from_the_sidebar_under_its_own_heading(browser, addres
     for name in names[1:] + names[:1]:
         page.get_by_role("link", name=name, exact=True).click()
         page.get_by_role("heading", name=name, exact=True, level=1).wait_for()
-        page.locator(f'[data-test-script-state="notRunning"] .stMain h1:text-is("{name}")').wait_for()
+        page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
         assert not page.locator(".stException").count()
         about_one = name not in ("Home", "New run", "Reader test")
         assert page.locator(".stSidebar .stSelectbox", has_text="Experiment").count() == about_one
