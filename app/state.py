@@ -71,7 +71,7 @@ def choose_experiment(shown: bool) -> None:
             st.selectbox("Experiment", names, key="experiment")
             st.query_params["experiment"] = st.session_state["experiment"]
     if isinstance(place, Workspace):
-        st.caption(f"Workspace `{place.path.name}`", help=str(place.path))
+        st.caption(f"Workspace  \n`{place.path.name}`", help=str(place.path))
 
 
 def choose(name: str) -> None:
