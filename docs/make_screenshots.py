@@ -71,7 +71,7 @@ def main() -> int:
     with serve(options.workspace) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
         wanted = (
-            [(n, w, s) for s in SCHEMES for w in SIZES for n in PAGES] if options.all else [("app", SHOWN, "light")]
+            [(n, w, s) for s in SCHEMES for w in SIZES for n in PAGES] if options.all else [("app", SHOWN, SCHEMES[0])]
         )
         for name, size, scheme in wanted:
             file = options.out / (f"{name}-{size[0]}-{scheme}.png" if options.all else f"{name}.png")
@@ -87,7 +87,7 @@ def photograph(
     name: str,
     file: Path,
     size: tuple[int, int],
-    scheme: str,
+    scheme: Literal["light", "dark"],
     experiment: str | None = None,
     whole: bool = False,
 ) -> None:
