@@ -101,8 +101,9 @@ def _overview(counted: Summary) -> None:
         parts.empty(
             state.Problem(
                 "No scan of this cohort has a label.",
-                "Add a table on the page *New run*, which shows what fits before anything is added, or with "
-                "`medssl label COHORT labels.csv`. Without labels, *Pretraining* and *Embedding* work too.",
+                "Add a table on the page *New run*, which shows what fits before it is added, or with "
+                "`medssl label COHORT labels.csv`. Where its names matched no scan, name the column of scans with "
+                "`--scan-column`, or of patients with `--patient-column`.",
             )
         )
     for target, rows_of in counted.classes.items():
