@@ -89,7 +89,8 @@ def test_every_page_opens_from_the_sidebar_under_its_own_heading(browser, addres
         page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
         assert not page.locator(".stException").count()
         about_one = name not in ("Home", "New run", "Reader test")
-        assert page.locator(".stSidebar .stSelectbox", has_text="Experiment").count() == about_one
+        chooser = page.locator(".stSidebar .stSelectbox", has_text="Experiment")
+        chooser.wait_for(state="visible" if about_one else "detached")
     assert watched.complaints == [] and watched.foreign == []
     page.close()
 
