@@ -43,6 +43,7 @@ def show() -> None:
         first = _own_cohort(names)
         name = str(st.selectbox("Cohort", names, key=state.choice("embedding", "cohort", names, first)))
         state.keep("embedding", "cohort", name, first)
+        state.choose_cohort(name)
     try:
         _cohort_page(place, name, right)
     except MedsslError as error:

@@ -159,6 +159,7 @@ def test_pretraining_page_shows_each_run(open_app, finished):
     assert len(charts(app)) == 2
     text = words(app)
     assert "800 of 800" in text
+    assert [b.label for b in app.get("download_button")] == [f"History, {kind}" for kind in ("PNG", "SVG", "CSV")]
     assert "simclr" in text and "Used by" in text and "6 →" in text, "from the untrained network's loss"
 
 
