@@ -69,7 +69,7 @@ def test_from_home_to_the_curve_without_errors_or_foreign_requests(browser, addr
     assert box["width"] > 700 and 300 < box["height"] < 900
     assert "experiment=synthetic" in page.url
     page.get_by_role("link", name="Pretraining").click()
-    page.get_by_role("heading", name="Runs").wait_for()
+    page.get_by_role("heading", name="What the task sees and answers").wait_for()
     page.wait_for_selector(CHART)
     assert "experiment=synthetic" in page.url
     assert watched.complaints == [] and watched.foreign == []
