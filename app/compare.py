@@ -19,7 +19,7 @@ from medssl.experiment import processes
 from medssl.experiment.processes import ACTIVE, command_line
 from medssl.workspace import Workspace, digest
 
-__all__ = ["form", "slug", "start", "unused"]
+__all__ = ["form", "known_tasks", "slug", "start", "unused"]
 ENGINE = ["steps", "encoder", "batch", "minutes", "epochs", "precision", "learning_rate", "seed"]
 VIEW = ["size", "plane", "slices", "spacing", "intensity", "fit", "channels"]
 SPLIT = ["test", "validation", "seed", "folds", "repeats", "column", "hold_out"]
@@ -33,7 +33,7 @@ def form(place: Workspace, cohort: Cohort, source: str) -> Draft | None:
         MedsslError: the labels do not fit the unit, a value that cannot be read.
     """
     key = f"draft {cohort.name}"
-    targets, known = cohort.targets(), _tasks()
+    targets, known = cohort.targets(), known_tasks()
     left, right = st.columns(2, gap="medium")
     with left:
         target = str(st.selectbox("Predict", targets, key=f"{key} target"))
@@ -44,7 +44,9 @@ def form(place: Workspace, cohort: Cohort, source: str) -> Draft | None:
         )
     labeled = cohort.units(target, unit)  # type: ignore[arg-type]  # one of the three
     classes = labeled["label"].value_counts()
-    st.caption(f"{len(labeled):,} labeled {unit}s of {labeled['patient'].nunique():,} patients, {len(classes)} classes")
+    st.caption(
+        f"{len(labeled):,} labelled {unit}s of {labeled['patient'].nunique():,} patients, {len(classes)} classes"
+    )
     tasks = st.multiselect(
         "Pretrain by", list(known), ["simclr"], key=f"{key} tasks", format_func=lambda t: f"{t}: {known[t]}"
     )
@@ -183,7 +185,8 @@ def _split(cohort: Cohort, key: str) -> dict[str, Any]:
         st.caption("Patients are split with the first estimate or run; from then on all runs of the cohort share it.")
         return forms.fields(Fractions, SPLIT, f"{key} split")
     own, usual = Split.load(stored).fractions, Fractions()
-    st.caption(f"This cohort is split already: {own.test:.0%} of its patients test, {own.validation:.0%} validate.")
+    test, validation = f"{100 * own.test:.0f} %", f"{100 * own.validation:.0f} %"
+    st.caption(f"This cohort is split already: {test} of its patients test, {validation} validate.")
     return {name: value for name, value in own.model_dump().items() if value != getattr(usual, name)}
 
 
@@ -230,7 +233,7 @@ def _coloured(cohort: Cohort) -> bool:
 
 
 @st.cache_data(show_spinner="Reading the list of pretext tasks …")
-def _tasks() -> dict[str, str]:
+def known_tasks() -> dict[str, str]:
     """Name -> what it does. This is what loads torch."""
     from medssl.pretext import tasks
 

@@ -45,7 +45,7 @@ def embedded(
 
 
 def _ask(task: room.Task, left: float, going: str) -> None:
-    share = f" {task.done / len(task.samples):.0%} are there from an earlier time." if task.done else ""
+    share = f" {100 * task.done / len(task.samples):.0f} % are there from an earlier time." if task.done else ""
     parts.empty(
         state.Problem(
             f"The features of these {len(task.samples):,} samples are not computed yet.",

@@ -2,75 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from html import escape
 from typing import Any, Literal
 
 import state
 import streamlit as st
+from sheet import CSS
 
 from medssl.errors import UserError
 from medssl.experiment import Results
 from medssl.figures import to_png, to_svg
 from medssl.report import content
 
+NAMED = re.compile(r"\*([A-Za-z ]+)\*")
+AGAIN = (
+    "Resume it on the page *New run* if it was started there, else run its config again with `medssl run`: jobs that "
+    "are done are kept."
+)
 NARROW = 4  # columns up to which a table is no wider than it must be
-
-# Colours are translucent over the theme's own, so that one sheet serves light and dark.
-CSS = """
-<style>
-.stMainBlockContainer { max-width: 1180px; padding: 2.6rem 3rem 4rem; }
-.m-meta { color: color-mix(in srgb, currentColor 66%, transparent); margin: -.4rem 0 .6rem; font-size: .95rem; }
-.m-meta span + span::before { content: "·"; margin: 0 .5em; }
-.m-verdicts { list-style: none; margin: 0 !important; padding: 0 !important; }
-.m-verdicts li { margin: 0 0 .4rem 0 !important; padding: .5rem .85rem; border-left: 4px solid #8a949f;
-  border-radius: 0 5px 5px 0; background: rgba(128, 140, 152, .12); font-size: .97rem; line-height: 1.45; }
-.m-verdicts li.helps { border-color: #0f8f62; background: rgba(15, 143, 98, .13); }
-.m-verdicts li.hurts { border-color: #c23a55; background: rgba(194, 58, 85, .13); }
-.m-table { overflow-x: auto; }
-.m-table table { border-collapse: collapse; width: 100%; font-size: .9rem; line-height: 1.35;
-  font-variant-numeric: tabular-nums; }
-.m-table th, .m-table td { text-align: right; padding: .42rem .6rem; vertical-align: top; white-space: nowrap;
-  border: 0; border-bottom: 1px solid rgba(128, 140, 152, .25); }
-.m-table thead th { font-weight: 600; vertical-align: bottom; border-bottom: 1.5px solid rgba(128, 140, 152, .6); }
-.m-table tbody th { font-weight: 500; }
-.m-table th:first-child, .m-table td:first-child { text-align: left; padding-left: 0; }
-.m-table.narrow table { width: auto; min-width: 28rem; }
-.m-table th.words, .m-table td.words { text-align: left; }
-.m-table small { display: block; font-weight: 400; font-size: .8rem;
-  color: color-mix(in srgb, currentColor 66%, transparent); }
-@media (max-width: 1280px) {
-  .m-table table { font-size: .84rem; }
-  .m-table th, .m-table td { padding-left: .25rem; padding-right: .25rem; }
-  .m-table small { font-size: .735rem; }
-}
-.m-table thead th:first-child small { white-space: normal; }
-.m-line { display: inline-block; border-radius: 3px; padding: 0 .42em; font-size: .78rem; margin-right: .35em;
-  background: rgba(128, 140, 152, .18); }
-.m-line.error { background: rgba(194, 58, 85, .22); }
-.m-line.warning { background: rgba(217, 130, 0, .24); }
-.m-facts { display: grid; grid-template-columns: max-content 1fr; gap: .25rem .9rem; font-size: .92rem;
-  margin: 0 !important; padding: 0 !important; }
-.m-facts dt { color: color-mix(in srgb, currentColor 66%, transparent); }
-.m-facts dd { margin: 0; overflow-wrap: anywhere; }
-.m-swatch { display: inline-block; width: .68em; height: .68em; border-radius: 2px; margin-right: .5em; }
-.m-v { display: inline-block; font-size: .78rem; padding: 0 .42em; border-radius: 3px;
-  background: rgba(128, 140, 152, .16); }
-.m-v.helps { background: rgba(15, 143, 98, .2); }
-.m-v.hurts { background: rgba(194, 58, 85, .2); }
-.m-rows { display: grid; gap: 1rem .9rem; justify-content: start; margin: .2rem 0 .6rem; }
-.m-rows figure, .m-image { margin: 0; }
-.m-rows img { width: 100%; image-rendering: pixelated; border-radius: 3px; display: block; }
-.m-rows figcaption, .m-image figcaption { font-size: .84rem; line-height: 1.3; margin-top: .3rem;
-  color: color-mix(in srgb, currentColor 75%, transparent); }
-.m-image img { width: 100%; border-radius: 3px; display: block; }
-.m-image.helps img { outline: 4px solid #0f8f62; }
-.m-image.hurts img { outline: 4px solid #c23a55; }
-.m-empty { border: 1px dashed rgba(128, 140, 152, .6); border-radius: 8px; padding: 1.6rem 1.8rem; max-width: 46rem; }
-.m-empty p { margin: 0 0 .5rem; }
-.m-empty p:last-child { margin: 0; color: color-mix(in srgb, currentColor 75%, transparent); }
-</style>
-"""
 
 
 def style() -> None:
@@ -88,42 +39,53 @@ def empty(problem: state.Problem) -> None:
     st.html(f'<div class="m-empty" role="status"><p><strong>{_code(problem.what)}</strong></p>{todo}</div>')
 
 
-def chosen_results() -> Results | None:
-    """The chosen experiment, or None after saying why there is none."""
+def chosen_results(page: str) -> Results | None:
+    """The chosen experiment, below the title of the page; or None after saying why there is none."""
     place = state.workspace()
-    if isinstance(place, state.Problem):
-        empty(place)
-        return None
     name = state.chosen()
-    if name is None:
+    found = place if isinstance(place, state.Problem) else state.results(name) if name else None
+    if isinstance(found, Results):
+        heading(found, page)
+        return found
+    st.title(page, anchor=False)
+    if found is None:
         no_experiments()
-        return None
-    found = state.results(name)
-    if isinstance(found, state.Problem):
-        st.title(name)
+    else:
+        if name:
+            st.subheader(plain(name), anchor=False)
         empty(found)
-        return None
-    return found
+    return None
 
 
 def no_experiments() -> None:
     empty(
         state.Problem(
             "This workspace has no experiments yet.",
-            "Start one in a terminal: `medssl demo` makes virtual patients and runs the whole way in minutes, "
-            "`medssl run CONFIG` runs your own. Name this workspace with `--workspace`, then reload this page.",
+            "Start one on the page *New run*. Or in a terminal: `medssl demo` makes virtual patients and runs the "
+            "whole way in minutes, `medssl run CONFIG` runs your own; then reload this page.",
         )
     )
 
 
-def heading(found: Results) -> None:
-    """Title, what the experiment is about, and how far it is."""
+def no_cohorts() -> None:
+    empty(
+        state.Problem(
+            "This workspace has no cohorts yet.",
+            "Make one of a folder of scans on the page *New run*. Or in a terminal: `medssl ingest SCANS --cohort "
+            "WORKSPACE/cohorts/NAME`; then reload this page.",
+        )
+    )
+
+
+def heading(found: Results, page: str) -> None:
+    """Title of the page, what the experiment is about, and how far it is."""
     config = found.settings
     draws = found.cross_fitted or f"{config.draws} draw{'' if config.draws == 1 else 's'}"
     facts = [f"cohort {config.cohort.name}", f"predicts {config.target.name}", draws, progress(found)]
     looks = len(found.looks())
     facts.append(f"test patients looked at {looks} time{'' if looks == 1 else 's'}")
-    st.title(plain(found.title), anchor=False)
+    st.title(page, anchor=False)
+    st.subheader(plain(found.title), anchor=False)
     st.html('<p class="m-meta">' + "".join(f"<span>{escape(f)}</span>" for f in facts) + "</p>")
 
 
@@ -281,9 +243,9 @@ def _words(column: int, words: int) -> str:
 
 
 def _code(text: str) -> str:
-    """Escaped, with `code` between backticks."""
+    """Escaped, with `code` between backticks and *names* of pages between stars."""
     pieces = escape(text).split("`")
-    return "".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(pieces))
+    return "".join(f"<code>{p}</code>" if i % 2 else NAMED.sub(r"<em>\1</em>", p) for i, p in enumerate(pieces))
 
 
 def plain(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 
 import parts
@@ -18,6 +19,7 @@ EVERY_S = 2.0  # between two looks at a running process
 DOES = {
     "ingest": "Reading the scans of cohort {}",
     "label": "Adding labels to cohort {}",
+    "pretrain": "Pretraining {}",
     "estimate": "Estimating time and memory of {}",
     "run": "Experiment {}",
 }
@@ -103,6 +105,8 @@ def _buttons(process: Process, status: str) -> None:
         "Open the curve", key=f"curve {key}", type=kind, on_click=state.choose, args=(process.about,)
     ):
         st.switch_page(st.session_state["pages"]["curve"])
+    if process.kind == "pretrain" and status != "failed":
+        _look(process, status)
     if status in ("running", "stopping"):
         words = "Stop" if status == "running" else "Stop at once"
         st.button(words, key=f"stop {key}", on_click=process.stop, help="What was done is kept.")
@@ -111,6 +115,17 @@ def _buttons(process: Process, status: str) -> None:
     if status not in ACTIVE:
         forget: Any = process.forget
         st.button("Remove", key=f"forget {key}", on_click=forget, help="From this list. What it made stays.")
+
+
+def _look(process: Process, status: str) -> None:
+    """On to what a pretraining shows: how it goes, and once it has ended where it puts the scans."""
+    page, words = ("embedding", "See the embedding") if status == "done" else ("pretraining", "Follow it")
+    cohort = Path(process.arguments[1]).name
+    kind: Literal["primary", "secondary"] = "primary" if status == "done" else "secondary"
+    if st.button(
+        words, key=f"look {process.name}", type=kind, on_click=state.show_encoder, args=(process.about, cohort)
+    ):
+        st.switch_page(st.session_state["pages"][page])
 
 
 def _has_results(process: Process) -> bool:

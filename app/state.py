@@ -21,7 +21,6 @@ from medssl.workspace import Workspace, holder
 
 LOG = logging.getLogger("medssl.app")
 WATCHED = ("config.yaml", "facts.json", "budgets.json", "pretrained.json", "jobs.sqlite", "jobs.sqlite-wal", "results")
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 FRESH_S = 30  # while an experiment runs its tables are at most this old; they are not computed again on every click
 
 
@@ -31,26 +30,6 @@ class Problem:
 
     what: str
     todo: str = ""
-
-
-def open_to_others() -> Problem | None:
-    """None where the app listens on this computer alone, or asks everybody to log in; else why it shows nothing."""
-    address = st.get_option("server.address")  # None in a test: our own config.toml says localhost to every server
-    if address is None or address in LOOPBACK or login():
-        return None
-    return Problem(
-        "The app would be open to everybody who can reach this computer, without a password, so it shows nothing.",
-        "Start it with `medssl app`, which listens on localhost alone. To let others in, put a web server with a "
-        "password before it, or set up Streamlit's own login: see docs/dashboard.md.",
-    )
-
-
-def login() -> bool:
-    """Whether Streamlit's own login (OpenID Connect) is set up, by `[auth]` in a secrets.toml."""
-    try:
-        return "auth" in st.secrets
-    except FileNotFoundError:
-        return False
 
 
 def workspace() -> Workspace | Problem:
@@ -74,19 +53,25 @@ def experiments() -> list[str]:
     return [p.name for p in sorted(place.experiments(), key=_changed, reverse=True)]
 
 
-def choose_experiment() -> None:
-    """The chooser in the sidebar; its choice stands in the URL, so that a view can be sent to a colleague."""
+def choose_experiment(shown: bool) -> None:
+    """The chooser in the sidebar; its choice stands in the URL, so that a view can be sent to a colleague.
+
+    Args:
+        shown: false on pages that show no experiment; the choice is kept for the others.
+    """
     names, place = experiments(), workspace()
     if names:
         asked = st.query_params.get("experiment")
         if asked and asked not in names and "experiment" not in st.session_state:
             st.warning("This link names an experiment that is not in this workspace. Another one is shown.")
-        if st.session_state.get("experiment") not in names:
-            st.session_state["experiment"] = asked if asked in names else names[0]
-        st.selectbox("Experiment", names, key="experiment")
-        st.query_params["experiment"] = st.session_state["experiment"]
+        kept = st.session_state.get("experiment")
+        kept = kept if kept in names else asked if asked in names else names[0]
+        st.session_state["experiment"] = kept  # said anew each time, else Streamlit forgets it on pages without chooser
+        if shown:
+            st.selectbox("Experiment", names, key="experiment")
+            st.query_params["experiment"] = st.session_state["experiment"]
     if isinstance(place, Workspace):
-        st.caption(f"Workspace `{place.path.name}`", help=str(place.path))
+        st.caption(f"Workspace  \n`{place.path.name}`", help=str(place.path))
 
 
 def choose(name: str) -> None:
@@ -128,8 +113,15 @@ def cohorts() -> list[str]:
 
 
 def choose_cohort(name: str) -> None:
-    """Make `name` the cohort that the page of cohorts shows (for a button's `on_click`)."""
-    st.session_state["kept cohort"] = name
+    """Make `name` the cohort that the pages on cohorts and embeddings show (for a button's `on_click`)."""
+    st.session_state["kept cohort"] = st.session_state["kept cohort:embedding"] = name
+
+
+def show_encoder(encoder: str, cohort: str) -> None:
+    """Make this encoder what the pages on pretraining and embedding show (for a button's `on_click`)."""
+    choose_cohort(cohort)
+    st.session_state[f"kept encoder:{cohort}"] = encoder
+    st.session_state["kept runs:pretraining"] = [encoder]
 
 
 def chosen_cohort() -> str | None:
@@ -145,7 +137,8 @@ def chosen_cohort() -> str | None:
         st.warning("This link names a cohort that is not in this workspace. Another one is shown.")
     key, forget = linked("cohort", names, default), ("scan", "at", "page", "finding", "modality", "vendor", "label")
     name = st.selectbox("Cohort", names, key=key, on_change=link, args=("cohort", "", forget), width=360)
-    st.session_state["kept cohort"] = st.query_params["cohort"] = name
+    choose_cohort(name)
+    st.query_params["cohort"] = name
     return name
 
 

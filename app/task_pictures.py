@@ -29,7 +29,7 @@ def show(page: str, place: Workspace, chosen: Sequence[Run], names: Mapping[str,
         return
     cohorts = [path.name for path in place.cohorts()]
     if not cohorts:
-        parts.empty(state.Problem("This workspace has no cohort to show scans of.", "Make one with `medssl ingest`."))
+        parts.empty(state.Problem("This workspace has no cohort to show scans of.", "Make one on the page *New run*."))
         return
     left, middle, right = st.columns([3, 2, 1], gap="medium", vertical_alignment="bottom")
     with left:

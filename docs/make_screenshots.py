@@ -2,7 +2,7 @@
 
     python docs/make_screenshots.py --workspace medssl_workspace [--experiment demo] [--all]
 
-Writes docs/images/app.png (1440 x 900); with --all each page at 1440 and 1024 pixels, light and dark, to look at.
+Writes docs/images/app.png; with --all each page at 1440 and 1024 pixels, light and dark, to look at.
 Needs playwright (in the `test` extra) and a Chromium or Chrome on the PATH, or named by CHROMIUM.
 """
 
@@ -19,20 +19,30 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Literal
 from urllib.parse import quote
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
 PAGES = {
     "home": "",
+    "new_run": "new-run",
     "cohort": "cohort",
-    "app": "label-efficiency",
+    "cohort_scans": "cohort?show=Scans",
+    "cohort_findings": "cohort?show=Findings",
+    "cohort_duplicates": "cohort?show=Duplicates and outliers",
+    "cohort_split": "cohort?show=Split and budgets",
+    "cohort_card": "cohort?show=Data card",
     "pretraining": "pretraining",
+    "app": "label-efficiency",
     "embedding": "embedding",
     "predictions": "predictions",
     "reader": "reader-test",
-    "new_run": "new-run",
 }
+SIZES = [(1440, 900), (1024, 768)]
+SHOWN = (1440, 1120)  # in README: down to the end of the curve
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+TALLEST = 6000  # pixels of a picture of a whole page
 FLAGS = [  # a browser for tests: no sandbox (containers), no graphics card, nothing that it asks the internet for
     "--no-sandbox",
     "--disable-gpu",
@@ -55,28 +65,45 @@ def main() -> int:
     if program is None:
         print("No Chromium: install one, or name it with CHROMIUM.", file=sys.stderr)
         return 2
-    sizes = [(1440, 900), (1024, 768)] if options.all else [(1440, 900)]
     options.out.mkdir(parents=True, exist_ok=True)
     from playwright.sync_api import sync_playwright
 
     with serve(options.workspace) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        for scheme in ("light", "dark") if options.all else ("light",):
-            for width, height in sizes:
-                page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
-                for name, path in PAGES.items() if options.all else [("app", PAGES["app"])]:
-                    query = f"?experiment={quote(options.experiment)}" if options.experiment else ""
-                    page.goto(f"{address}/{path}{query}")
-                    page.wait_for_selector(".stMain h1")
-                    if path and path != "reader-test":
-                        page.wait_for_selector(".stVegaLiteChart canvas, .stVegaLiteChart svg, .m-empty, .m-facts")
-                    page.wait_for_timeout(800)  # fonts, and the chart's first layout
-                    file = options.out / (f"{name}-{width}-{scheme}.png" if options.all else f"{name}.png")
-                    page.screenshot(path=file, full_page=options.all)
-                    print(file)
-                page.close()
+        wanted = (
+            [(n, w, s) for s in SCHEMES for w in SIZES for n in PAGES] if options.all else [("app", SHOWN, SCHEMES[0])]
+        )
+        for name, size, scheme in wanted:
+            file = options.out / (f"{name}-{size[0]}-{scheme}.png" if options.all else f"{name}.png")
+            photograph(browser, address, name, file, size, scheme, options.experiment, whole=options.all)
+            print(file)
         browser.close()
     return 0
+
+
+def photograph(
+    browser: Any,
+    address: str,
+    name: str,
+    file: Path,
+    size: tuple[int, int],
+    scheme: Literal["light", "dark"],
+    experiment: str | None = None,
+    whole: bool = False,
+) -> None:
+    """One of `PAGES` as a window of this size (width, height in pixels) shows it, or all of it to its end."""
+    page = browser.new_page(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
+    path, asked = PAGES[name], f"experiment={quote(experiment)}" if experiment else ""
+    page.goto(f"{address}/{quote(path, safe='?=')}" + ("&" if "?" in path else "?") * bool(asked) + asked)
+    page.wait_for_selector(".stMain h1", timeout=60_000)
+    page.wait_for_selector('[data-test-script-state="notRunning"]', timeout=60_000)
+    page.wait_for_timeout(800)  # fonts, and the charts' first layout
+    if whole:  # the page scrolls inside the window: the window grows to its end
+        height = page.evaluate("document.querySelector('.stMain').scrollHeight")
+        page.set_viewport_size({"width": size[0], "height": min(max(height, size[1]), TALLEST)})
+        page.wait_for_timeout(500)
+    page.screenshot(path=file)
+    page.close()
 
 
 def chromium() -> str | None:

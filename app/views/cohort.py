@@ -26,13 +26,7 @@ def show() -> None:
         return
     name = state.chosen_cohort()
     if name is None:
-        parts.empty(
-            state.Problem(
-                "This workspace has no cohorts yet.",
-                f"Make one in a terminal: `medssl ingest SCANS --cohort {place.path.name}/cohorts/NAME`, "
-                "or run an experiment, which makes its own. Then reload this page.",
-            )
-        )
+        parts.no_cohorts()
         return
     found = state.cohort(name)
     if isinstance(found, state.Problem):
@@ -46,8 +40,8 @@ def show() -> None:
         parts.empty(
             state.Problem(
                 "This cohort has no scans.",
-                "Its ingest was stopped, or every file was left out: run `medssl ingest` again, and look at "
-                "`ingest_report.html` in the cohort's folder.",
+                "Its ingest was stopped, or every file was left out: read its scans again on the page *New run*, and "
+                "look at `ingest_report.html` in the cohort's folder.",
             )
         )
         return
@@ -107,8 +101,9 @@ def _overview(counted: Summary) -> None:
         parts.empty(
             state.Problem(
                 "No scan of this cohort has a label.",
-                "Add a table with `medssl label COHORT labels.csv`. If you did, its names matched no scan: name the "
-                "column of scans with `--scan-column`, or of patients with `--patient-column`.",
+                "Add a table on the page *New run*, which shows what fits before it is added, or with "
+                "`medssl label COHORT labels.csv`. Where its names matched no scan, name the column of scans with "
+                "`--scan-column`, or of patients with `--patient-column`.",
             )
         )
     for target, rows_of in counted.classes.items():
@@ -119,7 +114,9 @@ def _overview(counted: Summary) -> None:
             )
             continue
         total = sum(row["scans"] for row in rows_of)
-        body = [[r["value"], f"{r['scans']:,}", f"{r['scans'] / total:.1%}", f"{r['patients']:,}"] for r in rows_of]
+        body = [
+            [r["value"], f"{r['scans']:,}", f"{100 * r['scans'] / total:.1f} %", f"{r['patients']:,}"] for r in rows_of
+        ]
         parts.table([target, "Scans", "Share", "Patients"], body)
 
 

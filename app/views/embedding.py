@@ -33,8 +33,7 @@ def show() -> None:
         return
     names = [folder.name for folder in place.cohorts()]
     if not names:
-        todo = "Make one with `medssl ingest SOURCE --cohort DIR`, or `medssl demo` for virtual patients."
-        parts.empty(state.Problem("This workspace has no cohorts yet.", todo))
+        parts.no_cohorts()
         return
     st.caption(
         "Scans that an encoder takes for alike lie close together. Does it look at the finding, or at the scanner?"
@@ -44,6 +43,7 @@ def show() -> None:
         first = _own_cohort(names)
         name = str(st.selectbox("Cohort", names, key=state.choice("embedding", "cohort", names, first)))
         state.keep("embedding", "cohort", name, first)
+        state.choose_cohort(name)
     try:
         _cohort_page(place, name, right)
     except MedsslError as error:
@@ -81,8 +81,8 @@ def _cohort_page(workspace: Workspace, name: str, place: Any) -> None:
     hits, chance = looking.same_patient(embedded.key, reduced, table)
     if hits == hits:
         st.caption(
-            f"The nearest neighbour of a scan is of the same patient in {hits:.0%} of cases (by chance {chance:.1%}), "
-            "among scans whose patient has another one."
+            f"The nearest neighbour of a scan is of the same patient in {100 * hits:.0f} % of cases (by chance "
+            f"{100 * chance:.1f} %), among scans whose patient has another one."
         )
     _map(name, embedded, table, reduced)
     _neighbours(name, cohort, embedded, table, reduced)
@@ -91,8 +91,8 @@ def _cohort_page(workspace: Workspace, name: str, place: Any) -> None:
 
 def _learned(name: str, source: room.Source, found: list[room.Reading], table: pd.DataFrame) -> None:
     """The sentence on scanner and finding, and the figure to it."""
-    labels = [r for r in found if r.fact.startswith(room.LABEL)]
-    scanner = [r for r in found if not r.fact.startswith(room.LABEL)]
+    labels = [r for r in found if room.kind_of(r) == "label"]
+    scanner = [r for r in found if room.kind_of(r) == "scanner"]
     label = labels[0] if labels else None
     best = max(scanner, key=lambda r: r.auc) if scanner else None
     together = room.tied(table[label.fact], table[best.fact]) if label and best else 0.0
@@ -103,7 +103,7 @@ def _learned(name: str, source: room.Source, found: list[room.Reading], table: p
     if found:
         frame = pd.DataFrame([r._asdict() for r in found]).assign(
             fact=[r.fact.removeprefix(room.LABEL) for r in found],
-            kind=["label" if r in labels else "scanner" for r in found],
+            kind=[room.kind_of(r) for r in found],
             values=[", ".join(r.values[:6]) + (" …" if len(r.values) > 6 else "") for r in found],
         )
         st.altair_chart(readings(frame, width="container", theme=parts.theme()), theme=None, width="stretch")
@@ -116,9 +116,9 @@ def _learned(name: str, source: room.Source, found: list[room.Reading], table: p
         gallery.downloads(
             f"{name}-{source.key}",
             [
-                ("Readings, CSV", "csv", lambda: frame),
                 ("Readings, PNG", "png", lambda: readings(frame, title=title)),
                 ("Readings, SVG", "svg", lambda: readings(frame, title=title)),
+                ("Readings, CSV", "csv", lambda: frame),
             ],
         )
 
@@ -168,7 +168,7 @@ def _map(name: str, embedded: room.Embedded, table: pd.DataFrame, reduced: np.nd
         chart, theme=None, width="stretch", on_select="rerun", selection_mode=[PICK], key=f"map {name}"
     )
     scan_choice.take_click(name, event, embedded)
-    said = "Click at a scan to see its neighbours."
+    said = "Click a scan to see its neighbours below."
     if len(shown) < len(reduced):
         said += f" Drawn are {len(shown):,} of {len(reduced):,} scans, chosen by chance; all else is computed from all."
     if fact == room.PATIENT:
@@ -179,7 +179,7 @@ def _map(name: str, embedded: room.Embedded, table: pd.DataFrame, reduced: np.nd
         return embedding_map(frame, word, axes=axes, title=f"{name}: {MAPS[how]}, coloured by {word}")
 
     gallery.downloads(
-        name, [("Map, CSV", "csv", lambda: frame), ("Map, PNG", "png", picture), ("Map, SVG", "svg", picture)]
+        name, [("Map, PNG", "png", picture), ("Map, SVG", "svg", picture), ("Map, CSV", "csv", lambda: frame)]
     )
 
 
@@ -244,7 +244,7 @@ def _thumb(
     labels = [c for c in _facts_of(table) if c.startswith(room.LABEL)]
     line = str(table[labels[0]].iloc[i] or "no label") if labels else gallery.short(str(embedded.scans[i]))
     scanner = [table[c].iloc[i] for c in ("vendor", "pixel spacing") if c in table]
-    more = [*small, *(str(v) for v in scanner if v), gallery.short(str(embedded.scans[i]))]
+    more = [*small, *(str(v) for v in scanner if v), *([gallery.short(str(embedded.scans[i]))] if labels else [])]
     return gallery.Thumb(gallery.draw_thumbnail(cohort, embedded.samples, int(embedded.first[i])), line, more, ring)
 
 
@@ -271,7 +271,7 @@ def _most(values: pd.Series) -> str:
     if known.empty:
         return "–"
     counts = known.value_counts(normalize=True)
-    return f"{counts.index[0]} {counts.iloc[0]:.0%}"
+    return f"{counts.index[0]} {100 * counts.iloc[0]:.0f} %"
 
 
 def _own_cohort(names: list[str]) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import parts
+import running
 import state
 import streamlit as st
 
-from medssl.experiment import Results
+from medssl.experiment import Results, processes
+from medssl.experiment.processes import ACTIVE
+from medssl.experiment.runs import Run, runs
 from medssl.workspace import holder
 
 EVERY_S = 5  # how often what runs is looked at again
@@ -19,37 +22,44 @@ def show() -> None:
     if isinstance(place, state.Problem):
         parts.empty(place)
         return
+    text, button = st.columns([6, 1], vertical_alignment="center")
+    with text:
+        st.caption("What runs, what each experiment found, and the cohorts.")
+    with button:
+        if st.button("New run", type="primary", key="new run", width="stretch"):
+            st.switch_page(st.session_state["pages"]["new"])
     names, cohorts = state.experiments(), state.cohorts()
-    running = [name for name in names if holder(place.experiment(name))]
-    if running:
+    going = [name for name in names if holder(place.experiment(name))]
+    training = [run for run in runs(place) if run.state == "running"]
+    reading = [p for p in processes.processes(place) if p.kind in ("ingest", "label") and p.status in ACTIVE]
+    if going or training or reading:
         st.header("Running now", anchor=False)
-        st.fragment(_running, run_every=EVERY_S)(running)
+    if going or training:
+        st.fragment(_running, run_every=EVERY_S)(going, training)
+    for process in reading:
+        running.card(process, place)
     st.header("Experiments", anchor=False)
     if not names:
         parts.no_experiments()
     for name in names:
-        if name not in running:
+        if name not in going:
             _card(name)
-    if names and not running:
+    if names and not (going or training or reading):
         st.caption("Nothing is running now.")
     st.header("Cohorts", anchor=False)
     if not cohorts:
-        parts.empty(
-            state.Problem(
-                "This workspace has no cohorts yet.",
-                "Make one of a folder of scans in a terminal: `medssl ingest SCANS --cohort "
-                f"{place.path.name}/cohorts/NAME`. An experiment makes its own when it is run.",
-            )
-        )
+        parts.no_cohorts()
     for name in cohorts:
         _cohort(name)
 
 
-def _running(names: list[str]) -> None:
+def _running(names: list[str], training: list[Run]) -> None:
     """How far each one is; looked at again by itself while the page is open."""
     place = state.workspace()
     if isinstance(place, state.Problem) or not all(holder(place.experiment(name)) for name in names):
         st.rerun()  # one has ended: its verdict belongs below
+    if any(run.state != "running" for run in training):
+        st.rerun()
     for name in names:
         found = state.results(name)
         with st.container(border=True):
@@ -64,6 +74,13 @@ def _running(names: list[str]) -> None:
                 st.progress(over / sum(jobs.values()), text=f"`{name}` · {parts.progress(found)}")
             else:
                 st.caption(f"`{name}` · scans, split and pretraining come first; jobs are counted after that")
+    for run in training:
+        with st.container(border=True):
+            st.subheader(f"Pretraining by {parts.plain(run.task or 'a task')}", anchor=False)
+            log = run.history()
+            step = int(log["step"].iloc[-1]) if len(log) else 0
+            words = f"`{run.name}` · cohort {parts.plain(run.cohort)} · {step:,} of {run.steps:,} steps"
+            st.progress(min(1.0, step / max(1, run.steps)), text=words)
 
 
 def _card(name: str) -> None:
@@ -97,7 +114,7 @@ def _unfinished(found: Results) -> None:
         first = error.splitlines()[0]
         st.markdown(parts.plain("The first failure: " + first[:LONGEST] + ("…" if len(first) > LONGEST else "")))
     if jobs and set(jobs) != {"done"}:
-        st.caption("It is not running now. Run its config again with `medssl run`: jobs that are done are kept.")
+        st.caption(f"It is not running now. {parts.AGAIN}")
 
 
 def _cohort(name: str) -> None:

@@ -35,10 +35,9 @@ class Shown(NamedTuple):
 
 
 def show() -> None:
-    found = parts.chosen_results()
+    found = parts.chosen_results("Label efficiency")
     if found is None:
         return
-    parts.heading(found)
     problem = state.tables(found)
     parts.notes(found)
     if problem:

@@ -11,6 +11,7 @@ import places
 import running
 import state
 import streamlit as st
+import unlabeled
 
 from medssl.cohort import Cohort
 from medssl.cohort.summary import Summary, summarize
@@ -33,7 +34,10 @@ def show() -> None:
     if isinstance(place, state.Problem):
         parts.empty(place)
         return
-    st.caption("From a folder of scans to a label-efficiency curve. You may close this page while something runs.")
+    st.caption(
+        "From a folder of scans to a label-efficiency curve, or without labels to an embedding. You may close this "
+        "page while something runs."
+    )
     running.trouble()
     above = st.container()
     st.header("1. Scans", anchor=False)
@@ -72,8 +76,8 @@ def _steps(place: Workspace, name: str) -> str:
 def _others(place: Workspace, cohort: str, below: str) -> None:
     """Runs that were started before, but for the one below, and what is under way for other cohorts."""
     asked = st.query_params.get("run")
-    found = [p for p in processes.processes(place) if p.kind == "run" or (p.status in ACTIVE and p.about != cohort)]
-    found = [p for p in found if p.kind != "estimate"]
+    known = [p for p in processes.processes(place) if p.kind != "estimate"]
+    found = [p for p in known if p.kind in ("run", unlabeled.KIND) or (p.status in ACTIVE and p.about != cohort)]
     if asked and asked not in {p.name for p in found}:
         st.info("The run that this link names is not in this list: it was removed, or never started here.")
         st.query_params.pop("run")
@@ -111,7 +115,7 @@ def _new_cohort(place: Workspace) -> None:
     choices = [str(p) for p in places.offered(place, folders)]
     left, right = st.columns(2, gap="medium")
     with left:
-        choice = st.selectbox("Folder of scans", [*choices, OTHER], key="new folder")
+        choice = st.selectbox("Folder of scans", [*choices, OTHER], key="new folder", format_func=_named)
         if choice == OTHER:
             choice = st.text_input("Path of the folder", key="new path", placeholder="/path/to/scans").strip()
     if not choice:
@@ -135,6 +139,12 @@ def _new_cohort(place: Workspace) -> None:
     _command(arguments)
     words = "Go on with this cohort" if name in taken else "Read the scans"
     st.button(words, type="primary", key="ingest", on_click=_ingest, args=(place, name, arguments))
+
+
+def _named(folder: str) -> str:
+    """The name first: a long path is cut at its end."""
+    path = Path(folder)
+    return f"{path.name} (in {path.parent})" if path.is_absolute() else folder
 
 
 def _ingest(place: Workspace, name: str, arguments: list[str]) -> None:
@@ -189,12 +199,14 @@ def _labels(place: Workspace, cohort: Cohort) -> bool:
             rows.append([target, named or f"{count:,} different values"])
         parts.table(["Label", "Classes (scans)"], rows, words=2)
     else:
-        parts.empty(state.Problem("This cohort has no labels yet.", "Add them from a table: a line a scan or patient."))
+        todo = "Add them from a table, a line a scan or patient. Or pretrain without any: see below."
+        parts.empty(state.Problem("This cohort has no labels yet.", todo))
     with st.expander("Add labels from a table", expanded=not facts.values):
         try:
             _add_labels(place, cohort)
         except MedsslError as error:
             _say(error)
+    unlabeled.form(place, cohort, first=not facts.values)
     return bool(facts.values)
 
 

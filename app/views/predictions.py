@@ -27,10 +27,9 @@ ORDERS = {
 
 
 def show() -> None:
-    found = parts.chosen_results()
+    found = parts.chosen_results("Predictions")
     if found is None:
         return
-    parts.heading(found)
     if found.settings.target.kind != "classification":
         kind = found.settings.target.kind
         parts.empty(
@@ -118,8 +117,8 @@ def _errors(found: Results, arm: str, budget: Any, cls: str) -> None:
         ("ROC", roc, draw_roc),
         ("Calibration", calibration, draw_calibration),
     ):
-        files.append((f"{label}, CSV", "csv", lambda frame=frame: frame))
         files += [(f"{label}, {e.upper()}", e, chart) for e in ("png", "svg")]
+        files.append((f"{label}, CSV", "csv", lambda frame=frame: frame))
     with st.popover("Download"):
         gallery.downloads(f"{found.name}-{arm}-{budget}", files)
 
@@ -169,7 +168,7 @@ def _one(
             st.markdown(
                 f"Truth **{parts.plain(row['truth'])}**, predicted **{parts.plain(row['predicted'])}** ({verdict}). "
                 f"Probability of the truth {row['score']:.2f}, over draws {row['low']:.2f} to {row['high']:.2f}; "
-                f"{row['right']:.0%} of the models are right. Patient {int(row['patient']) + 1}."
+                f"{100 * row['right']:.0f} % of the models are right. Patient {int(row['patient']) + 1}."
             )
             strip = statistics.scores_of_unit(found.arrays, unit, budget)
             arms = list(found.settings.arms)
@@ -181,9 +180,9 @@ def _one(
             gallery.downloads(
                 f"{found.name}-{gallery.short(unit)}",
                 [
-                    ("Scores, CSV", "csv", lambda: strip),
                     ("Scores, PNG", "png", lambda: unit_strip(strip, arms, str(row["truth"]))),
                     ("Scores, SVG", "svg", lambda: unit_strip(strip, arms, str(row["truth"]))),
+                    ("Scores, CSV", "csv", lambda: strip),
                 ],
             )
         with left:
@@ -228,10 +227,10 @@ def _all(found: Results, shown: pd.DataFrame, pictured: reading_units.Pictured |
     st.session_state[box] = min(max(1, st.session_state[box]), pages)
     left, right = st.columns([1, 4], vertical_alignment="bottom")
     with left:
-        page = int(st.number_input("Page", 1, pages, key=box))
+        page = int(st.number_input(f"Page, of {pages:,}", 1, pages, key=box))
     with right:
         first, last = (page - 1) * A_PAGE, min(page * A_PAGE, len(shown))
-        st.caption(f"{first + 1} to {last} of {len(shown):,}; page {page} of {pages:,}")
+        st.caption(f"{first + 1} to {last} of {len(shown):,}")
     state.keep(name, "page", str(page), "1")
     with st.container(horizontal=True, gap="medium"):
         for row in shown.iloc[first:last].to_dict("records"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -24,21 +25,18 @@ PAGE = "pretraining"  # whose choices these are: the workspace's, whatever exper
 
 
 def show() -> None:
+    st.title("Pretraining", anchor=False)
     place = state.workspace()
     if isinstance(place, state.Problem):
         parts.empty(place)
         return
     known = {run.name: run for run in runs(place)}
-    if not known and not state.experiments():
-        parts.no_experiments()
-        return
-    st.title("Pretraining", anchor=False)
     if not known:
         parts.empty(
             state.Problem(
                 "No pretraining run of this workspace has left a history yet.",
-                "Start one with `medssl pretrain COHORT --task simclr`, or run a config with `pretraining:`. It "
-                "appears here with its first step.",
+                "Start one on the page *New run*, or with `medssl pretrain COHORT --task simclr`. It appears here with "
+                "its first step.",
             )
         )
         return
@@ -47,10 +45,14 @@ def show() -> None:
     if not chosen:
         parts.empty(state.Problem("Choose at least one run."))
         return
-    logs = {names[run.name]: run.history() for run in chosen}
+    logs = _logs(chosen, names)
     metric, layout = _metric(logs)
     live = any(run.state == "running" for run in chosen)
     st.fragment(_histories, run_every=REFRESH_S if live else None)(chosen, names, metric, layout)
+    if any(metric in log for log in logs.values()):
+        now = partial(_logs, chosen, names)  # as far as they are when they are asked for
+        with st.container(horizontal=True):
+            parts.exports("History", f"pretraining-{metric}", lambda: overlaid(now(), metric), lambda: _long(now()))
     st.header("What the task sees and answers", anchor=False)
     st.fragment(task_pictures.show)(PAGE, place, chosen, names)
     st.header("Settings", anchor=False)
@@ -112,9 +114,18 @@ def _metrics(logs: Mapping[str, pd.DataFrame]) -> list[str]:
     return sorted(drawn, key=lambda c: (c != "loss", c)) or ["loss"]
 
 
+def _logs(chosen: Sequence[Run], names: Mapping[str, str]) -> dict[str, pd.DataFrame]:
+    return {names[run.name]: run.history() for run in chosen}
+
+
+def _long(logs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """All histories below each other, each line with the name of its run."""
+    return pd.concat([log.assign(run=name) for name, log in logs.items()], ignore_index=True)
+
+
 def _histories(chosen: Sequence[Run], names: Mapping[str, str], metric: str, layout: str) -> None:
     """State, alarms and charts: all that changes while a run goes on, and nothing else is drawn anew."""
-    logs = {names[run.name]: run.history() for run in chosen}
+    logs = _logs(chosen, names)
     colours, states = arm_colours(logs), {run.name: run.state for run in chosen}
     before = st.session_state.get("pretraining states")
     st.session_state["pretraining states"] = states

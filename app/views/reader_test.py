@@ -32,11 +32,11 @@ COUNTS = ["10", "20", "30", "50", "100"]
 
 
 def show() -> None:
+    st.title("Reader test", anchor=False)
     place = state.workspace()
     if isinstance(place, state.Problem):
         parts.empty(place)
         return
-    st.title("Reader test", anchor=False)
     name = st.session_state.get("session") or st.query_params.get("session")
     if name is None:
         _setup(place)
@@ -67,7 +67,9 @@ def _setup(place: Workspace) -> None:
     if not able or not cohorts:
         what = "finished pretraining run" if cohorts else "cohort"
         todo = "`medssl pretrain COHORT --task rotation`" if cohorts else "`medssl ingest`"
-        parts.empty(state.Problem(f"This workspace has no {what} yet.", f"Make one with {todo}."))
+        parts.empty(
+            state.Problem(f"This workspace has no {what} yet.", f"Make one on the page *New run*, or with {todo}.")
+        )
         _sessions(place)
         return
     kind = _choice("kind", list(KINDS), "question")
@@ -77,7 +79,9 @@ def _setup(place: Workspace) -> None:
     if not fitting:
         what = "asks something that a person can answer" if kind == "question" else "paints images"
         todo = "rotation, jigsaw, relative_patch or simclr" if kind == "question" else "inpainting, colorization or mae"
-        parts.empty(state.Problem(f"No network of this workspace {what}.", f"Pretrain one with the task {todo}."))
+        parts.empty(
+            state.Problem(f"No network of this workspace {what}.", f"Pretrain one by {todo} on the page *New run*.")
+        )
     else:
         _form(place, kind, fitting, cohorts)
     _sessions(place)

@@ -47,8 +47,8 @@ class Process:
 
     Attributes:
         folder: its own in the workspace.
-        kind: `ingest`, `label`, `estimate` or `run`.
-        about: the cohort or experiment that it works on.
+        kind: `ingest`, `label`, `pretrain`, `estimate` or `run`.
+        about: the cohort, encoder or experiment that it works on.
         arguments: of `medssl`.
         begun: when it was started (seconds since 1970), and `created` the start time that the system knows.
         pid: of the shell that keeps it, on `host`.

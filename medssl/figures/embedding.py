@@ -48,7 +48,7 @@ def embedding_map(
     pick = alt.selection_point(name=PICK, fields=["scan"], on="click", nearest=True, empty=False)
     points = (
         alt.Chart(frame)
-        .mark_point(filled=True, size=26 if len(frame) > 1500 else 42, opacity=0.75)
+        .mark_point(filled=True, size=26 if len(frame) > 1500 else 42, opacity=0.75 if theme == "light" else 1)
         .encode(
             x=x,
             y=y,
@@ -80,7 +80,8 @@ def readings(
     """AUC and interval of each fact, with a line at chance.
 
     Args:
-        table: columns `fact, auc, low, high, kind, values, scans, patients`; `kind` is `label` or `scanner`.
+        table: columns `fact, auc, low, high, kind, values, scans, patients`; `kind` is `label`, `anatomy` or
+            `scanner`.
     """
     ink = INK[theme]
     table = table.assign(interval=[interval(a, b) for a, b in zip(table["low"], table["high"], strict=True)])
@@ -89,10 +90,11 @@ def readings(
     x_axis = alt.Axis(tickCount=6, format=".1f", title="AUC of a probe; the line is chance")
     x = alt.X("auc:Q").scale(scale).axis(x_axis)
     y = alt.Y("fact:N").sort(None).axis(title=None, labelLimit=220, ticks=False, domain=False, labelColor=ink.text)
-    kinds, names = ["label", "scanner"], {"label": PALETTE["simclr"], "scanner": PALETTE["imagenet"]}
+    looks = {"label": ("simclr", "circle"), "anatomy": ("rotation", "square"), "scanner": ("imagenet", "diamond")}
+    kinds = [kind for kind in looks if kind in set(table["kind"])]
     legend = alt.Legend(title=None, orient="top", symbolSize=70, offset=6)
-    colour = alt.Color("kind:N", legend=legend).scale(domain=kinds, range=[names[k] for k in kinds])
-    shape = alt.Shape("kind:N", legend=legend).scale(domain=kinds, range=["circle", "diamond"])
+    colour = alt.Color("kind:N", legend=legend).scale(domain=kinds, range=[PALETTE[looks[k][0]] for k in kinds])
+    shape = alt.Shape("kind:N", legend=legend).scale(domain=kinds, range=[looks[k][1] for k in kinds])
     tips = [
         alt.Tooltip("fact:N", title="Fact"),
         alt.Tooltip("auc:Q", title="AUC", format=".3f"),

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "docs"))
 from make_screenshots import FLAGS, chromium, serve
 
 pytestmark = pytest.mark.browser
+PAGES = ["Home", "New run", "Cohort", "Pretraining", "Label efficiency", "Embedding", "Predictions", "Reader test"]
 CHART = ".stVegaLiteChart canvas, .stVegaLiteChart svg.marks"
 
 
@@ -68,9 +69,28 @@ def test_from_home_to_the_curve_without_errors_or_foreign_requests(browser, addr
     assert box["width"] > 700 and 300 < box["height"] < 900
     assert "experiment=synthetic" in page.url
     page.get_by_role("link", name="Pretraining").click()
-    page.get_by_role("heading", name="Runs").wait_for()
+    page.get_by_role("heading", name="What the task sees and answers").wait_for()
     page.wait_for_selector(CHART)
     assert "experiment=synthetic" in page.url
+    assert watched.complaints == [] and watched.foreign == []
+    page.close()
+
+
+def test_every_page_opens_from_the_sidebar_under_its_own_heading(browser, address):
+    watched = Watched(browser, address)
+    page = watched.page
+    page.goto(address)
+    page.get_by_role("heading", name="Home", exact=True, level=1).wait_for()
+    names = page.locator("[data-testid=stSidebarNav] a").all_inner_texts()
+    assert names == PAGES
+    for name in names[1:] + names[:1]:
+        page.get_by_role("link", name=name, exact=True).click()
+        page.get_by_role("heading", name=name, exact=True, level=1).wait_for()
+        page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+        assert not page.locator(".stException").count()
+        about_one = name not in ("Home", "New run", "Reader test")
+        chooser = page.locator(".stSidebar .stSelectbox", has_text="Experiment")
+        chooser.wait_for(state="visible" if about_one else "detached")
     assert watched.complaints == [] and watched.foreign == []
     page.close()
 

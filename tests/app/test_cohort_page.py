@@ -64,7 +64,7 @@ def test_overview_counts_and_repeats_no_free_text(open_app, made):  # noqa: F811
     text = plain(open_app(made, "cohort"))
     assert "32, in 32 series" in text and "16 (scans of each: 2)" in text
     assert "CT volumes" in text and "5 × 1 × 1" in text and "GE" in text
-    assert "nodule" in text and "50.0%" in text
+    assert "nodule" in text and "50.0 %" in text
     assert "30 different values, which are not shown" in text and "12.03.2019" not in text
 
 

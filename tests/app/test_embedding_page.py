@@ -39,7 +39,7 @@ def test_a_learned_scanner_is_said_first_with_figures(monkeypatch, made):
     assert len(app.get("vega_lite_chart")) == 2
     assert text.count("<img") == 13 + 2 * 7  # the scan, its neighbours, and examples of the clusters
     labels = [b.label for b in app.get("download_button")]
-    assert labels == [f"{what}, {kind}" for what in ("Readings", "Map") for kind in ("CSV", "PNG", "SVG")]
+    assert labels == [f"{what}, {kind}" for what in ("Readings", "Map") for kind in ("PNG", "SVG", "CSV")]
     assert "Siemens" in text and "Most of vendor" in text
 
 

@@ -68,7 +68,8 @@ def test_empty_workspace_says_what_to_do(open_app, tmp_path):
     for page in PAGES:
         app = app if page == "home" else app.switch_page(f"views/{page}.py").run()
         text = words(app)
-        assert "no experiments yet" in text and "medssl demo" in text
+        assert "New run" in text and "yet" in text and app.title
+        assert page == "pretraining" or ("no experiments yet" in text and "medssl demo" in text)
 
 
 def test_a_workspace_that_is_a_file_is_said_in_a_sentence(open_app, tmp_path):
@@ -112,7 +113,10 @@ def test_curve_page_shows_chart_verdicts_tables_and_downloads(open_app, finished
 
 def test_title_and_names_are_shown_as_they_are(open_app, finished):
     app = open_app(finished, "label_efficiency")
-    assert app.title[0].value.replace("\\", "") == "Synthetic <experiment> & more"
+    assert (
+        app.title[0].value == "Label efficiency"
+        and app.subheader[0].value.replace("\\", "") == "Synthetic <experiment> & more"
+    )
 
 
 def arms_drawn(app: AppTest) -> set[str]:
@@ -155,6 +159,7 @@ def test_pretraining_page_shows_each_run(open_app, finished):
     assert len(charts(app)) == 2
     text = words(app)
     assert "800 of 800" in text
+    assert [b.label for b in app.get("download_button")] == [f"History, {kind}" for kind in ("PNG", "SVG", "CSV")]
     assert "simclr" in text and "Used by" in text and "6 →" in text, "from the untrained network's loss"
 
 

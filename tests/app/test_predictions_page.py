@@ -27,13 +27,13 @@ def test_charts_units_and_downloads(monkeypatch, finished):
     text = words(app)
     assert len(app.get("vega_lite_chart")) == 4  # confusion, ROC, calibration, and the scan's scores
     assert "60 images of 45 patients of the test part, by 4 models (5 labels a class)" in text
-    assert text.count('alt="Scan') == 13 and "1 to 12 of 60; page 1 of 5" in text
+    assert text.count('alt="Scan') == 13 and "1 to 12 of 60" in text
     assert "not to tune" in text and "taken for" in text
     labels = [b.label for b in app.get("download_button")]
-    assert labels[:2] == ["Units, CSV", "Confusion, CSV"] and labels[-3:] == [
-        "Scores, CSV",
+    assert labels[:2] == ["Units, CSV", "Confusion, PNG"] and labels[-3:] == [
         "Scores, PNG",
         "Scores, SVG",
+        "Scores, CSV",
     ]
     assert app.selectbox(key="arm:synthetic").value == "simclr"  # the claim's arm
 
@@ -58,7 +58,7 @@ def test_filters_and_pages(monkeypatch, finished):
     app.number_input(key="page synthetic").set_value(5).run()
     assert "49 to 60 of 60" in words(app) and query(app)["page"] == "5"
     app.selectbox(key="truth:synthetic").set_value("lesion").run()
-    assert "25 to 30 of 30; page 3 of 3" in words(app)
+    assert "25 to 30 of 30" in words(app) and app.number_input(key="page synthetic").label == "Page, of 3"
     app.checkbox(key="wrong synthetic").check().run()
     text = words(app)
     assert "lesion taken for none" in text and "none taken for lesion" not in text and "as predicted" not in text

@@ -6,7 +6,7 @@ It lies in this room and not in transfer/ or encoders/, whose code is part of ev
 from medssl.experiment.embedding.facts import LABEL, PART, PATIENT, facts
 from medssl.experiment.embedding.features import Embedded, Task, embed_scans, estimate, prepare
 from medssl.experiment.embedding.maps import clusters, drawn, nearest, principal, project
-from medssl.experiment.embedding.reading import Reading, read_all, read_out, same_patient, tied, verdict
+from medssl.experiment.embedding.reading import Reading, kind_of, read_all, read_out, same_patient, tied, verdict
 from medssl.experiment.embedding.sources import Source, base_view, sources
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "embed_scans",
     "estimate",
     "facts",
+    "kind_of",
     "nearest",
     "prepare",
     "principal",

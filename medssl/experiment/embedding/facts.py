@@ -14,15 +14,15 @@ from medssl.experiment.groups import attribute_values
 
 FEW = 6  # different numbers that are shown as they are; more become thirds
 MANY = 20  # different values of a label, from which on it counts as a number where it is one
-LABEL, PART, PATIENT = "label: ", "part of the split", "patient"
+LABEL, PART, PATIENT, BODY = "label: ", "part of the split", "patient", "body part"
 ATTRIBUTES = {"slice_thickness_mm": ("slice thickness", "mm"), "echo_time_ms": ("echo time", "ms")}
 
 
 def facts(cohort: Cohort, scans: np.ndarray) -> pd.DataFrame:
     """A row a scan, in this order; a column a fact, words or None where it is not known.
 
-    Columns are those in which at least two values occur: `label: TARGET`, `part of the split`, then what the scanner
-    decides (vendor, modality, body part, pixel spacing, image size, slice thickness, echo time), and always `patient`,
+    Columns are those in which at least two values occur: `label: TARGET`, `part of the split`, `body part`, then what
+    the scanner decides (vendor, modality, pixel spacing, image size, slice thickness, echo time), and always `patient`,
     the key.
     """
     table = cohort.scans().set_index("scan").loc[scans].reset_index()
@@ -31,7 +31,7 @@ def facts(cohort: Cohort, scans: np.ndarray) -> pd.DataFrame:
         labels = cohort.labels(target).set_index("scan")["value"]
         found[LABEL + target] = _label(table["scan"].map(labels))
     found[PART] = _parts(cohort, table["patient"])
-    for column in ("vendor", "modality", "body_part"):
+    for column in ("body_part", "vendor", "modality"):
         found[column.replace("_", " ")] = [None if v in (None, "", "unknown") else str(v) for v in table[column]]
     found["pixel spacing"] = banded(table["spacing"].map(lambda s: s[-1] if s else None), "mm")
     found["image size"] = _sizes(table["shape"])

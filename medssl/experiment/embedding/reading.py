@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from medssl.experiment.embedding.facts import LABEL, PART, PATIENT
+from medssl.experiment.embedding.facts import BODY, LABEL, PART, PATIENT
 from medssl.experiment.embedding.maps import unit_length
 from medssl.metrics import one_hot, score_metric
 from medssl.statistics.intervals import ROLES, patient_weights
@@ -134,6 +134,11 @@ def same_patient(reduced: np.ndarray, patients: Iterable[Any], most: int = 500, 
     return float(np.mean(hits)), float(((sizes[owner[several]] - 1) / (len(owner) - 1)).mean())
 
 
+def kind_of(reading: Reading) -> str:
+    """`label`, `anatomy` (an encoder that knows the body part has not learned the scanner) or `scanner`."""
+    return "label" if reading.fact.startswith(LABEL) else "anatomy" if reading.fact == BODY else "scanner"
+
+
 def verdict(
     label: Reading | None, scanner: Sequence[Reading], together: float = 0.0, learned: bool = True
 ) -> tuple[str, str]:
@@ -166,6 +171,9 @@ def verdict(
         )
     if label is None:
         return "hurts", f"{who} the scanner: a probe reads {said}.{end}"
+    if best.low <= label.high and label.low <= best.high:  # to be told apart the intervals must not meet
+        kind, more = "hurts" if best.auc >= label.auc else "no-evidence", "Which it reads better cannot be told."
+        return kind, f"{who} the scanner: a probe reads {said}, and {of_label}. {more}{end}"
     if best.auc >= label.auc:
         return "hurts", (f"{who} the scanner better than the finding: a probe reads {said}, and {of_label}.{end}")
     return "no-evidence", (

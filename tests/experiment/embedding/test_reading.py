@@ -97,6 +97,11 @@ def reading(fact, auc, half=0.04):
     return room.Reading(fact, auc, auc - half, auc + half, ["a", "b"], 200, 100)
 
 
+def test_the_body_part_is_no_sign_of_the_scanner():
+    kinds = [room.kind_of(reading(fact, 0.9)) for fact in (LABEL + "vendor", "body part", "vendor", "pixel spacing")]
+    assert kinds == ["label", "anatomy", "scanner", "scanner"]
+
+
 def test_verdicts():
     label = reading(LABEL + "lesion", 0.8)
     kind, sentence = room.verdict(label, [reading("vendor", 0.95), reading("pixel spacing", 0.7)])
@@ -106,6 +111,9 @@ def test_verdicts():
     kind, sentence = room.verdict(label, [reading("vendor", 0.7)], together=0.5)
     assert kind == "no-evidence" and "finding better than the scanner" in sentence
     assert "Cramér's V 0.50" in sentence
+    for auc, expected in ((0.85, "hurts"), (0.75, "no-evidence")):  # intervals that meet
+        kind, sentence = room.verdict(label, [reading("vendor", auc)])
+        assert kind == expected and "cannot be told" in sentence and "better than" not in sentence
     kind, sentence = room.verdict(label, [reading("vendor", 0.53)])
     assert kind == "helps" and "No sign" in sentence
     assert room.verdict(None, [reading("vendor", 0.9)])[0] == "hurts"
