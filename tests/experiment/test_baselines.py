@@ -1,14 +1,21 @@
 """The arms without deep learning run like any other, and are taken away like any other."""
 
+import shutil
+
 import pytest
 
 from medssl.experiment import run
 from medssl.experiment.predictor import Predictor
 from medssl.report import write_predictor
+from medssl.workspace import Workspace
 
 
 def test_radiomics_and_boosting_are_an_arm_and_a_predictor(finished, tmp_path):
-    results, workspace = finished
+    results, own = finished
+    shutil.copytree(
+        own.path, tmp_path / "workspace"
+    )  # another look at its test patients stays out of the shared ledger
+    workspace = Workspace(tmp_path / "workspace")
     arms = {"radiomics": {"encoder": "radiomics", "strategy": {"name": "gradient_boosting", "rounds": 20}}}
     changes = {"name": "baselines", "arms": arms, "baseline": "radiomics", "claim": None, "budgets": [2, "all"]}
     raw = {**results.settings.model_dump(mode="json"), **changes, "pretraining": {}}
