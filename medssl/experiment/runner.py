@@ -248,7 +248,9 @@ def _finished(todo: list[JobInputs], processes: int) -> Iterator[Outcome]:
     left = {job.key: job for job in todo}
     killed: set[str] = set()
     while left:
-        workers = Parallel(n_jobs=min(processes, len(left)), return_as="generator_unordered", batch_size=1)
+        # One worker would be this process, and after a kill a job that is left alone may be the one that kills.
+        count = min(processes, max(len(left), 2 if killed else 1))
+        workers = Parallel(n_jobs=count, return_as="generator_unordered", batch_size=1)
         try:
             for outcome in workers(delayed(_attempt)(job) for job in list(left.values())):
                 del left[outcome[0]]

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 
 import pandas as pd
 import pytest
@@ -101,6 +102,23 @@ def test_a_killed_worker_costs_its_job_and_no_other(tiny_config, workspace, monk
     assert not list((workspace.experiment("tiny") / "results").glob("*.running"))
     monkeypatch.undo()
     assert run(config, workspace, processes=1).complete
+
+
+def test_the_last_job_left_does_not_take_the_program_with_it(tiny_config, workspace, monkeypatch):
+    """The good job of two is done when the other one kills its worker; alone, it would run in this process."""
+    import medssl.experiment.runner as runner
+
+    monkeypatch.setattr(runner, "_attempt", kills_its_worker_late)
+    arms = {"pixels": {"encoder": "pixels"}}
+    raw = {"arms": arms, "budgets": [2], "draws": 2, "pretraining": {}, "baseline": "pixels", "claim": None}
+    with pytest.raises(MedsslError, match=r"1 of 2 jobs failed.*killed twice"):
+        run(load_experiment(tiny_config(**raw)), workspace, processes=2)
+
+
+def kills_its_worker_late(job):
+    if job.draw == 1:
+        time.sleep(1)
+    return kills_its_worker(job)
 
 
 def kills_its_worker(job):
