@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from medssl.experiment.tuning import LEAST, listed
 from medssl.metrics import FAMILIES
 from medssl.statistics import MANY_DRAWS, MIN_DRAWS, MIN_UNITS_A_CLASS
 
@@ -43,6 +44,7 @@ def protocol(results: Results, scores: pd.DataFrame) -> list[tuple[str, str]]:
     words = [
         ("Split", _split(results)),
         ("Budgets", _budgets(results)),
+        ("Recipes", _recipes(results)),
         ("Score", _score(results, scores.iloc[0])),
         (
             "What an interval means",
@@ -93,6 +95,22 @@ def _budgets(results: Results) -> str:
         f"A budget of n is n {per}, drawn from the pool: {drawn} "
         f"This is repeated for {config.draws} draw{'' if config.draws == 1 else 's'}; at “all” the labels are the "
         "whole pool, and a draw is a new training seed."
+    )
+
+
+def _recipes(results: Results) -> str:
+    """Who chose each arm's settings, and on which labels."""
+    tuning, budgets = results.settings.tuning, results.tuned_budgets
+    fixed = "Each arm has one recipe, fixed in the configuration, at every budget"
+    if tuning is None:
+        return f"{fixed}; none was chosen by the labels of this experiment."
+    if not budgets:
+        return f"{fixed}: recipes are chosen with {LEAST} labels of each class or more, and no budget has so many."
+    return (
+        f"With {listed(budgets)} labels, every arm tries {tuning.trials} recipes in each job on "
+        f"{100 * tuning.validation:.0f} % of the budget’s own labels, patients whole, and fits the best again on all "
+        f"of them, so labels for choosing count as labels. At smaller budgets, with fewer than {LEAST} of a class, "
+        "each arm’s own recipe is used. Test patients choose nothing."
     )
 
 

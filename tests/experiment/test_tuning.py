@@ -109,6 +109,7 @@ def test_the_report_the_notes_and_the_plan_say_what_was_tried(tuned, tmp_path):
     results, workspace = tuned
     text = write_report(results, tmp_path / "report.html").read_text()
     assert "Recipes that were tried" in text and "penalty 0.02" in text and " of 2<small>" in text
+    assert "every arm tries 3 recipes in each job on 25 % of the budget’s own labels" in text
     assert any("With 20 and all labels each job chose among 3 recipes" in note for note in results.notes)
     about, words = preview(results.settings, workspace)
     assert about["tuning"] == {"trials": 3, "budgets": [20, "all"], "fits": 4 + 4 * (1 + 3) + 4 * (1 + 3)}

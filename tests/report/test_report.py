@@ -72,6 +72,10 @@ def test_stands_alone(report):
     assert "@import" not in report and not re.search(r"url\((?!#)", report)
 
 
+def test_says_that_no_label_chose_a_recipe(report):
+    assert "none was chosen by the labels of this experiment" in Page(report).text
+
+
 def test_charts_are_inline_and_share_no_ids(report):
     page = Page(report)
     assert report.count("<svg") == 4  # the curve, two baselines, the histories

@@ -54,13 +54,13 @@ class Source:
 
 
 def sources(workspace: Workspace, cohort: Cohort, view: View) -> list[Source]:
-    """Those that were pretrained on this cohort first, then the others; last those that know nothing of it.
+    """Those that were pretrained on this cohort first, then the others, newest ahead; last those that know nothing.
 
     Args:
         view: how encoders that bring no View of their own are shown scans.
     """
     found = [source for folder in workspace.encoders() if (source := _pretrained(folder)) is not None]
-    found.sort(key=lambda source: (source.cohort != cohort.name, source.label, source.key))
+    found.sort(key=lambda source: (source.cohort != cohort.name, -_made(source), source.key))
     twice = {s.label for s in found if sum(o.label == s.label for o in found) > 1}
     found = [_told_apart(source) if source.label in twice else source for source in found]
     return [*found, *_untrained(view)]
@@ -88,6 +88,11 @@ def _pretrained(folder: Path) -> Source | None:
         return None
     key, cohort = folder.name, str(run.get("cohort", ""))
     return Source(key, label, digest([key, identity]), encoder, "checkpoint", view, checkpoint, cohort)
+
+
+def _made(source: Source) -> float:
+    """When its checkpoint was written."""
+    return source.checkpoint.stat().st_mtime if source.checkpoint else 0.0
 
 
 def _told_apart(source: Source) -> Source:

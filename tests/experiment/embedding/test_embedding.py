@@ -1,5 +1,6 @@
 """Features of a cohort under any encoder, computed once; what is known of the scans; maps, neighbours, clusters."""
 
+import os
 import sys
 import types
 
@@ -39,15 +40,14 @@ def test_sources_are_all_encoders_of_the_workspace_and_three_that_know_nothing(m
     assert found[2].view.size == 224 and len({s.identity for s in found}) == 4
 
 
-def test_own_encoders_stand_first_and_unfinished_ones_are_left_out(tmp_path):
+def test_own_encoders_stand_first_newest_ahead_and_unfinished_ones_are_left_out(tmp_path):
     cohort = write_cohort(tmp_path, scans=4)
-    write_encoder(tmp_path, "a-elsewhere", "other")
-    write_encoder(tmp_path, "z-first")
-    write_encoder(tmp_path, "z-second")
+    for age, (key, of) in enumerate({"z-new": "virtual", "a-old": "virtual", "a-elsewhere": "other"}.items()):
+        os.utime(write_encoder(tmp_path, key, of) / "checkpoint.safetensors", (1e9 - age, 1e9 - age))
     (write_encoder(tmp_path, "unfinished") / "checkpoint.safetensors").unlink()
     (write_encoder(tmp_path, "damaged") / "run.json").write_text("{")
     found = room.sources(Workspace(tmp_path), cohort, View(size=32))
-    assert [s.key for s in found[:3]] == ["z-first", "z-second", "a-elsewhere"]
+    assert [s.key for s in found[:3]] == ["z-new", "a-old", "a-elsewhere"]
     assert len({s.label for s in found}) == len(found)  # two seeds of one run are told apart
 
 
