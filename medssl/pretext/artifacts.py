@@ -9,8 +9,7 @@ is the discriminator: it tells whole from damaged images (equation 3) and predic
 
 Differences from the paper, for two CPU cores: the autoencoder is trained beside the others, in place of ahead of them,
 with features at an eighth of the side; and the repair network gets the discriminator's gradient reversed, of both its
-answers, in the pass that the discriminator has anyway (Ganin 2015), in place of a pass of its own. AdamW makes up for
-the smallness of that gradient where the discriminator is sure.
+answers, in the pass that the discriminator has anyway (Ganin 2015), in place of a pass of its own.
 
 Shortcuts and how they are closed:
 - The decoder's own traces (blur, grid) tell damaged images from real ones. Whole images are decoded too, from their
@@ -18,6 +17,9 @@ Shortcuts and how they are closed:
 - Damage that any gap betrays, without an idea of what should be there. Features are dropped at an eighth of the side,
   so that what is missing is a part and no texture, and the repair network learns to hide the rest. That is a matter of
   degree, which no test can settle.
+- Gray levels that no image has: the repair network finds some that fool the discriminator for a moment, and when these
+  are found out, nothing is left of its gradient to bring it back. So the repaired image is also drawn towards the whole
+  one, as that of a context encoder is (Pathak 2016); `likeness: 0` opens this one, and damage is found at once.
 - Statistics of the batch or of the whole image that a normalisation carries from the damage to everywhere: autoencoder
   and repair network have none.
 """
@@ -52,12 +54,14 @@ class Settings(TaskSettings):
     Attributes:
         dropped: share of the places of the features that are dropped.
         mask: weight of the prediction of what was dropped.
+        likeness: weight of the repaired image's squared distance to the whole one, for the repair network.
         width: channels of the autoencoder's features.
         decoded: whole images are decoded from their features as damaged ones are.
     """
 
     dropped: Annotated[float, Field(gt=0, lt=1)] = 0.5
     mask: Annotated[float, Field(ge=0)] = 1.0
+    likeness: Annotated[float, Field(ge=0)] = 100.0
     width: Annotated[int, Field(ge=8)] = 64
     decoded: bool = True
 
@@ -86,6 +90,7 @@ class Artifacts(PretextTask):
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
         images, copied, damaged, gone = self.puzzle(batch, generator)
         error = F.mse_loss(copied.float(), images)
+        left = F.mse_loss(damaged.float(), images)  # only the repair network made what is damaged
         whole = copied.detach() if self.settings.decoded else images.to(copied.dtype)
         answers, places = self.judged(torch.cat([whole, Reversed.apply(damaged)]), gone.shape[2:])
         truth = torch.arange(len(answers), device=answers.device) < len(images)
@@ -96,17 +101,18 @@ class Artifacts(PretextTask):
             "accuracy": ((answers.detach() > 0) == truth).float().mean(),
             "mask_accuracy": ((places.detach() > 0) == marks).float()[len(images) :].mean(),
             "autoencoder": error.detach(),
+            "repaired": left.detach(),
         }
-        return told + self.settings.mask * found + error, metrics
+        return told + self.settings.mask * found + error + self.settings.likeness * left, metrics
 
     def floor(self, batch: Batch, generator: RowGenerator) -> dict[str, float]:
         """A discriminator that cannot tell, an equal chance of damage everywhere, and images of their mean alone."""
         images = self.new_view(batch.images, self.plan, generator)
         blank, share = blank_error(images), self.settings.dropped / 2  # half of the images are whole
         mask = -share * math.log(share) - (1 - share) * math.log1p(-share)
-        loss = math.log(2) + self.settings.mask * mask + blank
+        loss = math.log(2) + self.settings.mask * mask + (1 + self.settings.likeness) * blank
         often = max(self.settings.dropped, 1 - self.settings.dropped)
-        return {"loss": loss, "accuracy": 0.5, "mask_accuracy": often, "autoencoder": blank}
+        return {"loss": loss, "accuracy": 0.5, "mask_accuracy": often, "autoencoder": blank, "repaired": blank}
 
     def optimizers(self, learning_rate: float, make: MakeOptimizer = torch.optim.AdamW) -> list[torch.optim.Optimizer]:
         players = [self.encoder, self.whole, self.where], [self.repair], [self.coder, self.decoder]

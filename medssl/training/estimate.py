@@ -6,7 +6,7 @@ import copy
 import math
 import time
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from medssl.pretext import Batch, PretextTask
 from medssl.pretext.processes import process_count
 from medssl.training.gradients import parts_work
 
+Work = Callable[[Fabric, PretextTask, Batch], None]
 ROWS = 8  # images that are tried
 PER_WEIGHT = 16  # bytes: float32 weight and gradient, and two moments of AdamW; a momentum copy has the weight alone
 SPARE = 1.25  # for buffers of the libraries
@@ -69,11 +70,11 @@ def estimate(fabric: Fabric, task: PretextTask, batch: Batch, resident: int) -> 
     rows = min(2 * few, len(batch.rows))
     for parameter in trial.parameters():  # are there in every step but the first
         parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
-    less, more = (_most(fabric, trial, batch, count) for count in (few, rows))
+    work = [_pass] if task.sees_wholes else [_pass, _settling]
+    each = max(_each(fabric, trial, batch, few, rows, one) for one in work)
     seconds = _seconds(fabric, trial, batch, rows)
     fixed = sum(PER_WEIGHT * p.numel() if p.requires_grad else p.nbytes for p in trial.parameters())
     fixed += sum(buffer.nbytes for buffer in trial.buffers()) + resident
-    each = max(0, more - less) // max(1, rows - few) if rows > few else more // rows
     return Estimate(fixed, each, seconds / rows)
 
 
@@ -143,12 +144,18 @@ class Held(TorchDispatchMode):
         self.now -= size
 
 
-def _most(fabric: Fabric, task: PretextTask, batch: Batch, rows: int) -> int:
+def _each(fabric: Fabric, task: PretextTask, batch: Batch, few: int, rows: int, work: Work) -> int:
+    """Bytes that an image adds to this work where it takes most."""
+    less, more = (_most(fabric, task, batch, count, work) for count in (few, rows))
+    return max(0, more - less) // max(1, rows - few) if rows > few else more // rows
+
+
+def _most(fabric: Fabric, task: PretextTask, batch: Batch, rows: int, work: Work) -> int:
     """Bytes that so many images take where they take most."""
     few = batch.part(slice(0, rows))
     known = [*task.parameters(), *(p.grad for p in task.parameters() if p.grad is not None), *task.buffers()]
     with Held([*known, *vars(few).values()]) as held:
-        _pass(fabric, task, few)
+        work(fabric, task, few)
     return held.most
 
 
@@ -164,3 +171,9 @@ def _pass(fabric: Fabric, task: PretextTask, batch: Batch) -> None:
             loss, _ = nn.Module.__call__(task, batch, RowGenerator(0, 0, batch.rows))
         loss.backward()
         float(loss.detach())  # waits for the device
+
+
+def _settling(fabric: Fabric, task: PretextTask, batch: Batch) -> None:
+    """What `settle_norms` does at the end for a task that trains on tiles, which may be more than a step takes."""
+    with fabric.autocast(), torch.no_grad():
+        task.encoder.embed(batch.images)

@@ -11,6 +11,7 @@ from test_pretrain import equal, run, samples, weights
 
 from medssl.augment import RowGenerator
 from medssl.errors import MedsslError, UserError
+from medssl.pretext.relative_patch import RelativePatch
 from medssl.pretext.rotation import Rotation
 from medssl.training import feed as feed_module
 from medssl.training import fit
@@ -53,6 +54,14 @@ def test_memory_grows_with_the_batch_and_what_an_image_needs_is_right():
         loss, _ = task(batch, RowGenerator(0, 0, batch.rows))
     del loss
     assert 0.3 < 32 * request_of(precision="bf16").guess.per_image / sum(kept.values()) < 3
+
+
+def test_a_task_on_tiles_also_needs_the_memory_of_whole_images(monkeypatch):
+    """Its last pass settles batch norms on whole images, larger than its tiles."""
+    large = samples(size=128)
+    settled = request_of(large, "relative_patch").guess.per_image
+    monkeypatch.setattr(RelativePatch, "sees_wholes", True)
+    assert settled > 1.2 * request_of(large, "relative_patch").guess.per_image
 
 
 def test_out_of_memory_says_what_to_lower_and_by_how_much(tmp_path, monkeypatch):
