@@ -61,7 +61,7 @@ class Settings(TaskSettings):
 
     dropped: Annotated[float, Field(gt=0, lt=1)] = 0.5
     mask: Annotated[float, Field(ge=0)] = 1.0
-    likeness: Annotated[float, Field(ge=0)] = 100.0
+    likeness: Annotated[float, Field(ge=0)] = 1000.0
     width: Annotated[int, Field(ge=8)] = 64
     decoded: bool = True
 

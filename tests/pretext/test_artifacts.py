@@ -48,7 +48,7 @@ def test_each_player_follows_its_own_loss_alone(dims):
     marks = torch.cat([torch.zeros_like(gone), gone]).float()
     bce = F.binary_cross_entropy_with_logits
     told, error = bce(answers, labels) + bce(places, marks), F.mse_loss(copied, images)
-    left = 100 * F.mse_loss(damaged, images)
+    left = 1000 * F.mse_loss(damaged, images)
     assert float(loss.detach()) == pytest.approx(float(told + error + left), rel=1e-5)
     for player, own in (
         (told, ("encoder", "whole", "where")),
@@ -98,8 +98,8 @@ def test_the_floor_is_what_constant_answers_cost():
             module.weight.zero_(), module.bias.zero_()
         task.where[0].bias.fill_(torch.logit(torch.tensor(0.125)))
         loss, metrics = task(batch_of(images), rows(8))
-    rest = float(loss) - float(metrics["autoencoder"]) - 100 * float(metrics["repaired"])
-    assert rest == pytest.approx(floor["loss"] - floor["autoencoder"] - 100 * floor["repaired"], rel=1e-4)
+    rest = float(loss) - float(metrics["autoencoder"]) - 1000 * float(metrics["repaired"])
+    assert rest == pytest.approx(floor["loss"] - floor["autoencoder"] - 1000 * floor["repaired"], rel=1e-4)
     assert float(metrics["mask_accuracy"]) == pytest.approx(floor["mask_accuracy"])
 
 
@@ -113,7 +113,7 @@ def test_it_learns_to_tell_what_nobody_repairs():
 
 def test_a_repair_network_that_is_free_would_give_the_damage_away():
     """Opened, it wanders off to gray levels that no image has, and these are found; closed, it stays near the image."""
-    opened, closed = (trained(PLAIN | {"likeness": weight}, 60, faces(16))[1] for weight in (0.0, 100.0))
+    opened, closed = (trained(PLAIN | {"likeness": weight}, 60, faces(16))[1] for weight in (0.0, 1000.0))
     assert opened["mask_accuracy"] > 0.8 > closed["mask_accuracy"]
     assert closed["repaired"] < 0.1 * opened["repaired"]
 
