@@ -32,7 +32,7 @@ from medssl.training.state import is_disk_full, load_state, save_state
 from medssl.training.watch import Neighbours, Projections, Watch, spread
 
 FLOOR = 1 << 61  # keeps the draws of the floor apart from those of training steps
-CLIP = 1.0  # largest norm of the gradient
+CLIP = 1.0  # largest norm of a player's gradient
 LOG_LINES = 200  # at most, over a whole run
 RANK_EVERY = 10  # steps at least between effective ranks, which cost an eigenvalue problem
 SETTLING = 100  # batches at most that give batch norms their last statistics
@@ -71,7 +71,7 @@ class Loop:
         self.peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         wrapped = fabric.setup(task, *self.optimizers)
         self.module, self.players = wrapped[0], wrapped[1:]
-        self.parameters = [p for p in task.parameters() if p.requires_grad]
+        self.owned = [[p for group in one.param_groups for p in group["params"]] for one in self.optimizers]
         self.seconds: Counter[str] = Counter()
         self.timed = True  # on a GPU, steps are timed where a line is logged: waiting for the device costs time
         task.clock = lambda: self.clock()  # not the bound method, with which copies of the task would copy this loop
@@ -108,7 +108,8 @@ class Loop:
             player.zero_grad()
         draws = self._draws(step, batch)
         loss, metrics = gradients(self.fabric, self.module, task, batch, draws, recipe.accumulate)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, CLIP)
+        # each player's own: the gradient of one must not shrink that of its adversary
+        norm = torch.stack([torch.nn.utils.clip_grad_norm_(own, CLIP) for own in self.owned]).norm()
         for player in self.players:
             player.step()
         task.after_step(step, recipe.steps)

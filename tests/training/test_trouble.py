@@ -173,6 +173,26 @@ def test_two_players_keep_their_rates_and_resume_bit_for_bit(tmp_path, monkeypat
     assert again.resumed_from == 4 and equal(weights(whole), weights(again))
 
 
+def test_a_large_gradient_of_one_player_does_not_shrink_that_of_another(tmp_path, monkeypatch):
+    class Loud(Adversary):
+        loudness = 1.0
+
+        def loss(self, batch, generator):
+            loss, metrics = Rotation.loss(self, batch, generator)
+            return loss + self.loudness * self.second(self.last_embedding.detach()).square().mean(), metrics
+
+        def after_step(self, step, steps):
+            pass
+
+    monkeypatch.setattr(plan_module, "task_class", lambda name: Loud)
+    quiet = weights(run(tmp_path / "a", task="adversary", steps=3))
+    monkeypatch.setattr(Loud, "loudness", 1e6)
+    loud = weights(run(tmp_path / "b", task="adversary", steps=3))
+    assert not equal(quiet, loud)
+    first = [key for key in quiet if "second" not in key]
+    assert first and all(torch.equal(quiet[key], loud[key]) for key in first)
+
+
 def test_tensorboard_gets_every_line_and_unknown_loggers_are_refused(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
