@@ -82,6 +82,8 @@ def main() -> int:
             trial = same[0]
         else:
             trial = try_out(options.task, changes, options.set, options.minutes, Workspace(options.workspace))
+            if trial["minus_random"][1] is None:
+                raise SystemExit(f"{options.set} has too few validation patients to tune by: no interval")
             made.append(trial)
             write_json(file, made)
         if not options.json:
