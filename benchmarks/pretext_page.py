@@ -17,6 +17,7 @@ from typing import Any
 
 from pretext_sets import BATCH, SETS, SIZE
 
+from medssl.config import settings_for
 from medssl.pretext import PretextTask, tasks
 from medssl.workspace import write_text
 
@@ -160,12 +161,14 @@ def sentences(rows: list[dict[str, Any]]) -> list[str]:
 
 def tried(trials: dict[str, list[dict[str, Any]]]) -> str:
     """One line a trial, by task; the stem of a file is `trials_SET_TASK`."""
-    lines = ["| task | set | changed settings | frozen | minus random features |", "|---" * 5 + "|"]
+    lines = ["| task | set | unlike today's settings | frozen | minus random features |", "|---" * 5 + "|"]
     for stem, made in trials.items():
         place = next(place for place in sorted(SETS, key=len, reverse=True) if stem.startswith(f"trials_{place}_"))
         task = stem.removeprefix(f"trials_{place}_")
+        today = settings_for("task", task, SETS[place].settings).model_dump(mode="json")
         for trial in made:
-            changes = f"`{json.dumps(trial['changes'])}`" if trial["changes"] else "none"
+            unlike = {key: value for key, value in trial["settings"].items() if value != today.get(key)}
+            changes = f"`{json.dumps(unlike)}`" if unlike else "none"
             cells = f"`{task}`", place, changes, _score(trial["score"]), _gap(trial["minus_random"])
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) if trials else "None yet."

@@ -9,9 +9,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from medssl.augment import RowGenerator
 from medssl.cohort import Cohort
@@ -102,11 +105,12 @@ class Bench:
 class HeldViews:
     """From its second step on a task is given what it made in its first: views, tiles, holes. What stays is its limit.
 
-    `inputs`, `puzzle` and `new_view` are where tasks make what the network sees.
+    `inputs`, `puzzle` and `new_view` are where tasks make what the network sees. What a network of the task has made
+    there is made anew: it is part of the limit.
     """
 
     def __init__(self, task: PretextTask) -> None:
-        self.kept: dict[str, list] = {}
+        self.kept: dict[tuple[str, int], Any] = {}
         self.place: dict[str, int] = {}
         for name in ("inputs", "puzzle", "new_view"):
             if hasattr(task, name):
@@ -119,10 +123,12 @@ class HeldViews:
     def first(self, name: str, make: Callable) -> Callable:
         def held(*inputs, **named):
             place = self.place[name] = self.place.get(name, -1) + 1
-            kept = self.kept.setdefault(name, [])
-            if place == len(kept):
-                kept.append(make(*inputs, **named))
-            return kept[place]
+            if (name, place) in self.kept:
+                return self.kept[name, place]
+            made = make(*inputs, **named)
+            if not any(isinstance(x, Tensor) and x.requires_grad for x in tree_leaves(made)):
+                self.kept[name, place] = made
+            return made
 
         return held
 
