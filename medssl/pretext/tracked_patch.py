@@ -38,6 +38,7 @@ from medssl.pretext.tiles import standardised
 
 CANDIDATES = 16  # places that are drawn, for the patch and for the one elsewhere
 WARM = 0.3  # share of the steps with random negatives
+FLAT = 1e-3  # length of a patch, its mean taken away, under which it shows nothing
 NEARER = 1e-4  # correlation that a pixel of movement costs, so that nothing moves without a reason
 
 
@@ -177,9 +178,7 @@ def track(images: Tensor, place: Tensor, size: int, reach: int) -> tuple[Tensor,
     places, least = [place], torch.ones(len(images), device=images.device)
     for before, here in zip(images.unbind(1), images[:, 1:].unbind(1), strict=False):
         corner = torch.minimum((place - reach).clamp_min(0), limits)
-        field = F.unfold(windows(here, corner, size + 2 * reach), size)  # (N, C * size^2, (2 * reach + 1)^2)
-        pattern = windows(before, place, size).flatten(1)[:, :, None]
-        found = (unit(pattern) * unit(field)).sum(1)
+        found = correlation(windows(before, place, size), windows(here, corner, size + 2 * reach))
         moved = (corner[:, None] + grid - place[:, None]).abs().amax(2)
         best = (found - NEARER * moved).masked_fill(moved > reach, -torch.inf).argmax(1)
         place = corner + grid[best]
@@ -239,11 +238,22 @@ def candidates(images: Tensor, size: int, generator: RowGenerator) -> Tensor:
     return torch.stack(sides, 2)
 
 
-def unit(x: Tensor) -> Tensor:
-    """(N, P, W) with mean 0 and length 1 over P; nothing where nothing varies."""
-    centred = x - x.mean(1, keepdim=True)
+def correlation(pattern: Tensor, field: Tensor) -> Tensor:
+    """Normalised cross-correlation (N, W) of patterns (N, C, s, s) with the W places in fields (N, C, *larger) that they
+    fit; 0 where nothing varies."""
+    size, share = pattern.shape[-1], float(pattern[0].numel())
+    centred = pattern.flatten(1) - pattern.flatten(1).mean(1, keepdim=True)
     length = centred.norm(dim=1, keepdim=True)
-    return torch.where(length > 1e-3, centred / length.clamp_min(1e-3), 0.0)
+    products = torch.bmm(centred[:, None], F.unfold(field, size))[:, 0]  # the places' means fall out: centred sums to 0
+    exact = field.double()  # a variance that is a difference of sums needs the digits
+    total, squares = (boxes(x.sum(1), size).flatten(1) for x in (exact, exact.square()))
+    lengths = length * (squares - total.square() / share).clamp_min(0).sqrt().to(length.dtype)
+    return torch.where((length > FLAT) & (lengths > FLAT * length), products / lengths.clamp_min(FLAT**2), 0.0)
+
+
+def boxes(x: Tensor, size: int) -> Tensor:
+    """Sums over all squares of so many pixels in (N, H, W), rows first and then columns."""
+    return size**2 * F.avg_pool2d(F.avg_pool2d(x, (size, 1), 1), (1, size), 1)
 
 
 def outlined(images: Tensor, corner: Tensor, size: int) -> Tensor:

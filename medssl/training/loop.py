@@ -191,12 +191,12 @@ class Loop:
                     saved = now
                 if stop and done < steps and not stopped.hand_on(stop):
                     raise KeyboardInterrupt if stop == signal.SIGINT else SystemExit(128 + stop)
+        elapsed = time.monotonic() - begun
         if not self.task.sees_wholes:
             self.settle()
         if history:
             history.close()
         self.feed.close()
-        elapsed = time.monotonic() - begun
         return first, (steps - first) * self.feed.batch / elapsed if steps > first else 0.0
 
     def settle(self) -> None:

@@ -10,7 +10,7 @@ from test_tasks import make
 
 from medssl.config import View
 from medssl.errors import UserError
-from medssl.pretext.tracked_patch import Settings, ranked, track, windows
+from medssl.pretext.tracked_patch import Settings, correlation, ranked, track, windows
 
 STILL = {"views": {"crop": [1, 1], "rotation": 0, "brightness": 0, "contrast": 0, "gamma": 0, "blur": 0, "noise": 0}}
 
@@ -179,3 +179,20 @@ def test_it_says_what_it_needs():
         make("tracked_patch", {"patch": 0.9, "reach": 0.2}, View(size=48))
     with pytest.raises(UserError, match="2 spatial dims"):
         make("tracked_patch", view=View(size=48, spatial_dims=3))
+
+
+def test_correlation_is_the_textbooks():
+    """Against every place's patch normalised by itself; where nothing varies it is 0."""
+    torch.manual_seed(0)
+    field = torch.rand(4, 2, 12, 12)
+    field[1], field[2, :, :9] = 0.5, 0.25
+    pattern = torch.rand(4, 2, 7, 7)
+    pattern[3] = 0.3
+    found = correlation(pattern, field).view(4, 6, 6)
+    for row in range(4):
+        for y in range(6):
+            for x in range(6):
+                a, b = (v - v.mean() for v in (pattern[row], field[row, :, y : y + 7, x : x + 7]))
+                flat = a.norm() < 1e-3 or b.norm() < 1e-3
+                right = 0.0 if flat else float((a * b).sum() / (a.norm() * b.norm()))
+                assert float(found[row, y, x]) == pytest.approx(right, abs=1e-5)
