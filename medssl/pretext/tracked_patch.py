@@ -239,8 +239,8 @@ def candidates(images: Tensor, size: int, generator: RowGenerator) -> Tensor:
 
 
 def correlation(pattern: Tensor, field: Tensor) -> Tensor:
-    """Normalised cross-correlation (N, W) of patterns (N, C, s, s) with the W places in fields (N, C, *larger) that they
-    fit; 0 where nothing varies."""
+    """Normalised cross-correlation of patterns (N, C, s, s) with all W places of fields (N, C, *larger) that they fit:
+    (N, W), 0 where nothing varies."""
     size, share = pattern.shape[-1], float(pattern[0].numel())
     centred = pattern.flatten(1) - pattern.flatten(1).mean(1, keepdim=True)
     length = centred.norm(dim=1, keepdim=True)
