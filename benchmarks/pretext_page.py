@@ -40,7 +40,7 @@ def write_page() -> Path:
     return PAGE
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: list[dict[str, Any]], trials: dict[str, list[dict[str, Any]]] | None = None) -> str:
     """A table a set and start, best frozen score first, with what follows from it in sentences; then small batches."""
     parts = []
     for place, known in SETS.items():
@@ -48,7 +48,8 @@ def table(rows: list[dict[str, Any]]) -> str:
             own = [row for row in rows if row["what"]["set"] == place and _start(row) == (imagenet, False)]
             if own:
                 own.sort(key=lambda row: -row["scores"]["frozen"][0])
-                said = "\n".join(f"- {s}" for s in sentences(own))
+                tuned = {stem.removeprefix(f"trials_{place}_") for stem in trials or {}} | set(known.tuned)
+                said = "\n".join(f"- {s}" for s in sentences(own, tuned))
                 parts.append(_set_table(place, known.about, own) + "\n\n" + said)
     if small := _small(rows):
         parts.append(small)
@@ -134,8 +135,8 @@ def _set_table(place: str, about: str, rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def sentences(rows: list[dict[str, Any]]) -> list[str]:
-    """What the rows of one set say, best frozen score first."""
+def sentences(rows: list[dict[str, Any]], tuned_here: set[str]) -> list[str]:
+    """What the rows of one set say, best frozen score first; some tasks were tuned on this set's validation part."""
     name = lambda row: f"`{row['what']['task']}`"  # noqa: E731
     beats = [name(row) for row in rows if above(row["minus"]["random"])]
     others = [name(row) for row in rows if not above(row["minus"]["random"])]
@@ -152,8 +153,8 @@ def sentences(rows: list[dict[str, Any]]) -> list[str]:
     if not imagenet and any("imagenet" in row["minus"] for row in rows):
         ahead = [name(row) for row in rows if row["minus"].get("imagenet", [0])[0] > 0]
         out.append(f"Above frozen ImageNet features at the same input size by point estimate: {_list(ahead)}.")
-    if SETS[rows[0]["what"]["set"]].tuned:
-        out.append("Settings of tasks were tuned on the validation part of this set: it confirms nothing by itself.")
+    if own := [name(row) for row in rows if row["what"]["task"] in tuned_here]:
+        out.append(f"Tuned on validation patients of this set, so that their rows here confirm nothing: {_list(own)}.")
     if len(versions) > 1:
         out.append(f"These rows were measured with {len(versions)} versions of medssl.")
     return out
@@ -182,7 +183,7 @@ def above(gap: list[float | None]) -> bool:
 def page(text: str, rows: list[dict[str, Any]], trials: dict[str, list[dict[str, Any]]]) -> str:
     """The page with its three parts made anew."""
     sections = "\n\n".join(map(section, tasks().values()))
-    for mark, content in (("table", table(rows)), ("trials", tried(trials)), ("tasks", sections)):
+    for mark, content in (("table", table(rows, trials)), ("trials", tried(trials)), ("tasks", sections)):
         pattern = re.compile(f"(<!-- {mark} -->\n).*?(\n<!-- /{mark} -->)", re.DOTALL)
         if not pattern.search(text):
             raise ValueError(f"the page has no part '{mark}'")

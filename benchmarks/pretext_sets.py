@@ -44,7 +44,8 @@ class Set:
             labeled cohort's target `volume`.
         settings: of every task on this set.
         imagenet: sizes at which ImageNet features stand beside, the set's own first.
-        tuned: settings of tasks were tuned on its validation part, so that its test part is no confirmation.
+        tuned: tasks that were tuned on its validation part before trials were kept; like those with trials, their rows
+            here are no confirmation.
     """
 
     about: str
@@ -53,7 +54,7 @@ class Set:
     volumes: Source | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     imagenet: tuple[int, ...] = (SIZE,)
-    tuned: bool = False
+    tuned: tuple[str, ...] = ()
 
 
 def sets_of(task: str) -> list[str]:
@@ -137,7 +138,10 @@ def held_out_volumes(labeled: Cohort, test: list[str]) -> frozenset[str]:
 
 SETS: dict[str, Set] = {
     "kermany_cxr": Set(
-        "paediatric chest X-rays: normal, bacterial, viral", shipped("kermany_cxr"), imagenet=(SIZE, 224), tuned=True
+        "paediatric chest X-rays: normal, bacterial, viral",
+        shipped("kermany_cxr"),
+        imagenet=(SIZE, 224),
+        tuned=("inpainting", "rotation", "simclr"),
     ),
     "busi": Set("breast ultrasound: benign, malignant, normal", shipped("busi"), imagenet=(SIZE, 224)),
     "hippocampus_slices": Set(
