@@ -49,7 +49,7 @@ def test_each_player_follows_its_own_loss_alone(dims):
     bce = F.binary_cross_entropy_with_logits
     told, error = bce(answers, labels) + bce(places, marks), F.mse_loss(copied, images)
     left = 1000 * F.mse_loss(damaged, images)
-    assert float(loss.detach()) == pytest.approx(float(told + error + left), rel=1e-5)
+    assert float(loss.detach()) == pytest.approx(float((told + error + left).detach()), rel=1e-5)
     for player, own in (
         (told, ("encoder", "whole", "where")),
         (left - told, ("repair",)),
