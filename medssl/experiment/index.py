@@ -65,6 +65,11 @@ class Index:
             if rows:
                 connection.execute(sql.insert(JOBS), rows)
 
+    def unplan(self) -> None:
+        """No job counts as done, until the next plan says which ones are: the config has changed."""
+        with self.engine.begin() as connection:
+            connection.execute(sql.update(JOBS).where(JOBS.c.experiment == self.experiment).values(status="planned"))
+
     def finish(self, key: str, seconds: float | None, error: str | None = None) -> None:
         status = "failed" if error else "done"
         change = sql.update(JOBS).where(JOBS.c.experiment == self.experiment, JOBS.c.job == key)

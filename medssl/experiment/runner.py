@@ -142,7 +142,12 @@ def write_plan(plan: Plan, folder: Path, workspace: Workspace) -> None:
     if plan.others:
         write_json(folder / "others.json", {name: other.patients for name, other in plan.others.items()})
     write_json(folder / "facts.json", facts)
-    write_text(folder / "config.yaml", yaml.safe_dump(_without_paths(config, workspace), sort_keys=False))
+    text, kept = yaml.safe_dump(_without_paths(config, workspace), sort_keys=False), folder / "config.yaml"
+    if kept.exists() and kept.read_text(encoding="utf-8") != text:  # jobs of the old one are not this one's results
+        index = Index(folder)
+        index.unplan()
+        index.close()
+    write_text(kept, text)
 
 
 def _about_other(other: OtherData, folder: Path) -> dict[str, Any]:

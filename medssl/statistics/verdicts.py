@@ -107,4 +107,5 @@ def _p_words(row: Mapping) -> str:
     words = p_value(row["p_adjusted"])
     if row["claim"]:
         return f"{words}, named beforehand"
-    return f"{words} after correction for {row['comparisons']} comparisons"
+    many = int(row["comparisons"])
+    return f"{words} after correction for {many} comparisons" if many > 1 else words

@@ -11,7 +11,7 @@ import pytest
 from medssl.cohort import Cohort
 from medssl.config import load_experiment
 from medssl.errors import MedsslError, UserError
-from medssl.experiment import Results, run
+from medssl.experiment import Results, run, runner
 from medssl.experiment.ledger import looks
 
 
@@ -107,6 +107,25 @@ def test_another_number_of_draws_reuses_the_old_ones(finished, tiny_config, tmp_
     assert len(new) == 4 * 3 and more.scores()["draws"].eq(4).all()
     run(results.settings, workspace, processes=1)  # and back, for the other tests
     assert Results.open(results.path).scores()["draws"].eq(3).all()
+
+
+def test_until_a_changed_config_has_its_plan_jobs_of_the_old_one_do_not_count(finished, monkeypatch):
+    """An arm that is gone, or whose recipe is another one, must not be shown under the new config."""
+    results, workspace = finished
+    seconds = results.jobs()["seconds"]
+
+    def interrupt(plan, workspace):
+        with pytest.raises(UserError, match="no job has finished yet"):
+            Results.open(results.path).scores()
+        raise KeyboardInterrupt
+
+    arms = {name: arm for name, arm in results.settings.arms.items() if name != "random"}
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "pretrain_encoders", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(results.settings.model_copy(update={"arms": arms}), workspace, processes=1)
+    again = run(results.settings, workspace, processes=1)  # nothing was lost
+    assert again.complete and again.jobs()["seconds"].equals(seconds)
 
 
 @pytest.mark.parametrize(
