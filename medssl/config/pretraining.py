@@ -11,7 +11,7 @@ from medssl.errors import UserError
 
 DEFAULT_STEPS = 1000
 SUPERVISED = "supervised"  # stands for a pretext task's name where labels are learnt
-SUNK = {"std": 0.15, "rankme": 0.1}  # of what the untrained network has: below, a collapse is said (training/watch.py)
+SUNK = 0.05  # share of the untrained network's spread, below which a collapse is said (training/watch.py)
 BESIDE = frozenset({"checkpoint_every", "checkpoint_minutes", "log"})  # change no weight
 
 

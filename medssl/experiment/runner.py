@@ -245,29 +245,31 @@ def _run_jobs(
 
 
 def _finished(todo: list[JobInputs], processes: int) -> Iterator[Outcome]:
-    """Jobs as they end, well or not. Where a worker is killed (by the system, for memory) the others are run again; a
-    job that was under way both times is given up."""
+    """Jobs as they end, well or not. Where a worker is killed (by the system, for memory) those that were under way are
+    run again, one at a time, so that only a job that kills its worker when alone is given up."""
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     left = {job.key: job for job in todo}
-    killed: set[str] = set()
+    suspects: set[str] = set()
     while left:
-        # One worker would be this process, and after a kill a job that is left alone may be the one that kills.
-        count = min(processes, max(len(left), 2 if killed else 1))
+        now = next(([job] for key, job in left.items() if key in suspects), list(left.values()))
+        # One worker would be this process, which a suspect must not take down; two are started for it, one idle.
+        count = min(processes, len(now)) if not suspects else max(2, min(processes, len(now)))
         workers = Parallel(n_jobs=count, return_as="generator_unordered", batch_size=1)
         try:
-            for outcome in workers(delayed(_attempt)(job) for job in list(left.values())):
+            for outcome in workers(delayed(_attempt)(job) for job in now):
                 del left[outcome[0]]
                 yield outcome
         except TerminatedWorkerError:
-            under_way = {key for key, job in left.items() if _mark(job).exists()}
-            say(f"A worker was killed with {len(under_way)} job(s) under way. The others go on.")
-            for key in killed & under_way:
-                job = left.pop(key)
-                _mark(job).unlink()
-                yield key, None, f"{_words(job)}: killed twice, perhaps for lack of memory"
-            killed |= under_way
+            under_way = {job.key for job in now if _mark(job).exists()} or {job.key for job in now}
+            if len(now) == 1 and under_way <= suspects:
+                job = left.pop(now[0].key)
+                _mark(job).unlink(missing_ok=True)
+                yield job.key, None, f"{_words(job)}: its worker was killed twice, perhaps for lack of memory"
+                continue
+            say(f"A worker was killed with {len(under_way)} job(s) under way. The others go on, these one at a time.")
+            suspects |= under_way
 
 
 def job_inputs(job: Job, plan: Plan, shared: ArmInputs, results: Path) -> JobInputs:

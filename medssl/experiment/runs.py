@@ -78,12 +78,12 @@ class Run:
 
     def levels(self, metric: str) -> dict[str, float]:
         """Values to hold a metric against: where nothing is learned, and of monitors where an alarm begins."""
-        start, sunk = self.about.get("floor", {}).get(metric), SUNK.get(metric.rpartition("_")[2])
+        if metric == "spread_kept":
+            return {"untrained": 1.0, "alarm below": SUNK}
+        start = self.about.get("floor", {}).get(metric)
         if start is None:
             return {}
-        if sunk is None:
-            return {"nothing learned": float(start)}
-        return {"untrained": float(start), "alarm below": sunk * float(start)}
+        return {"untrained" if metric.endswith(("_std", "rankme")) else "nothing learned": float(start)}
 
     def seconds_left(self, history: pd.DataFrame) -> float | None:
         """Of a run, at the speed of its last log line; None where that is not known."""

@@ -30,6 +30,7 @@ _METRICS = {
     "rankme": "Effective rank",
     "projection_std": "Spread of projections",
     "projection_rankme": "Rank of projections",
+    "spread_kept": "Share of the untrained network's spread",
     "knn_auc": "kNN AUC",
     "grad_norm": "Gradient norm",
     "images_per_second": "Images a second",

@@ -175,6 +175,7 @@ class Loop:
                     speed = (done - since) * self.feed.batch / (time.monotonic() - logged)
                     if history:
                         line = self.line(done, sums, count, speed, every, near)
+                        line |= watch.kept(line)
                         for words in (found := watch.look(line)).values():
                             say(f"step {done}: {words}")
                         history.add(line | ({"warning": " ".join(found.values())} if found else {}))

@@ -26,7 +26,7 @@ LEAST_WIDTH = 16  # of a head's vectors: logits of few classes have a rank of fe
 DIVERGED = 2.0  # times the best loss so far,
 ABOVE = 1.1  # and so far above the floor; a batch's loss lies about it by chance
 BELOW = 0.98  # of the floor: a loss that no network reaches which tells nothing apart
-PATIENCE = 2  # log lines in a row
+PATIENCE = {"collapse": 2, "divergence": 20}  # log lines in a row; of collapse, those with ranks
 
 
 def embedding_std(embedding: Tensor) -> float:
@@ -117,7 +117,7 @@ class Watch:
     """Reads each line of the history and says, once each, what goes wrong.
 
     Args:
-        floor: of the task, with `embedding_std` and `rankme` of the untrained network, and those of its heads.
+        floor: of the task, with what `spread` says of the untrained network.
         memory: what an earlier part of the run remembered; plain data, saved with the state.
         collapsible: the task's loss may be low after a collapse. Of any other task a loss below its floor proves that
             images are told apart, however close their vectors lie (as the mean tokens of a masked autoencoder do).
@@ -127,31 +127,44 @@ class Watch:
         self.floor, self.collapsible = floor, collapsible
         self.memory: dict[str, Any] = memory or {"best": None, "in_a_row": {}, "said": []}
 
+    def kept(self, line: dict[str, Any]) -> dict[str, float]:
+        """`spread_kept`, where the line has ranks: the share of the untrained network's spread that is left.
+
+        Standard deviation times effective rank, of the encoder or of the head that kept most, whichever is less. One
+        head may squeeze its vectors for its own ends (a predictor, a prior) while images are told apart by the others.
+        """
+        heads = [key.removesuffix("_rankme") for key in self.floor if key.endswith("_rankme")]
+        shares = [self._share(line, "embedding_std", "rankme")]
+        shares.append(max([self._share(line, f"{head}_std", f"{head}_rankme") for head in heads], default=math.inf))
+        known = [share for share in shares if math.isfinite(share)]
+        return {"spread_kept": round(min(known), 4)} if known else {}
+
+    def _share(self, line: dict[str, Any], std: str, rank: str) -> float:
+        if rank not in line or not self.floor.get(std) or not self.floor.get(rank):
+            return math.inf
+        return line[std] / self.floor[std] * line[rank] / self.floor[rank]
+
     def look(self, line: dict[str, Any]) -> dict[str, str]:
-        """Warnings of this line that were not given before, by code."""
+        """Warnings of this line that were not given before, by code; `line` has what `kept` gave."""
         best, floor = self.memory["best"], self.floor.get("loss", 0.0)
         signs = {"divergence": best is not None and line["loss"] > max(DIVERGED * best, ABOVE * floor)}
         tells_apart = not self.collapsible and line["loss"] < BELOW * floor
-        for key, start in self.floor.items():
-            share = SUNK.get(key.rpartition("_")[2])
-            if share is not None and key in line:  # ranks are not on every line
-                signs[f"collapse of {key}"] = line[key] < share * start and not tells_apart
+        if "spread_kept" in line:
+            signs["collapse"] = line["spread_kept"] < SUNK and not tells_apart
         self.memory["best"] = line["loss"] if best is None else min(best, line["loss"])
         new = {}
         for sign, there in signs.items():
             row = self.memory["in_a_row"].get(sign, 0) + 1 if there else 0
             self.memory["in_a_row"][sign] = row
-            code = sign.partition(" ")[0]
-            if row >= PATIENCE and code not in self.memory["said"]:
-                self.memory["said"].append(code)
-                new[code] = WORDS[code].format(**{"embedding_std": math.nan} | line, sign=sign)
+            if row >= PATIENCE[sign] and sign not in self.memory["said"]:
+                self.memory["said"].append(sign)
+                new[sign] = WORDS[sign].format(**line)
         return new
 
 
 WORDS = {
-    "collapse": "{sign}: images are getting nearly the same vector (embeddings have a standard deviation of "
-    "{embedding_std:.3f} where 1 fills the sphere). Try a lower learning rate, a larger batch, stronger views, or a "
-    "loss that holds images apart.",
+    "collapse": "collapse: images are getting nearly the same vector ({spread_kept:.1%} is left of the untrained "
+    "network's spread). Try a lower learning rate, a larger batch, stronger views, or a loss that holds images apart.",
     "divergence": "the loss ({loss:.3g}) is far above its best: training diverges. Try a lower learning rate, "
     "precision=32, or a smaller batch.",
 }

@@ -94,16 +94,16 @@ def test_runs_are_compared(open_app, place):  # noqa: F811
 
 
 def test_alarm_lines_are_drawn_for_spread(open_app, place):  # noqa: F811
-    app = open_app(place.path, "pretraining", runs="toys-rotation", log="embedding_std")
+    app = open_app(place.path, "pretraining", runs="toys-rotation", log="spread_kept")
     assert "alarm below" in str(charts(app)[0].proto)
 
 
 def test_a_running_run_is_live_and_its_alarms_are_shown(open_app, own):  # noqa: F811
-    begin(own, warning="collapse of embedding_std: all images are the same")
+    begin(own, warning="collapse: all images are the same")
     app = open_app(own.path, "pretraining")
     text = words(app)
     assert query(app, "runs") is None and "running" in text and "left" in text and "2 of 4" in text
-    assert "collapse of embedding_std" in text.replace("\\", "") and "No alarm" not in text
+    assert "collapse: all images" in text.replace("\\", "") and "No alarm" not in text
     assert "no network can answer yet" in text and pictures(app) == 0
     (own.encoder("toys-rotation") / "lock").write_text("")
     text = words(app.run())

@@ -104,11 +104,13 @@ def test_a_killed_worker_costs_its_job_and_no_other(tiny_config, workspace, monk
     assert run(config, workspace, processes=1).complete
 
 
-def test_the_last_job_left_does_not_take_the_program_with_it(tiny_config, workspace, monkeypatch):
-    """The good job of two is done when the other one kills its worker; alone, it would run in this process."""
+@pytest.mark.parametrize("first", ["good", "both"])
+def test_only_the_job_that_kills_its_worker_is_given_up(tiny_config, workspace, monkeypatch, first):
+    """The good job of two is done before the other one kills its worker, or is under way both times; and the bad one,
+    when it is the last, would run in this process."""
     import medssl.experiment.runner as runner
 
-    monkeypatch.setattr(runner, "_attempt", kills_its_worker_late)
+    monkeypatch.setattr(runner, "_attempt", kills_its_worker_late if first == "good" else kills_beside_a_slow_one)
     arms = {"pixels": {"encoder": "pixels"}}
     raw = {"arms": arms, "budgets": [2], "draws": 2, "pretraining": {}, "baseline": "pixels", "claim": None}
     with pytest.raises(MedsslError, match=r"1 of 2 jobs failed.*killed twice"):
@@ -118,6 +120,18 @@ def test_the_last_job_left_does_not_take_the_program_with_it(tiny_config, worksp
 def kills_its_worker_late(job):
     if job.draw == 1:
         time.sleep(1)
+    return kills_its_worker(job)
+
+
+def kills_beside_a_slow_one(job):
+    from medssl.experiment.runner import _mark
+
+    if job.draw == 1:
+        while not list(job.out.parent.glob("*.running")) and not list(job.out.parent.glob("*.parquet")):
+            time.sleep(0.01)
+        return kills_its_worker(job)
+    _mark(job).touch()
+    time.sleep(2)
     return kills_its_worker(job)
 
 

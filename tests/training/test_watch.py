@@ -72,11 +72,25 @@ def test_healthy_runs_are_left_alone(tmp_path, name, dims):
 
 
 def test_a_diverging_loss_is_said_once():
-    watch = Watch({"loss": 1.0})
-    found = [watch.look({"step": s, "loss": v, "embedding_std": 1.0}) for s, v in enumerate([1, 0.5, 3, 0.5, 3, 3, 3])]
-    assert [list(f) for f in found] == [[], [], [], [], [], ["divergence"], []]
-    again = Watch({"loss": 1.0}, watch.memory)
-    assert not again.look({"step": 9, "loss": 3.0, "embedding_std": 1.0}), "a resumed run does not say it again"
+    watch, losses = Watch({"loss": 1.0}), [1, 0.5, *19 * [3], 0.5, *21 * [3]]
+    found = [watch.look({"step": s, "loss": v}) for s, v in enumerate(losses)]
+    assert [s for s, new in enumerate(found) if "divergence" in new] == [41], "a rise that passes is none"
+    assert not Watch({"loss": 1.0}, watch.memory).look({"step": 9, "loss": 3.0}), "a resumed run does not say it again"
+
+
+def test_one_head_may_sink_and_not_all_nor_the_encoder():
+    floor = {f"{head}{what}": 2.0 for head in ("projection_", "predictor_") for what in ("std", "rankme")}
+    watch = Watch({"loss": 1.0, "embedding_std": 0.5, "rankme": 40.0} | floor)
+    line = {"step": 1, "loss": 0.5, "embedding_std": 0.25}
+    assert watch.kept(line) == {}, "no ranks"
+    line |= {"rankme": 20.0}
+    line |= {"projection_std": 2.0, "projection_rankme": 0.2, "predictor_std": 0.2, "predictor_rankme": 0.2}
+    assert watch.kept(line) == {"spread_kept": 0.1}
+    assert watch.kept(line | {"projection_std": 0.2}) == {"spread_kept": 0.01}
+    assert watch.kept(line | {"rankme": 2.0}) == {"spread_kept": 0.025}
+    assert Watch({"loss": 1.0}).kept({"step": 1, "loss": 2.0}) == {}
+    sunk = [watch.look(line | {"spread_kept": 0.01}) for _ in range(2)]
+    assert sunk[0] == {} and "1.0% is left" in sunk[1]["collapse"]
 
 
 def test_spread_and_rank_of_what_is_known():
@@ -122,8 +136,8 @@ def test_on_line_knn_goes_into_the_history_and_changes_nothing(tmp_path):
 
 
 def test_a_loss_below_its_floor_clears_those_who_cannot_cheat():
-    floor = {"loss": 1.0, "embedding_std": 0.5}
-    low, high = ({"step": 1, "loss": loss, "embedding_std": 0.01} for loss in (0.9, 1.0))
+    floor = {"loss": 1.0}
+    low, high = ({"step": 1, "loss": loss, "spread_kept": 0.02} for loss in (0.9, 1.0))
     for line, collapsible, says in ((low, False, False), (high, False, True), (low, True, True)):
         watch = Watch(floor, collapsible=collapsible)
         said = [watch.look(line) for _ in range(3)]
