@@ -2,8 +2,9 @@
 
     python benchmarks/pretext_page.py    # write the page anew from the rows that are there, and from the tasks
 
-The page holds text that people write and three parts between marks, `table`, `trials` and `tasks`, which are made from
-the rows, from the trials of `pretext_trials.py`, and from what every task says of itself in its file.
+The page holds text that people write and four parts between marks, `table`, `trials`, `shortcuts` and `tasks`, which
+are made from the rows, from the trials of `pretext_trials.py`, from the lines of `pretext_shortcuts.py`, and from what
+every task says of itself in its file.
 """
 
 from __future__ import annotations
@@ -34,9 +35,10 @@ BASELINES = {"autoencoder", "denoising"}  # kept for comparison; nobody expects 
 def write_page() -> Path:
     """`docs/pretext_tasks.md` from all finished rows and all trials in `benchmarks/results`."""
     kept = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("pretext_*.json"))]
-    rows = [row for row in kept if row.get("status") == "finished"]
+    rows = [row for row in kept if isinstance(row, dict) and row.get("status") == "finished"]
     trials = {file.stem: json.loads(file.read_text()) for file in sorted(RESULTS.glob("trials_*.json"))}
-    write_text(PAGE, page(PAGE.read_text(), rows, trials))
+    lines = RESULTS / "pretext_shortcuts.json"
+    write_text(PAGE, page(PAGE.read_text(), rows, trials, json.loads(lines.read_text()) if lines.is_file() else []))
     return PAGE
 
 
@@ -175,15 +177,33 @@ def tried(trials: dict[str, list[dict[str, Any]]]) -> str:
     return "\n".join(lines) if trials else "None yet."
 
 
+def opened(lines: list[dict[str, Any]]) -> str:
+    """One line a shortcut: the pretext task shut and open, and what the features gained."""
+    heads = "| shortcut | task | set | opened by | pretext task, shut | open | frozen, open minus shut |"
+    out = [heads, "|---" * 7 + "|"]
+    for line in lines:
+        shut, open_ = (f"{line['figure']} {_short(line['pretext'][arm])}" for arm in ("shut", "open"))
+        changes = f"`{json.dumps(line['changes'])}`"
+        cells = line["shortcut"], f"`{line['task']}`", line["set"], changes, shut, open_, _gap(line["open_minus_shut"])
+        out.append(f"| {' | '.join(cells)} |")
+    return "\n".join(out) if lines else "None yet."
+
+
 def above(gap: list[float | None]) -> bool:
     """Whether a difference's interval lies above 0."""
     return gap[1] is not None and gap[1] > 0
 
 
-def page(text: str, rows: list[dict[str, Any]], trials: dict[str, list[dict[str, Any]]]) -> str:
-    """The page with its three parts made anew."""
-    sections = "\n\n".join(map(section, tasks().values()))
-    for mark, content in (("table", table(rows, trials)), ("trials", tried(trials)), ("tasks", sections)):
+def page(
+    text: str,
+    rows: list[dict[str, Any]],
+    trials: dict[str, list[dict[str, Any]]],
+    shortcuts: list[dict[str, Any]] | None = None,
+) -> str:
+    """The page with its four parts made anew."""
+    made = {"tasks": "\n\n".join(map(section, tasks().values()))}
+    made |= {"table": table(rows, trials), "trials": tried(trials), "shortcuts": opened(shortcuts or [])}
+    for mark, content in made.items():
         pattern = re.compile(f"(<!-- {mark} -->\n).*?(\n<!-- /{mark} -->)", re.DOTALL)
         if not pattern.search(text):
             raise ValueError(f"the page has no part '{mark}'")

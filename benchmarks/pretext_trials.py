@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from pretext_code import task_code
@@ -21,21 +22,30 @@ from pretext_sets import BATCH, SETS
 from pretext_table import FULL, LABELS, Row, numbers
 
 from medssl.config import Experiment, validate
-from medssl.experiment import run
+from medssl.experiment import Results, run
 from medssl.experiment.plan import make_plan
 from medssl.experiment.prepare import ensure_cohort
 from medssl.pretext import tasks
 from medssl.workspace import Workspace, code_revision, digest, write_json
 
 
-def try_out(task: str, changes: dict[str, Any], place: str, minutes: float, workspace: Workspace) -> dict[str, Any]:
-    """One trial: pretrain with these settings, probe, score on validation patients."""
-    chosen, row = SETS[place], Row(task, place, minutes, FULL, RESULTS, changes=changes)
+def probed(
+    task: str, variants: dict[str, dict[str, Any]], place: str, minutes: float, workspace: Workspace
+) -> tuple[Results, dict[str, Path], int]:
+    """Pretrain with each variant of the settings, for as many steps as the first one makes in so many minutes, and
+    probe on validation patients.
+
+    Returns:
+        results, with an arm a variant and `random`; the folder of each run; steps.
+    """
+    chosen = SETS[place]
+    rows = {name: Row(task, place, minutes, FULL, RESULTS, changes=changes) for name, changes in variants.items()}
+    first = next(iter(rows))
+    encoder = rows[first].encoder
     chosen.make(workspace)
-    name = f"{task}_{digest(changes, 6)}"
-    arms = {"random": {"encoder": row.encoder}}
+    arms = {"random": {"encoder": encoder}}
     raw = chosen.config() | {
-        "name": f"trial_{place}_{name}",
+        "name": f"trial_{place}_{task}_{digest(variants, 6)}",
         "evaluate": "validation",
         "budgets": [LABELS],
         "draws": FULL["draws"],
@@ -46,20 +56,28 @@ def try_out(task: str, changes: dict[str, Any], place: str, minutes: float, work
     }
     config = validate(Experiment, raw, place)
     plan = make_plan(config, ensure_cohort(config.cohort, workspace))
-    steps = row.steps(plan, workspace)
-    spec = {"task": task, "encoder": row.encoder, "batch": BATCH, "steps": steps, "settings": row.settings}
-    checkpoint = row.apart(plan, spec, workspace) / "checkpoint.safetensors"
-    arms[name] = {"encoder": row.encoder, "init": str(checkpoint)}
-    results = run(validate(Experiment, raw, place), workspace)
+    steps, folders = rows[first].steps(plan, workspace), {}
+    for name, row in rows.items():
+        spec = {"task": task, "encoder": encoder, "batch": BATCH, "steps": steps, "settings": row.settings}
+        folders[name] = row.apart(plan, spec, workspace)
+        arms[name] = {"encoder": encoder, "init": str(folders[name] / "checkpoint.safetensors")}
+    raw["baseline"] = ["random"] if len(rows) == 1 else ["random", first]
+    return run(validate(Experiment, raw, place), workspace), folders, steps
+
+
+def try_out(task: str, changes: dict[str, Any], place: str, minutes: float, workspace: Workspace) -> dict[str, Any]:
+    """One trial: pretrain with these settings, probe, score on validation patients."""
+    name, what = f"{task}_{digest(changes, 6)}", Row(task, place, minutes, FULL, RESULTS, changes=changes).what
+    results, _, steps = probed(task, {name: changes}, place, minutes, workspace)
     score, gap = results.scores().set_index("arm").loc[name], results.differences().set_index("arm").loc[name]
     return {
         "changes": changes,
-        "settings": row.what["settings"],
+        "settings": what["settings"],
         "minutes": minutes,
         "steps": steps,
         "score": numbers(score, ["score", "low", "high"]),
         "minus_random": numbers(gap, ["difference", "low", "high"]),
-        "task_code": row.what["task_code"],
+        "task_code": what["task_code"],
         "code": code_revision("."),
     }
 

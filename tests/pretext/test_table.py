@@ -10,7 +10,7 @@ sys.path.append(str(ROOT / "benchmarks"))
 
 import pretext_table  # noqa: E402
 from pretext_code import training_code  # noqa: E402
-from pretext_page import page, sentences, table  # noqa: E402
+from pretext_page import opened, page, sentences, table  # noqa: E402
 from pretext_sets import SETS, sets_of  # noqa: E402
 
 from medssl.pretext import tasks  # noqa: E402
@@ -63,8 +63,18 @@ def test_the_page_keeps_what_people_wrote_and_describes_every_task():
     assert shown.startswith("# Pretext tasks") and "How to read it." in shown and "### busi" in shown
     assert all(f"\n### {name}\n" in shown and task.paper in shown for name, task in tasks().items())
     assert page(shown, *arguments) == shown
-    with pytest.raises(ValueError, match="table"):
+    with pytest.raises(ValueError, match="no part"):
         page("no marks", [], {})
+
+
+def test_opened_shortcuts_are_listed_with_what_features_gained():
+    line = {"shortcut": "gray levels", "task": "jigsaw", "set": "busi", "changes": {"normalise": False}}
+    line |= {"figure": "accuracy", "pretext": {"shut": 0.41, "open": 0.9}, "open_minus_shut": [-0.01, -0.04, 0.02]}
+    row = (
+        '| gray levels | `jigsaw` | busi | `{"normalise": false}` | accuracy .41 | accuracy .9 | -.010 [-.040, +.020] |'
+    )
+    kept = (ROOT / "docs" / "pretext_tasks.md").read_text()
+    assert row in opened([line]) and row in page(kept, [], {}, [line])
 
 
 def test_rows_from_imagenet_and_of_small_batches_have_tables_of_their_own():
