@@ -160,16 +160,16 @@ def test_a_second_process_on_one_experiment_is_refused(finished):
 
 
 def test_failed_jobs_are_named_and_the_others_kept(tiny_config, workspace, monkeypatch):
-    import medssl.experiment.runner as runner
+    from medssl.experiment import jobs
 
-    real = runner.run_job
+    real = jobs.run_job
 
     def breaks(job):
         if job.arm_name == "pixels" and job.draw == 1:
             raise RuntimeError("out of luck")
         return real(job)
 
-    monkeypatch.setattr(runner, "run_job", breaks)
+    monkeypatch.setattr(jobs, "run_job", breaks)
     arms = {"pixels": {"encoder": "pixels"}, "random": {"encoder": "small"}}
     config = load_experiment(tiny_config(arms=arms, pretraining={}, baseline="pixels", claim=None))
     with pytest.raises(MedsslError, match=r"3 of 18 jobs failed.*pixels.*out of luck"):

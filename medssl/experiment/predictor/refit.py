@@ -17,6 +17,7 @@ from medssl.config import Budget, Strict
 from medssl.errors import UserError, unknown
 from medssl.experiment.external import PART, joined_samples
 from medssl.experiment.job import Fit, JobInputs, fit_arm
+from medssl.experiment.jobs import job_inputs
 from medssl.experiment.plan import JOB_ROOMS, Plan, list_jobs, make_plan
 from medssl.experiment.predictor.about import About, Labels
 from medssl.experiment.predictor.calibration import calibrate
@@ -24,7 +25,6 @@ from medssl.experiment.predictor.known import Known
 from medssl.experiment.predictor.predictor import Predictor
 from medssl.experiment.prepare import prepare_arm
 from medssl.experiment.results import Results
-from medssl.experiment.runner import job_inputs
 from medssl.experiment.tuning import held_out
 from medssl.workspace import Workspace, code_revision
 

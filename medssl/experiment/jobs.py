@@ -1,0 +1,134 @@
+"""All jobs of an experiment: which are left, run in processes, whatever becomes of these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from medssl.errors import MedsslError
+from medssl.experiment.index import Index
+from medssl.experiment.job import ArmInputs, JobInputs, run_job
+from medssl.experiment.ledger import enter
+from medssl.experiment.plan import Job, Plan
+from medssl.experiment.tuning import recipes, tuning_metric
+from medssl.progress import bar, say
+from medssl.workspace import digest
+
+Outcome = tuple[str, float | None, str | None]  # key, seconds, error
+
+
+def run_jobs(jobs: list[Job], plan: Plan, arms: dict[tuple[str, int], ArmInputs], folder: Path, processes: int) -> None:
+    """Run those that have no evidence yet, so many at a time; the index says how each went.
+
+    Args:
+        jobs: all of the plan.
+        arms: what the jobs of an arm share, by arm and pretraining seed.
+        folder: of the experiment.
+
+    Raises:
+        MedsslError: some failed, after all others are done.
+    """
+    results = folder / "results"
+    results.mkdir(exist_ok=True)
+    done = {job.key for job in jobs if (results / f"{job.key}.parquet").exists()}
+    index = Index(folder)
+    index.plan(jobs, done)
+    todo = [job_inputs(job, plan, arms[job.arm, job.run], results) for job in jobs if job.key not in done]
+    if todo:
+        if plan.config.evaluate == "test":
+            for looked_at in (plan.cohort, *plan.external):
+                enter(looked_at.path, plan.config.name, digest(plan.config.model_dump(mode="json")), len(todo))
+        failed: list[str] = []
+        with bar("Jobs", len(jobs), done=len(done)) as progress:
+            for key, seconds, error in _finished(todo, processes):
+                index.finish(key, seconds, error)
+                if error:
+                    failed.append(error)
+                progress.advance()
+        if failed:
+            raise MedsslError(
+                f"{len(failed)} of {len(todo)} jobs failed; the first: {failed[0]}",
+                plan.config.name,
+                "The others are kept. Mend the cause and run the same command again: only what is missing runs.",
+            )
+    index.close()
+
+
+def _finished(todo: list[JobInputs], processes: int) -> Iterator[Outcome]:
+    """Jobs as they end, well or not. Where a worker is killed (by the system, for memory) those that were under way are
+    run again, one at a time, so that only a job that kills its worker when alone is given up."""
+    from joblib import Parallel, delayed
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    left = {job.key: job for job in todo}
+    suspects: set[str] = set()
+    while left:
+        now = next(([job] for key, job in left.items() if key in suspects), list(left.values()))
+        # One worker would be this process, which a suspect must not take down; two are started for it, one idle.
+        count = min(processes, len(now)) if not suspects else max(2, min(processes, len(now)))
+        workers = Parallel(n_jobs=count, return_as="generator_unordered", batch_size=1)
+        try:
+            for outcome in workers(delayed(_attempt)(job) for job in now):
+                del left[outcome[0]]
+                yield outcome
+        except TerminatedWorkerError:
+            under_way = {job.key for job in now if _mark(job).exists()} or {job.key for job in now}
+            if len(now) == 1 and under_way <= suspects:
+                job = left.pop(now[0].key)
+                _mark(job).unlink(missing_ok=True)
+                yield job.key, None, f"{_words(job)}: its worker was killed twice, perhaps for lack of memory"
+                continue
+            say(f"A worker was killed with {len(under_way)} job(s) under way. The others go on, these one at a time.")
+            suspects |= under_way
+
+
+def job_inputs(job: Job, plan: Plan, shared: ArmInputs, results: Path) -> JobInputs:
+    """What a worker is given for a job; its evidence goes to the folder `results`."""
+    return JobInputs(
+        key=job.key,
+        experiment=plan.config.name,
+        cohort=plan.cohort.name,
+        arm_name=job.arm,
+        budget=str(job.budget),
+        draw=job.draw,
+        run=job.run,
+        seed=job.seed,
+        recipe=job.recipe,
+        split=plan.config.evaluate,
+        precision=job.precision,
+        target=plan.config.target,
+        units=plan.units,
+        train=job.train,
+        test=job.test,
+        shared=shared,
+        out=results / f"{job.key}.parquet",
+        recipes=tuple(recipes(job.arm, plan.config.arms[job.arm], plan.config.tuning)),
+        validation=job.validation,
+        metric=tuning_metric(plan.config),
+        calibrate=plan.calibrated,
+    )
+
+
+def _attempt(job: JobInputs) -> Outcome:
+    """Run a job twice at most, so that a passing fault (memory, disk) does not cost the whole experiment."""
+    error = ""
+    _mark(job).touch()
+    try:
+        for _ in range(2):
+            try:
+                key, seconds = run_job(job)
+                return key, seconds, None
+            except Exception as problem:
+                error = f"{type(problem).__name__}: {problem}"
+        return job.key, None, f"{_words(job)}: {error}"
+    finally:
+        _mark(job).unlink(missing_ok=True)
+
+
+def _mark(job: JobInputs) -> Path:
+    """A file that is there while the job runs."""
+    return job.out.with_suffix(".running")
+
+
+def _words(job: JobInputs) -> str:
+    return f"{job.arm_name}, budget {job.budget}, draw {job.draw}"
