@@ -35,7 +35,7 @@ _METRICS = {
     "grad_norm": "Gradient norm",
     "images_per_second": "Images a second",
 }
-_LONG_METRICS = {"auc": "AUC (mean over classes, or labels)"}
+_LONG_METRICS = {"auc": "AUC (macro average)"}
 
 
 def metric_name(metric: str, long: bool = False) -> str:
