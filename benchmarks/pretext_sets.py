@@ -87,8 +87,13 @@ def virtual(workspace: Workspace) -> None:
 def virtual_contrasts(workspace: Workspace) -> None:
     from medssl.demo import make_virtual_contrasts
 
-    source = load_experiment("demo_contrasts").cohort.source
-    make_virtual_contrasts(workspace.path / "sources" / source, PATIENTS)
+    make_virtual_contrasts(workspace.path / "sources" / contrasts()["cohort"]["source"], 2 * PATIENTS)
+
+
+def contrasts() -> dict[str, Any]:
+    """The shipped config with twice its patients: a tenth of them is too few to tune by."""
+    raw = shipped("demo_contrasts")()
+    return raw | {"cohort": raw["cohort"] | {"name": "demo_contrasts_twice", "source": "virtual_contrasts_twice"}}
 
 
 def cells(workspace: Workspace) -> None:
@@ -152,7 +157,5 @@ SETS: dict[str, Set] = {
     ),
     "demo": Set("virtual patients: two kinds of brain lesion", shipped("demo"), virtual),
     "bccd": Set("cells of blood smears, in colour", shipped("bccd"), cells, settings={"preset": "microscopy"}),
-    "demo_contrasts": Set(
-        "virtual patients in two contrasts", shipped("demo_contrasts"), virtual_contrasts, imagenet=()
-    ),
+    "demo_contrasts": Set("virtual patients in two contrasts", contrasts, virtual_contrasts, imagenet=()),
 }
