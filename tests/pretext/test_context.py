@@ -90,6 +90,27 @@ def test_standardising_hides_where_a_tile_was(name):
         assert float(brightness.std()) > 0.1
 
 
+@pytest.mark.parametrize(("name", "chance"), [("jigsaw", 0.25), ("relative_patch", 0.125)])
+def test_brightness_that_falls_off_gives_the_place_away_where_it_is_let_in(name, chance):
+    """Opened, tiles of noise are put in their places; closed, they are not. Noise teaches no feature."""
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 48), torch.linspace(-1, 1, 48), indexing="ij")
+    own = {"permutations": 4} if name == "jigsaw" else {}
+    accuracy = {}
+    for normalise in (False, True):
+        task = make(name, STILL | own | {"normalise": normalise}, View(size=48))
+        optimizer, found = task.optimizers(3e-3)[0], []
+        for step in range(60):
+            noise = 0.1 * torch.randn(32, 1, 48, 48, generator=torch.Generator().manual_seed(step))
+            loss, metrics = task(batch_of(0.5 + 0.3 * x + 0.15 * y + noise), RowGenerator(0, step, torch.arange(32)))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            found.append(float(metrics["accuracy"].detach()))
+        accuracy[normalise] = sum(found[-15:]) / 15
+    assert accuracy[False] > 3 * chance, f"opened: {accuracy}"
+    assert accuracy[True] < chance + 0.08, f"closed: {accuracy}"
+
+
 def test_a_standardised_tile_of_one_value_stays_finite():
     assert torch.isfinite(standardised(torch.zeros(2, 3, 1, 8, 8))).all()
 

@@ -195,6 +195,26 @@ def test_rotation_closes_its_shortcuts():
     assert torch.equal(torch.rot90(hidden, 1, (-2, -1)), hidden)
 
 
+def test_a_marker_in_the_corner_gives_the_turn_away_where_it_is_let_in():
+    """Opened, images of noise are set upright by their marker; closed, they are not: noise has no way up."""
+    still = {"views": {"crop": [1, 1], "rotation": 0, "flip": False, "blur": 0, "noise": 0, "brightness": 0,
+                       "contrast": 0, "gamma": 0}}  # fmt: skip
+    accuracy = {}
+    for mask in ("none", "circle"):
+        task = make("rotation", still | {"mask": mask})
+        optimizer, found = task.optimizers(3e-3)[0], []
+        for step in range(40):
+            images = 0.5 + 0.1 * torch.randn(32, 1, 32, 32, generator=torch.Generator().manual_seed(step))
+            images[:, :, :4, :4] = 1
+            loss, metrics = task(batch_of(images), RowGenerator(0, step, torch.arange(32)))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            found.append(float(metrics["accuracy"].detach()))
+        accuracy[mask] = sum(found[-10:]) / 10
+    assert accuracy["none"] > 0.8 and accuracy["circle"] < 0.4, accuracy
+
+
 def test_inpainting_counts_hidden_pixels_alone():
     hidden = holes(RowGenerator(0, 0, torch.arange(4)), 8, 0.25, torch.Size((32, 32)))
     assert (hidden.float().mean((1, 2, 3)) == 0.25).all()
