@@ -57,7 +57,7 @@ class Settings(TaskSettings):
     form: Literal["classification", "regression"] = "classification"
     cell: Annotated[int, Field(ge=1)] = 4
     levels: Annotated[int, Field(ge=2)] = 32
-    rebalance: Annotated[float, Field(gt=0, le=1)] = 0.5
+    rebalance: Annotated[float, Field(gt=0, le=1)] = 0.1
     temperature: Annotated[float, Field(gt=0, le=1)] = 0.38
     width: Annotated[int, Field(ge=8)] = 128
 
