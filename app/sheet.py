@@ -23,6 +23,7 @@ CSS = """
 .m-table th:first-child, .m-table td:first-child { text-align: left; padding-left: 0; }
 .m-table.narrow table { width: auto; min-width: 28rem; }
 .m-table th.words, .m-table td.words { text-align: left; }
+.m-table td.words:not(:first-child) { white-space: normal; }
 .m-table small { display: block; font-weight: 400; font-size: .8rem;
   color: color-mix(in srgb, currentColor 66%, transparent); }
 @media (max-width: 1280px) {
