@@ -62,8 +62,9 @@ def test_ingest_label_and_pretrain_speak_json(medssl, scans, tmp_path):
     assert Path(first["checkpoint"]).exists()
     mistyped = medssl(*arguments, "bacth=8")
     assert mistyped.exit_code == 2 and "Did you mean 'batch'" in mistyped.output
-    again = json.loads(medssl(*arguments, "--json").stdout)
-    assert again["checkpoint"] == first["checkpoint"]
+    again = medssl(*arguments, "--json")
+    assert json.loads(again.stdout)["checkpoint"] == first["checkpoint"]
+    assert f"medssl app --workspace {place.resolve()}, page Embedding" in again.stderr
 
 
 def test_export_speaks_json_and_goes_on(medssl, scans, tmp_path):

@@ -129,10 +129,9 @@ def _cohort(name: str) -> None:
                 st.caption(counted.todo)
                 return
             kinds = ", ".join(part.name for part in counted.parts[:4]) or "no scans yet"
-            labels = ", ".join(f"`{target}`" for target in counted.values) or "no labels"
-            st.caption(
-                f"{counted.scans:,} scans of {counted.patients:,} patients · {parts.plain(kinds)} · labels: {labels}"
-            )
+            named = ", ".join(f"`{target}`" for target in counted.values)
+            labels = f"labels: {named}" if named else "no labels"
+            st.caption(f"{counted.scans:,} scans of {counted.patients:,} patients · {parts.plain(kinds)} · {labels}")
         with button:
             if st.button("Open", key=f"cohort {name}", on_click=state.choose_cohort, args=(name,), width="stretch"):
                 st.switch_page(st.session_state["pages"]["cohort"])

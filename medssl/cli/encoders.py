@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from medssl.cli.base import JsonOption, Settings, WorkspaceOption, answer, command
+from medssl.progress import say
 from medssl.workspace import Workspace
 
 
@@ -77,6 +78,9 @@ def pretrain(
     done = result.as_json()
     speed = f"{done['images_per_second']:.0f} images/s" if done["images_per_second"] else "finished before"
     answer(done, as_json, f"{done['checkpoint']}\n{done['steps']} steps, {speed}")
+    home = Workspace(workspace).path
+    if place.resolve().parent == home / "encoders" and opened.path.resolve().parent == home / "cohorts":
+        say(f"To see which scans it takes for alike: medssl app --workspace {home}, page Embedding")
 
 
 @command
