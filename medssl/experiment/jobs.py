@@ -64,8 +64,8 @@ def _finished(todo: list[JobInputs], processes: int) -> Iterator[Outcome]:
     suspects: set[str] = set()
     while left:
         now = next(([job] for key, job in left.items() if key in suspects), list(left.values()))
-        # One worker would be this process, which a suspect must not take down; two are started for it, one idle.
-        count = min(processes, len(now)) if not suspects else max(2, min(processes, len(now)))
+        # One worker would be this process, which a job must not take down with it; a lone one has a second, idle.
+        count = min(processes, max(2, len(now)))
         workers = Parallel(n_jobs=count, return_as="generator_unordered", batch_size=1)
         try:
             for outcome in workers(delayed(_attempt)(job) for job in now):

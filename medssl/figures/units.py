@@ -12,7 +12,7 @@ from medssl.figures.style import INK, Theme, arm_colours, arm_shapes, configure
 from medssl.figures.words import interval
 
 Width = int | Literal["container"]
-LEVEL = 14  # letters of all classes that fit side by side below a narrow matrix
+LETTERS = 14  # letters of all classes that fit side by side below a narrow matrix
 SHARES = alt.Scale(domain=[0, 1], nice=False)
 
 
@@ -27,7 +27,7 @@ def confusion_matrix(
     ink = INK[theme]
     table = table.assign(text=[f"{u:.1f}".removesuffix(".0") for u in table["units"]])
     names = list(dict.fromkeys(table["truth"]))
-    slant = -30 if sum(map(len, names)) > LEVEL else 0
+    slant = -30 if sum(map(len, names)) > LETTERS else 0
     x = alt.X("predicted:N").scale(domain=names).axis(title="Predicted", labelAngle=slant, ticks=False, domain=False)
     y = alt.Y("truth:N").scale(domain=names).axis(title="Truth", ticks=False, domain=False)
     ends = ["#edf2f8", "#1f6fd0"] if theme == "light" else ["#1b2430", "#4d95ea"]

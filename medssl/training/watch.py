@@ -133,16 +133,16 @@ class Watch:
         Standard deviation times effective rank, of the encoder or of the head that kept most, whichever is less. One
         head may squeeze its vectors for its own ends (a predictor, a prior) while images are told apart by the others.
         """
-        heads = [key.removesuffix("_rankme") for key in self.floor if key.endswith("_rankme")]
-        shares = [self._share(line, "embedding_std", "rankme")]
-        shares.append(max([self._share(line, f"{head}_std", f"{head}_rankme") for head in heads], default=math.inf))
-        known = [share for share in shares if math.isfinite(share)]
+        encoder = self._shares(line, [("embedding_std", "rankme")])
+        names = [key.removesuffix("_rankme") for key in self.floor if key.endswith("_rankme")]
+        heads = self._shares(line, [(f"{name}_std", f"{name}_rankme") for name in names])
+        known = [*encoder, max(heads)] if heads else encoder
         return {"spread_kept": round(min(known), 4)} if known else {}
 
-    def _share(self, line: dict[str, Any], std: str, rank: str) -> float:
-        if rank not in line or not self.floor.get(std) or not self.floor.get(rank):
-            return math.inf
-        return line[std] / self.floor[std] * line[rank] / self.floor[rank]
+    def _shares(self, line: dict[str, Any], pairs: list[tuple[str, str]]) -> list[float]:
+        """Of the pairs of standard deviation and rank that both the line and the untrained network have."""
+        known = [pair for pair in pairs if all(key in line and self.floor.get(key) for key in pair)]
+        return [math.prod(line[key] / self.floor[key] for key in pair) for pair in known]
 
     def look(self, line: dict[str, Any]) -> dict[str, str]:
         """Warnings of this line that were not given before, by code; `line` has what `kept` gave."""

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_tasks import batch_of, faces, make
+from test_tasks import STILL, batch_of, faces, learn, make
 
 from medssl import config
 from medssl.augment import RowGenerator
@@ -11,9 +11,6 @@ from medssl.encoders import create_encoder
 from medssl.errors import UserError
 from medssl.pretext import genesis, task_class
 from medssl.pretext.tiles import cut, permutations, standardised
-
-STILL = {"views": {"crop": [1, 1], "rotation": 0, "flip": False, "blur": 0, "noise": 0, "brightness": 0,
-                   "contrast": 0, "gamma": 0}}  # fmt: skip
 
 
 def rows(n):
@@ -95,18 +92,15 @@ def test_brightness_that_falls_off_gives_the_place_away_where_it_is_let_in(name,
     """Opened, tiles of noise are put in their places; closed, they are not. Noise teaches no feature."""
     y, x = torch.meshgrid(torch.linspace(-1, 1, 48), torch.linspace(-1, 1, 48), indexing="ij")
     own = {"permutations": 4} if name == "jigsaw" else {}
+    ramp = 0.5 + 0.3 * x + 0.15 * y
+
+    def shaded(step):
+        return batch_of(ramp + 0.1 * torch.randn(32, 1, 48, 48, generator=torch.Generator().manual_seed(step)))
+
     accuracy = {}
     for normalise in (False, True):
         task = make(name, STILL | own | {"normalise": normalise}, View(size=48))
-        optimizer, found = task.optimizers(3e-3)[0], []
-        for step in range(60):
-            noise = 0.1 * torch.randn(32, 1, 48, 48, generator=torch.Generator().manual_seed(step))
-            loss, metrics = task(batch_of(0.5 + 0.3 * x + 0.15 * y + noise), RowGenerator(0, step, torch.arange(32)))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            found.append(float(metrics["accuracy"].detach()))
-        accuracy[normalise] = sum(found[-15:]) / 15
+        accuracy[normalise] = learn(task, shaded, 60, 3e-3)
     assert accuracy[False] > 3 * chance, f"opened: {accuracy}"
     assert accuracy[True] < chance + 0.08, f"closed: {accuracy}"
 

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 import torch
 import torch.nn.functional as F
-from test_tasks import make
+from test_tasks import STILL, learn, make
 
 from medssl.augment import RowGenerator
 from medssl.config import View
@@ -17,8 +17,6 @@ from medssl.pretext.slice_sorting import ORDERS
 from medssl.pretext.stacks import chain, near_and_far, widths
 
 NAN = float("nan")
-STILL = {"views": {"crop": [1, 1], "rotation": 0, "flip": False, "blur": 0, "noise": 0, "brightness": 0,
-                   "contrast": 0, "gamma": 0}}  # fmt: skip
 NAMES = ["slice_sorting", "slice_verification", "slice_contrast"]
 UNEVEN = [3.0, NAN, 0.0, 1.0, 1.0, 9.0, 2.0, 5.0]  # neither in order nor even, with a tie and a slice without a place
 
@@ -54,19 +52,6 @@ def drifting(n, step, drift=0.35, k=8, size=16):
     shade = drift * slope * torch.linspace(-1, 1, k)
     images = (0.5 + 0.05 * texture.view(n, k, 1, size, size) + shade[..., None, None, None]).clamp(0, 1)
     return stacks(images, 4.0 * torch.arange(k).expand(n, k))
-
-
-def learn(task, batches, steps, rate=2e-3):
-    """Mean accuracy over the last quarter of the steps."""
-    optimizer = task.optimizers(rate)[0]
-    found = []
-    for step in range(steps):
-        loss, metrics = task(batches(step), rows(len(batches(step).rows), step))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        found.append(float(metrics["accuracy"]))
-    return sum(found[-(steps // 4) :]) / (steps // 4)
 
 
 def cells(position, known):

@@ -25,6 +25,24 @@ def make(name, settings=None, view=None, dims=2, encoder=None, **options):
     return task_class(name)(create_encoder(encoder, dims, **options), chosen, view or View(size=32))
 
 
+STILL = {"views": {"crop": [1, 1], "rotation": 0, "flip": False, "blur": 0, "noise": 0, "brightness": 0,
+                   "contrast": 0, "gamma": 0}}  # fmt: skip
+
+
+def learn(task, batches, steps, rate=2e-3):
+    """Mean accuracy over the last quarter of the steps; `batches` gives the batch of a step."""
+    optimizer = task.optimizers(rate)[0]
+    found = []
+    for step in range(steps):
+        batch = batches(step)
+        loss, metrics = task(batch, RowGenerator(0, step, torch.arange(len(batch.rows))))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        found.append(float(metrics["accuracy"]))
+    return sum(found[-(steps // 4) :]) / (steps // 4)
+
+
 def cubes(n=16, size=16, seed=0):
     """The faces, each the middle of a volume that fades towards its first and last slice."""
     fade = 1 - torch.linspace(-1, 1, size).abs()
@@ -197,22 +215,17 @@ def test_rotation_closes_its_shortcuts():
 
 def test_a_marker_in_the_corner_gives_the_turn_away_where_it_is_let_in():
     """Opened, images of noise are set upright by their marker; closed, they are not: noise has no way up."""
-    still = {"views": {"crop": [1, 1], "rotation": 0, "flip": False, "blur": 0, "noise": 0, "brightness": 0,
-                       "contrast": 0, "gamma": 0}}  # fmt: skip
     accuracy = {}
     for mask in ("none", "circle"):
-        task = make("rotation", still | {"mask": mask})
-        optimizer, found = task.optimizers(3e-3)[0], []
-        for step in range(40):
-            images = 0.5 + 0.1 * torch.randn(32, 1, 32, 32, generator=torch.Generator().manual_seed(step))
-            images[:, :, :4, :4] = 1
-            loss, metrics = task(batch_of(images), RowGenerator(0, step, torch.arange(32)))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            found.append(float(metrics["accuracy"].detach()))
-        accuracy[mask] = sum(found[-10:]) / 10
+        task = make("rotation", STILL | {"mask": mask})
+        accuracy[mask] = learn(task, marked, 40, 3e-3)
     assert accuracy["none"] > 0.8 and accuracy["circle"] < 0.4, accuracy
+
+
+def marked(step):
+    images = 0.5 + 0.1 * torch.randn(32, 1, 32, 32, generator=torch.Generator().manual_seed(step))
+    images[:, :, :4, :4] = 1
+    return batch_of(images)
 
 
 def test_inpainting_counts_hidden_pixels_alone():

@@ -89,6 +89,8 @@ def test_one_head_may_sink_and_not_all_nor_the_encoder():
     assert watch.kept(line | {"projection_std": 0.2}) == {"spread_kept": 0.01}
     assert watch.kept(line | {"rankme": 2.0}) == {"spread_kept": 0.025}
     assert Watch({"loss": 1.0}).kept({"step": 1, "loss": 2.0}) == {}
+    silent = {key: value for key, value in line.items() if not key.startswith("projection")} | {"predictor_std": 0.02}
+    assert watch.kept(silent) == {"spread_kept": 0.001}, "a head that gave nothing hides no other one"
     sunk = [watch.look(line | {"spread_kept": 0.01}) for _ in range(2)]
     assert sunk[0] == {} and "1.0% is left" in sunk[1]["collapse"]
 
