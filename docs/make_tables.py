@@ -1,4 +1,4 @@
-"""Write the tables of real experiments: short ones into the README, whole ones into docs/results.md.
+"""Write the tables of real experiments: whole ones into docs/results.md, short ones into the README where it has marks.
 
     python docs/make_tables.py WORKSPACE kermany_cxr busi
 
@@ -87,13 +87,12 @@ def without_zeros(text: str) -> str:
     return re.sub(r"(?<!\d)0\.", ".", text)
 
 
-def put(file: Path, name: str, text: str) -> None:
-    """Between the marks of that name."""
-    pattern = re.compile(f"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
+def put(file: Path, name: str, text: str) -> bool:
+    """Between the marks of that name; False where there are none."""
+    pattern = re.compile(f"(<!-- {name} -->\n).*?(\n?<!-- /{name} -->)", re.DOTALL)
     before = file.read_text()
-    if not pattern.search(before):
-        sys.exit(f"{file.name} has no marks <!-- {name} --> and <!-- /{name} -->")
-    file.write_text(pattern.sub(lambda found: found[1] + text + found[2], before))
+    file.write_text(pattern.sub(lambda found: found[1] + text + "\n" + found[2].lstrip("\n"), before))
+    return pattern.search(before) is not None
 
 
 if __name__ == "__main__":
@@ -101,4 +100,5 @@ if __name__ == "__main__":
     for name in sys.argv[2:]:
         results = Results.open(workspace.experiment(name))
         put(ROOT / "README.md", name, short(results))
-        put(ROOT / "docs" / "results.md", name, whole(results))
+        if not put(ROOT / "docs" / "results.md", name, whole(results)):
+            sys.exit(f"docs/results.md has no marks <!-- {name} --> and <!-- /{name} -->")

@@ -13,17 +13,26 @@ from medssl.config import Budget, Experiment
 from medssl.experiment.external import PART
 from medssl.experiment.plan import encoder_label
 from medssl.progress import say
-from medssl.statistics import Evidence, Replicates, area, differences, label_savings, scores, smallest_budget
+from medssl.statistics import (
+    Evidence,
+    Replicates,
+    area,
+    differences,
+    full_shares,
+    label_savings,
+    scores,
+    smallest_budget,
+)
 from medssl.statistics.tables import DIFFERENCE_COLUMNS, SCORE_COLUMNS
 from medssl.workspace import write_json
 
-NUMBERS = {"score", "difference", "low", "high", "p", "p_adjusted", "area", "factor"}
+NUMBERS = {"score", "difference", "low", "high", "p", "p_adjusted", "area", "factor", "share"}
 
 
 def compute_tables(
     load: Callable[[str], Evidence], config: Experiment, counts: Mapping[Budget, int], main: tuple[str, str, str]
 ) -> dict[str, pd.DataFrame]:
-    """`scores`, `differences`, `savings`, `curves`, `external_...`, as `Results` shows them.
+    """`scores`, `differences`, `savings`, `shares`, `curves`, `external_...`, as `Results` shows them.
 
     Args:
         load: the evidence of all finished jobs on a part of the units.
@@ -51,6 +60,7 @@ def compute_tables(
         "scores": in_order(scores(boot), config),
         "differences": in_order(differences(boot, config.baseline, same, config.claim), config),
         "savings": pd.concat(full, ignore_index=True) if full else label_savings(boot, "", "", metric, counts),
+        "shares": in_order(full_shares(boot, metric, counts), config),
         "curves": curves,
     }
 
@@ -110,7 +120,7 @@ def read_tables(path: Path) -> dict[str, pd.DataFrame] | None:
         table = pd.DataFrame(raw["rows"], columns=raw["columns"])
         numbers = [c for c in table if c in NUMBERS]
         table[numbers] = table[numbers].astype(float)
-        for column in ("budget", "surely"):
+        for column in ("budget", "surely", "most"):
             if column in table:
                 table[column] = pd.Series([row[column] for row in raw["rows"]], dtype=object)
         tables[name] = table

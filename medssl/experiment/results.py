@@ -32,6 +32,7 @@ from medssl.statistics import (
     margin_sentence,
     savings_sentence,
     scores,
+    share_sentence,
     verdict_sentence,
 )
 from medssl.transfer import target_class
@@ -160,6 +161,11 @@ class Results:
         `arm, baseline, budget, metric, labels, factor, low, high, beyond`; see `label_savings`."""
         return self._tables["savings"].copy()
 
+    def shares(self) -> pd.DataFrame:
+        """Scores of the main metric as shares of the best one with the most labels: columns `arm, budget, metric,
+        share, low, high, best, most, score`; see `full_shares`."""
+        return self._tables["shares"].copy()
+
     def external(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Scores and differences on the external test cohorts: columns `cohort` and those of `scores` or `differences`.
         Each cohort's comparisons are corrected among themselves; the claim is not about them."""
@@ -208,14 +214,16 @@ class Results:
         return table[columns].assign(sentence=sentences).reset_index(drop=True)
 
     def claim_sentences(self) -> list[str]:
-        """What follows from the main comparison beside its verdict: labels saved, and whether the arm is no worse."""
+        """What follows from the main comparison beside its verdict: labels saved, how close the arm comes to the best
+        score with all labels, and whether it is no worse."""
         arm, baseline, metric = self.main_comparison
         claim, per = self.settings.claim, self.settings.per
-        saved = self.savings()
-        saved = saved[(saved["arm"] == arm) & (saved["metric"] == metric)]
-        if claim:
-            saved = saved[saved["budget"] == claim.budget]
-        sentences = [savings_sentence(row, per) for row in saved.head(1).to_dict("records")]
+        sentences = []
+        for table, says in ((self.savings(), savings_sentence), (self.shares(), share_sentence)):
+            rows = table[(table["arm"] == arm) & (table["metric"] == metric)]
+            if claim:
+                rows = rows[rows["budget"] == claim.budget]
+            sentences += [says(row, per) for row in rows.head(1).to_dict("records")]
         if claim and claim.margin and (gain := self._gain) is not None:
             sentences.append(margin_sentence(arm, baseline, metric, claim.margin, gain))
         return sentences
@@ -318,13 +326,14 @@ class Results:
         return looks(self.path / folder) if folder else []
 
     def as_json(self) -> dict[str, Any]:
-        """The keys that scripts rely on: `experiment`, `results`, `scores`, `differences`, `savings`, `curves`, ..."""
+        """The keys that scripts rely on: `experiment`, `results`, `scores`, `differences`, `savings`, `shares`, ..."""
         return {
             "experiment": str(self.path),
             "results": str(self.evidence_folder),
             "scores": records(self.scores()),
             "differences": records(self.differences()),
             "savings": records(self.savings()),
+            "shares": records(self.shares()),
             "curves": records(self.curves()),
             "trials": records(self.trials()),
             "ways": records(self.ways()),

@@ -1,6 +1,6 @@
 """Intervals and paired comparisons: pure functions on evidence rows. Every figure shown is computed here."""
 
-from medssl.statistics.curves import area, label_savings, smallest_budget
+from medssl.statistics.curves import area, full_shares, label_savings, smallest_budget
 from medssl.statistics.delong import auc_covariance, fixed_models
 from medssl.statistics.evidence import Evidence, arrange, class_order, read_evidence
 from medssl.statistics.intervals import MANY_DRAWS, MIN_DRAWS, MIN_UNITS_A_CLASS
@@ -9,7 +9,7 @@ from medssl.statistics.power import detectable_difference
 from medssl.statistics.proportions import Proportion, against_chance, against_each_other, proportion
 from medssl.statistics.readers import Estimate, readers
 from medssl.statistics.tables import Replicates, differences, scores
-from medssl.statistics.verdicts import margin_sentence, p_value, savings_sentence, verdict_sentence
+from medssl.statistics.verdicts import margin_sentence, p_value, savings_sentence, share_sentence, verdict_sentence
 
 __all__ = [
     "MANY_DRAWS",
@@ -29,6 +29,7 @@ __all__ = [
     "differences",
     "equivalence",
     "fixed_models",
+    "full_shares",
     "holm",
     "label_savings",
     "margin_sentence",
@@ -40,6 +41,7 @@ __all__ = [
     "readers",
     "savings_sentence",
     "scores",
+    "share_sentence",
     "smallest_budget",
     "verdict_sentence",
 ]

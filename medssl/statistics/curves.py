@@ -13,6 +13,7 @@ from medssl.statistics.tables import Replicates
 
 AREA_COLUMNS = ["arm", "metric", "area", "low", "high"]
 SAVINGS_COLUMNS = ["arm", "baseline", "budget", "metric", "labels", "factor", "low", "high", "beyond"]
+SHARES_COLUMNS = ["arm", "budget", "metric", "share", "low", "high", "best", "most", "score"]
 
 
 def area(boot: Replicates, metric: str, labels: Mapping[Budget, int]) -> pd.DataFrame:
@@ -93,6 +94,32 @@ def smallest_budget(
         value, low, _, _ = boot.difference(point, boot.boot[cell] - np.float32(fraction) * boot.boot[cells[-1]])
         found = [cell[1] if reached else before for reached, before in zip((value >= 0, low > 0), found, strict=True)]
     return found[0], found[1]
+
+
+def full_shares(boot: Replicates, metric: str, labels: Mapping[Budget, int]) -> pd.DataFrame:
+    """Scores as shares of the best one with the most labels, whichever arm that is of.
+
+    The interval is that of score minus share x best, paired by draw and patient, over the best score (Fieller 1954, to
+    first order). The best arm is found on the same test patients, which flatters it and makes the shares rather too
+    small. Only for metrics of which more is better, and best scores above zero.
+
+    Returns:
+        columns of `SHARES_COLUMNS`; `best` is the arm, `most` the budget and `score` its score there. A row an arm and
+        budget, but for the best itself and cells on other draws.
+    """
+    most = max(labels, key=lambda budget: labels[budget])
+    full = {cell: float(boot.point[cell].mean()) for cell in boot.point if cell[1:] == (most, metric)}
+    best = max(full, key=lambda cell: np.nan_to_num(full[cell], nan=-np.inf), default=None)
+    if best is None or metric in LOWER_IS_BETTER or not full[best] > 0:
+        return pd.DataFrame([], columns=SHARES_COLUMNS)
+    rows = []
+    for cell in boot.point:
+        share = float(boot.point[cell].mean()) / full[best]
+        if cell[2] != metric or cell == best or (pair := boot.paired(cell, best, share)) is None:
+            continue
+        _, low, high, _ = boot.difference(*pair)
+        rows.append((*cell, share, share + low / full[best], share + high / full[best], *best[:2], full[best]))
+    return pd.DataFrame(rows, columns=SHARES_COLUMNS)
 
 
 def _curve(boot: Replicates, arm: str, metric: str, labels: Mapping[Budget, int]) -> list[tuple[str, Budget, str]]:

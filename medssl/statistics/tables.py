@@ -140,8 +140,8 @@ class Replicates:
         sign = -1 if metric in LOWER_IS_BETTER else 1
         return Estimate(sign * estimate.value, estimate.se, estimate.df)
 
-    def paired(self, first: Cell, second: Cell) -> tuple[np.ndarray, np.ndarray] | None:
-        """First minus second on the same draws, (K, D) and (K, D, B); None where they are not a pair.
+    def paired(self, first: Cell, second: Cell, share: float = 1.0) -> tuple[np.ndarray, np.ndarray] | None:
+        """First minus (a share of) second on the same draws, (K, D) and (K, D, B); None where they are not a pair.
 
         An arm with one encoder is compared with every encoder of the other.
         """
@@ -153,7 +153,7 @@ class Replicates:
         runs = {len(self.point[first]), len(self.point[second])} - {1}
         if len(runs) > 1:
             return None  # likewise for runs of pretraining
-        return self.point[first] - self.point[second], self.boot[first] - self.boot[second]
+        return self.point[first] - share * self.point[second], self.boot[first] - np.float32(share) * self.boot[second]
 
     def by_bootstrap(self, point: np.ndarray) -> bool:
         """From 20 draws on, and with one run of pretraining: a handful of anything is for the t-distribution. Never for

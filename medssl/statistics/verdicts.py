@@ -79,6 +79,15 @@ def savings_sentence(row: Mapping, per: str) -> str:
     )
 
 
+def share_sentence(row: Mapping, per: str) -> str:
+    """What one row of `full_shares` says."""
+    metric = METRIC_WORDS.get(row["metric"], str(row["metric"]).replace("_", " "))
+    interval = "interval not estimable" if math.isnan(row["low"]) else f"[{row['low']:.1%}, {row['high']:.1%}]"
+    few, most = _labels(row["budget"], per), _labels(row["most"], per)
+    best = f"the best {metric} with {most} ({row['best']}, {row['score']:.3f})"
+    return f"Share of the best: {row['arm']} with {few} has {row['share']:.1%} of {best}, {interval}."
+
+
 def margin_sentence(arm: str, baseline: str, metric: str, margin: float, gain: Estimate) -> str:
     """Whether an arm is no worse by a margin, and where it is, whether the two are alike."""
     p, both = no_worse(gain, margin), equivalence(gain, margin)

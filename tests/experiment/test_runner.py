@@ -81,6 +81,7 @@ def test_tables_have_the_keys_that_scripts_rely_on(finished):
         "arm baseline budget metric difference low high p p_adjusted claim verdict pretrain_seeds same_encoder".split()
     )
     assert set(answer["savings"][0]) == set("arm baseline budget metric labels factor low high beyond".split())
+    assert set(answer["shares"][0]) == set("arm budget metric share low high best most score".split())
     assert set(answer["curves"][0]) == set("arm metric area low high budget surely".split())
     assert {row["budget"] for row in answer["scores"]} == {2, 5, "all"}
     assert {row["metric"] for row in answer["scores"]} == {"auc", "accuracy"}

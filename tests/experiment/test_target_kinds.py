@@ -104,6 +104,10 @@ def test_each_kind_goes_the_whole_way(config, workspace, case, tmp_path):
     assert "pixels helps over blind" in said and "a class" not in said
     saved = results.savings()
     assert set(saved["arm"]) >= {"pixels"} and (saved.query("arm == 'pixels'")["factor"] > 0.99).all()
+    shares = results.shares()
+    assert (
+        shares.empty == (metrics[0] in LOWER) and set(shares["best"]) <= {"pixels"} and set(shares["most"]) <= {"all"}
+    )
     budgets = json.loads((results.path / "budgets.json").read_text())
     assert all(len(set(draw["16"])) == 16 and set(draw["8"]) < set(draw["16"]) for draw in budgets.values())
     assert [check.name for check in audit(results.path) if not check.passed] == []

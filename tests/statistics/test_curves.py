@@ -3,7 +3,16 @@ import pandas as pd
 import pytest
 from sklearn.isotonic import IsotonicRegression
 
-from medssl.statistics import Replicates, area, label_savings, read_evidence, savings_sentence, smallest_budget
+from medssl.statistics import (
+    Replicates,
+    area,
+    full_shares,
+    label_savings,
+    read_evidence,
+    savings_sentence,
+    share_sentence,
+    smallest_budget,
+)
 from medssl.statistics.curves import monotone
 
 LABELS = {2: 4, 5: 10, 10: 20, "all": 80}
@@ -83,3 +92,32 @@ def test_too_few_draws_give_a_factor_without_an_interval():
     table = label_savings(few, "quick", "slow", "auc", LABELS)
     assert table["low"].isna().all() and table["factor"].notna().all()
     assert "not estimable" in savings_sentence(table.to_dict("records")[0], "class")
+
+
+def test_shares_are_of_the_best_arm_with_the_most_labels(boot):
+    table = full_shares(boot, "auc", LABELS).set_index(["arm", "budget"])
+    best = boot.point["best", "all", "auc"].mean()
+    assert ("best", "all") not in table.index and len(table) == 11 and set(table["best"]) == {"best"}
+    for (arm, budget), row in table.iterrows():
+        assert row["share"] == pytest.approx(boot.point[arm, budget, "auc"].mean() / best)
+        assert row["low"] < row["share"] < row["high"] and row["score"] == pytest.approx(best)
+    sentence = share_sentence(table.loc[[("quick", 2)]].reset_index().to_dict("records")[0], "class")
+    share = table["share"]["quick", 2]
+    assert (
+        f"quick with 2 labels a class has {share:.1%} of the best AUC with all labels (best, {best:.3f}), [" in sentence
+    )
+
+
+def test_the_interval_of_a_share_is_that_of_the_resampled_ratio(boot):
+    row = full_shares(boot, "auc", LABELS).set_index(["arm", "budget"]).loc["slow", 5]
+    above, below = boot.point["slow", 5, "auc"], boot.point["best", "all", "auc"]
+    ratios = boot.boot["slow", 5, "auc"].mean((0, 1)) / boot.boot["best", "all", "auc"].mean((0, 1))
+    assert row["share"] == pytest.approx(above.mean() / below.mean())
+    assert (row["high"] - row["low"]) / 2 == pytest.approx(2 * ratios.std(), rel=0.35)  # draws hardly differ here
+
+
+def test_shares_need_more_to_be_better_and_the_same_draws():
+    assert full_shares(curve_of({"one": [0.1, 0.4, 0.8, 1.5]}), "brier", LABELS).empty
+    few = full_shares(curve_of({"one": [0.1, 0.4, 0.8, 1.5]}, draws=2), "auc", LABELS)
+    assert few["low"].isna().all() and few["share"].notna().all()
+    assert "not estimable" in share_sentence(few.to_dict("records")[0], "class")
