@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from medssl.cohort import Cohort
 
-WARM_STEPS, TIMED_STEPS = 3, 10
+WARM_STEPS, TIMED_STEPS = 2, 5
 SHARE_FOR_STEPS = 0.95  # of the minutes: the rest is for loading, checkpoints and the last file
 
 
