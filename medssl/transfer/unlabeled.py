@@ -14,8 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from medssl.augment import RowGenerator, Views, make_view
-from medssl.encoders.embed import layout
+from medssl.augment import RowGenerator
 from medssl.errors import UserError
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.heads import LinearHead
@@ -107,11 +106,6 @@ def seeded(problem: Problem) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(problem.seed)
         yield
-
-
-def view(images: Tensor, views: Views, generator: RowGenerator) -> Tensor:
-    """A view of each image, in the layout that convolutions are quick in."""
-    return make_view(images, views, generator).contiguous(memory_format=layout(images.ndim - 2))
 
 
 def predict(problem: Problem, fitted: Fitted, units: np.ndarray) -> np.ndarray:

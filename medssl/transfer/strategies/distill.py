@@ -23,7 +23,7 @@ from medssl.transfer.fitted import Fitted
 from medssl.transfer.network import RATES, Batch, Group, train, views_of
 from medssl.transfer.problem import Problem, Strategy
 from medssl.transfer.target import TargetKind
-from medssl.transfer.unlabeled import Choice, Network, Pool, PoolRecipe, chosen, need_classes, predict, seeded, view
+from medssl.transfer.unlabeled import Choice, Network, Pool, PoolRecipe, chosen, need_classes, predict, seeded
 
 
 class Settings(PoolRecipe):
@@ -73,7 +73,7 @@ class Distill(Strategy):
 
             def loss(batch: Batch) -> Tensor:
                 unlabeled = pool.draw(batch)
-                seen = view(unlabeled.images, views, unlabeled.generator)
+                seen = batch.view(unlabeled.images, views, unlabeled.generator)
                 if not share:
                     return imitation(student(seen), wanted[unlabeled.unit], settings.temperature)
                 labeled, said = student(torch.cat([batch.images, seen])).tensor_split([len(batch.truth)])

@@ -21,7 +21,7 @@ from medssl.config import register
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.network import RATES, Batch, Group, train, views_of
 from medssl.transfer.problem import Problem, Strategy
-from medssl.transfer.unlabeled import Network, Pool, PoolRecipe, need_classes, seeded, view
+from medssl.transfer.unlabeled import Network, Pool, PoolRecipe, need_classes, seeded
 
 WEAK_CROP = 0.8
 SHARES = ("brightness", "noise", "blur", "window")  # changes that are at most 1
@@ -63,9 +63,9 @@ class FixMatch(Strategy):
 
             def loss(batch: Batch) -> Tensor:
                 unlabeled = pool.draw(batch)
-                changed = view(unlabeled.images, strongly, unlabeled.generator.beside())
+                changed = batch.view(unlabeled.images, strongly, unlabeled.generator.beside())
                 with torch.no_grad():
-                    guess = network(view(unlabeled.images, weakly, unlabeled.generator))
+                    guess = network(batch.view(unlabeled.images, weakly, unlabeled.generator))
                 labeled, said = network(torch.cat([batch.images, changed])).tensor_split([len(batch.truth)])
                 same = agreement(guess, said, settings.threshold)
                 return problem.target.loss(labeled, batch.truth) + settings.weight * same

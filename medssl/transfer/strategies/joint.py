@@ -24,7 +24,7 @@ from medssl.errors import UserError
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.network import RATES, Batch, Group, Recipe, autocast, passes, train, views_of
 from medssl.transfer.problem import OtherLabels, Problem, Strategy
-from medssl.transfer.unlabeled import Network, seeded, view
+from medssl.transfer.unlabeled import Network, seeded
 
 
 class Settings(Recipe):
@@ -64,7 +64,7 @@ class Joint(Strategy):
             def loss(batch: Batch) -> Tensor:
                 images, truth = stream.draw()
                 places = len(batch.truth) + torch.arange(len(truth))
-                seen = view(images, views, RowGenerator(problem.seed, batch.step, places))
+                seen = batch.view(images, views, RowGenerator(problem.seed, batch.step, places))
                 with autocast(problem):
                     features = network.encoder.embed(torch.cat([batch.images, seen]))
                 mine, theirs = features.float().tensor_split([len(batch.truth)])

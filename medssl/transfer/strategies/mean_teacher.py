@@ -18,7 +18,7 @@ from medssl.config import register
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.network import RATES, Batch, Group, train, views_of
 from medssl.transfer.problem import Problem, Strategy
-from medssl.transfer.unlabeled import Network, Pool, PoolRecipe, need_classes, seeded, view
+from medssl.transfer.unlabeled import Network, Pool, PoolRecipe, need_classes, seeded
 
 RAMP = 0.3  # of the steps, until the teacher counts fully: 40,000 of the paper's 150,000
 
@@ -55,8 +55,8 @@ class MeanTeacher(Strategy):
 
             def loss(batch: Batch) -> Tensor:
                 unlabeled = pool.draw(batch)
-                theirs = view(unlabeled.images, views, unlabeled.generator.beside())
-                mine = view(unlabeled.images, views, unlabeled.generator)
+                theirs = batch.view(unlabeled.images, views, unlabeled.generator.beside())
+                mine = batch.view(unlabeled.images, views, unlabeled.generator)
                 with torch.no_grad():
                     wanted = teacher(theirs).softmax(1)
                 labeled, said = student(torch.cat([batch.images, mine])).tensor_split([len(batch.truth)])

@@ -1,9 +1,9 @@
 """Label propagation: the encoder stays frozen; the few labels spread to the unlabeled pool along its features.
 
 "Learning with local and global consistency" (Zhou 2004): the pool's units are joined to their nearest neighbours by
-cosine, F = (I - alpha S)^-1 Y spreads the labels over that graph, each class is scaled to the same total mass (as in
-Zhu 2003, but with no knowledge of how often the classes occur), and a ridge regression on all of the pool learns what
-was spread, so that new units need no graph. Test units take no part in it.
+cosine, F = (I - alpha S)^-1 Y spreads the labels over that graph, each class is scaled to its share of the labels
+(class mass normalisation, Zhu 2003), and a ridge regression on all of the pool learns what was spread, so that new
+units need no graph. Test units take no part in it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def spread_labels(features: np.ndarray, labels: np.ndarray, settings: Settings) 
     system = sparse.identity(len(features), format="csr") - settings.alpha * graph
     mass = np.stack([_solve(system, column) for column in labels.T], 1).clip(0)
     mass /= mass.sum(1, keepdims=True) + 1e-12
-    mass /= mass.mean(0) + 1e-12
+    mass *= labels.mean(0) / (mass.mean(0) + 1e-12)
     total = mass.sum(1, keepdims=True)
     return np.where(total > 0, mass / np.maximum(total, 1e-12), 1 / labels.shape[1])  # a unit that no label reached
 

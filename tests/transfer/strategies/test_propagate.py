@@ -31,6 +31,16 @@ def test_it_solves_the_equation_of_zhou():
     assert np.allclose(spread_labels(features, labels, settings), mass / mass.sum(1, keepdims=True), atol=1e-5)
 
 
+def test_classes_get_their_share_of_the_labels():
+    """A cloud without clusters, of whose labels three in four are of one class, which lie no denser than the others."""
+    features = np.random.default_rng(2).normal(size=(200, 3))
+    for ones in (4, 12):
+        labels = np.zeros((200, 2))
+        labels[np.arange(16), np.where(np.arange(16) < ones, 1, 0)] = 1
+        soft = spread_labels(features, labels, Settings())
+        assert soft[:, 1].mean() == pytest.approx(ones / 16, abs=0.06)
+
+
 def test_a_unit_that_no_label_reaches_is_undecided():
     two_islands = np.repeat([[1.0, 0.0], [-1.0, 0.0]], 5, 0) + np.random.default_rng(0).normal(0, 0.01, (10, 2))
     labels = np.zeros((10, 2))
