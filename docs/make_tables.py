@@ -2,11 +2,13 @@
 
     python docs/make_tables.py WORKSPACE kermany_cxr busi
 
-Both files hold text that people write; the tables stand between marks, one pair an experiment.
+Both files hold text that people write; the tables stand between marks, one pair an experiment. All figures of the main
+metric are kept in benchmarks/results/run_NAME.json.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from medssl import Results, Workspace
+from medssl.workspace import code_revision
 
 ROOT = Path(__file__).parents[1]
 
@@ -95,6 +98,25 @@ def put(file: Path, name: str, text: str) -> bool:
     return pattern.search(before) is not None
 
 
+def keep(results: Results) -> None:
+    """The figures of the main metric, five digits each, a row a line."""
+    metric, about = results.main_comparison[2], {"command": f"medssl run {results.name} --json"}
+    tables = {"scores": results.scores(), "differences": results.differences(), "savings": results.savings()}
+    tables["shares"] = results.shares()
+    parts = [f'"{key}":{json.dumps(value)}' for key, value in (about | {"code": code_revision(".")}).items()]
+    for name, table in tables.items():
+        rows = table[table["metric"] == metric].to_dict("records")
+        lines = [json.dumps({key: _rounded(value) for key, value in row.items()}) for row in rows]
+        parts.append(f'"{name}":[' + ",\n".join(lines) + "]")
+    (ROOT / "benchmarks" / "results" / f"run_{results.name}.json").write_text("{" + ",\n".join(parts) + "}\n")
+
+
+def _rounded(value: object) -> object:
+    if not isinstance(value, float):
+        return value
+    return None if pd.isna(value) else round(value, 5)
+
+
 if __name__ == "__main__":
     workspace = Workspace(Path(sys.argv[1]))
     for name in sys.argv[2:]:
@@ -102,3 +124,4 @@ if __name__ == "__main__":
         put(ROOT / "README.md", name, short(results))
         if not put(ROOT / "docs" / "results.md", name, whole(results)):
             sys.exit(f"docs/results.md has no marks <!-- {name} --> and <!-- /{name} -->")
+        keep(results)

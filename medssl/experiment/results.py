@@ -13,7 +13,7 @@ import yaml
 
 from medssl.config import Budget, Experiment, validate
 from medssl.errors import MedsslError, UserError, unknown
-from medssl.experiment import notebook
+from medssl.experiment import notebook, sentences
 from medssl.experiment.computed import compute_against, compute_tables, in_order, kept, records
 from medssl.experiment.groups import group_units, reported_attributes
 from medssl.experiment.index import Index
@@ -24,17 +24,7 @@ from medssl.experiment.plan import encoder_label
 from medssl.experiment.tuning import read_trials
 from medssl.experiment.ways import COLUMNS as WAYS
 from medssl.experiment.ways import initialisation
-from medssl.statistics import (
-    Estimate,
-    Evidence,
-    Replicates,
-    fixed_models,
-    margin_sentence,
-    savings_sentence,
-    scores,
-    share_sentence,
-    verdict_sentence,
-)
+from medssl.statistics import Evidence, Replicates, fixed_models, scores
 from medssl.transfer import target_class
 from medssl.workspace import code_revision, digest, read_lines
 
@@ -198,35 +188,12 @@ class Results:
 
     def verdicts(self) -> pd.DataFrame:
         """One sentence per budget for the main comparison: the claim's, else the first pretrained arm's."""
-        arm, baseline, metric = self.main_comparison
-        table = self.differences()
-        table = table[(table["baseline"] == baseline) & (table["metric"] == metric)]
-        explored = int((~table["claim"] & table["p"].notna()).sum())
-        table = table[table["arm"] == arm]
-        chosen = self.settings.arms[arm]
-        once = bool(chosen.pretrain) and chosen.pretrain_seeds == 1
-        how = tuple(self.settings.arms[name].strategy_name for name in (arm, baseline))
-        sentences = [
-            verdict_sentence({**row, "comparisons": explored}, self.settings.per, once, how, self.cross_fitted)
-            for row in table.to_dict("records")
-        ]
-        columns = ["budget", "arm", "baseline", "claim", "verdict"]
-        return table[columns].assign(sentence=sentences).reset_index(drop=True)
+        return sentences.verdicts(self)
 
     def claim_sentences(self) -> list[str]:
         """What follows from the main comparison beside its verdict: labels saved, how close the arm comes to the best
         score with all labels, and whether it is no worse."""
-        arm, baseline, metric = self.main_comparison
-        claim, per = self.settings.claim, self.settings.per
-        sentences = []
-        for table, says in ((self.savings(), savings_sentence), (self.shares(), share_sentence)):
-            rows = table[(table["arm"] == arm) & (table["metric"] == metric)]
-            if claim:
-                rows = rows[rows["budget"] == claim.budget]
-            sentences += [says(row, per) for row in rows.head(1).to_dict("records")]
-        if claim and claim.margin and (gain := self._gain) is not None:
-            sentences.append(margin_sentence(arm, baseline, metric, claim.margin, gain))
-        return sentences
+        return sentences.of_claim(self)
 
     def fixed_models(self) -> pd.DataFrame:
         """The main comparison draw by draw, at the claim's budget or the smallest: each draw's two models as fixed,
@@ -387,12 +354,3 @@ class Results:
     @cached_property
     def _tables(self) -> dict[str, pd.DataFrame]:
         return kept(self.tables_file, lambda: self.compute(self.load))
-
-    @property
-    def _gain(self) -> Estimate | None:
-        """The claim's difference, above 0 where the arm is better; None before both arms are done."""
-        claim = self.settings.claim
-        assert claim is not None
-        boot = Replicates(self.arrays.of_arms([claim.arm, claim.baseline]), [claim.metric], self.settings.replicates)
-        pair = boot.paired((claim.arm, claim.budget, claim.metric), (claim.baseline, claim.budget, claim.metric))
-        return None if pair is None else boot.gain(claim.metric, *pair)
