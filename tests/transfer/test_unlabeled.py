@@ -25,7 +25,7 @@ STRATEGIES = {
     "s4l exemplar": ({**SHORT, "task": "exemplar"}, {**FEW, "task": "exemplar"}),
     "sla": ({"min_steps": 50, "batch": 8}, {"min_steps": 3, "batch": 4}),
     "sla distilled": ({"min_steps": 50, "batch": 8, "predictor": "distilled"}, {"min_steps": 3, "batch": 4}),
-    "distill": ({**SHORT, "teacher": {"name": "finetune", "min_steps": 40, "batch": 16}}, None),
+    "distill": ({**SHORT, "min_steps": 60, "teacher": {"name": "finetune", "min_steps": 60, "batch": 16}}, None),
 }
 SMALL = {"name": "finetune", "min_steps": 3, "batch": 4, "epochs": 0.1}
 BRIEF = {

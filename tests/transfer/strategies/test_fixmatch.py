@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from medssl.augment import PRESETS, Views
 from medssl.transfer import strategy
-from medssl.transfer.strategies import fixmatch
+from medssl.transfer.network import Batch
 from medssl.transfer.strategies.fixmatch import agreement, strong, weak
 
 
@@ -20,14 +20,14 @@ def test_only_confident_weak_views_teach_and_get_no_gradient():
 
 
 def test_a_step_sees_a_weak_and_another_strong_view_of_the_same_scans(problem, monkeypatch):
-    seen, view = [], fixmatch.view
+    seen, view = [], Batch.view
 
-    def watched(images, views, generator):
-        out = view(images, views, generator)
+    def watched(batch, images, views, generator):
+        out = view(batch, images, views, generator)
         seen.append((images, views, out, generator.rows))
         return out
 
-    monkeypatch.setattr(fixmatch, "view", watched)
+    monkeypatch.setattr(Batch, "view", watched)
     strategy("fixmatch", {"min_steps": 2, "batch": 4, "unlabeled": 8, "epochs": 0.1}).fit(problem())
     assert len(seen) == 4
     for (images, hard, strongly, rows), (same, easy, weakly, others) in zip(seen[::2], seen[1::2], strict=True):
