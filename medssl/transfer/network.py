@@ -2,8 +2,8 @@
 
 The recipe is fixed beforehand and the same for every initialisation, random included: a weak baseline from scratch is
 this field's commonest fault (Oliver 2018). The last fifth of the steps sees whole images, as the network is used on
-them (`view`). The steps follow the number of labeled samples by a rule, so that all labels
-get enough of them and a handful is not gone over for ever. The last weights predict; nothing is selected.
+them (`view`). The steps follow the number of labeled samples by a rule, so that all labels get enough of them and a
+handful is not gone over for ever. The last weights predict; nothing is selected.
 """
 
 from __future__ import annotations
