@@ -1,11 +1,18 @@
-"""Convolutions of maps with a handful of places, as one matrix product.
+"""Convolutions of maps with a handful of places, on a CPU, by a quicker way than oneDNN's.
 
 The last stages of a ResNet see a 64-pixel image as 2 x 2 places. There oneDNN's convolution in bf16 takes five times as
 long as the product of the gathered neighbours with the weights (512 channels, batch 256, forward and backward: 108 ms
 against 22 ms on two cores with AMX), and on a 1 x 1 map with stride 2 its gradient is whatever lay in the memory.
+
+Where a depthwise kernel is larger than the map, as in the last stages of an EfficientNet, oneDNN finds the gradient of
+the weights by a matrix product for each channel: 40 ms for 1,152 kernels of 5 x 5 on 2 x 2 places (batch 32, one core
+with AVX2), where that of the images takes 0.3 ms. Summed tap by tap over the places that overlap, it takes 0.8 ms.
 """
 
 from __future__ import annotations
+
+from itertools import product
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,10 +25,10 @@ class SmallMapConv2d(nn.Conv2d):
     """`nn.Conv2d`, by another way on a CPU where its output has few places; the same weights under the same names."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or self.places(x) > FEW:
+        rows, columns = out_size(self, x, 0), out_size(self, x, 1)
+        if x.device.type != "cpu" or rows * columns > FEW:
             return super().forward(x)
         (high, wide), (down, right) = self.kernel_size, self.stride
-        rows, columns = self.out_size(x, 0), self.out_size(x, 1)
         above, left = (int(p) for p in self.padding)  # never a word: see speed_up_small_maps
         padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, left, left, above, above))
         around = [
@@ -32,26 +39,82 @@ class SmallMapConv2d(nn.Conv2d):
         weight = self.weight.permute(0, 2, 3, 1).flatten(1)  # in channels_last no copy
         return F.linear(torch.cat(around, -1), weight, self.bias).permute(0, 3, 1, 2)
 
-    def places(self, x: Tensor) -> int:
-        return self.out_size(x, 0) * self.out_size(x, 1)
 
-    def out_size(self, x: Tensor, axis: int) -> int:
-        return (x.shape[2 + axis] + 2 * int(self.padding[axis]) - self.kernel_size[axis]) // self.stride[axis] + 1
+class DepthwiseConv2d(nn.Conv2d):
+    """`nn.Conv2d` with one kernel for each channel; on a CPU the gradient of kernels that are larger than the map goes
+    another way. The same weights under the same names."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        high, wide = self.kernel_size
+        small = out_size(self, x, 0) * out_size(self, x, 1) < high * wide
+        if x.device.type != "cpu" or not small or not self.weight.requires_grad:
+            return super().forward(x)
+        y = self._conv_forward(x, self.weight.detach(), self.bias)
+        return KernelGradient.apply(y, x.detach(), self.weight, self)
+
+
+class KernelGradient(torch.autograd.Function):
+    """Hands on y, the output of a depthwise convolution of x, and gives its weight (C, 1, high, wide) the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, x: Tensor, weight: Tensor, conv: DepthwiseConv2d) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.padding = conv.stride, conv.padding
+        return y.view_as(y)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor, None]:
+        x, weight = ctx.saved_tensors
+        seen, wanted = x.permute(0, 2, 3, 1), gradient.permute(0, 2, 3, 1)  # in channels_last no copies
+        found = torch.zeros(*weight.shape[2:], len(weight), dtype=weight.dtype)
+        for tap in product(*map(range, weight.shape[2:])):
+            overlaps = [
+                overlap(x.shape[2 + axis], gradient.shape[2 + axis], ctx.stride[axis], tap[axis] - ctx.padding[axis])
+                for axis in (0, 1)
+            ]
+            (rows, above), (columns, left) = overlaps
+            if above.stop > above.start and left.stop > left.start:
+                both = seen[:, rows, columns] * wanted[:, above, left]
+                found[tap] = both.flatten(0, 2).sum(0, dtype=weight.dtype)
+        return gradient, None, found.permute(2, 0, 1)[:, None], None
+
+
+def overlap(inputs: int, outputs: int, stride: int, offset: int) -> tuple[slice, slice]:
+    """Along one axis, the input places that a tap of the kernel reads and the output places that it writes: output r
+    reads input r * stride + offset, where there is one."""
+    first, last = max(0, -(offset // stride)), min(outputs - 1, (inputs - 1 - offset) // stride)
+    return slice(first * stride + offset, last * stride + offset + 1, stride), slice(first, last + 1)
+
+
+def out_size(conv: nn.Conv2d, x: Tensor, axis: int) -> int:
+    """Places of the output along an axis; the padding is never a word: see `speed_up_small_maps`."""
+    return (x.shape[2 + axis] + 2 * int(conv.padding[axis]) - conv.kernel_size[axis]) // conv.stride[axis] + 1
 
 
 def speed_up_small_maps(network: nn.Module) -> nn.Module:
-    """Let every plain convolution of a network take the quicker way; kernels of one place and groups stay."""
+    """Let every plain and every depthwise convolution of a network take the quicker way; kernels of one place, dilated
+    ones, other groups and other padding stay."""
     for name, child in network.named_children():
-        if type(child) is nn.Conv2d and child.groups == 1 and child.dilation == (1, 1) and child.kernel_size != (1, 1):
-            if child.padding_mode == "zeros" and not isinstance(child.padding, str):
-                setattr(network, name, _quicker(child))
-        else:
+        if type(child) is not nn.Conv2d:
             speed_up_small_maps(child)
+        elif way := _way(child):
+            setattr(network, name, _quicker(child, way))
     return network
 
 
-def _quicker(conv: nn.Conv2d) -> SmallMapConv2d:
-    shape = (conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding)
-    other = SmallMapConv2d(*shape, bias=conv.bias is not None, device="meta")  # type: ignore[arg-type]
+def _way(conv: nn.Conv2d) -> type[nn.Conv2d] | None:
+    if conv.kernel_size == (1, 1) or conv.dilation != (1, 1) or conv.padding_mode != "zeros":
+        return None
+    if isinstance(conv.padding, str):
+        return None
+    if conv.groups == 1:
+        return SmallMapConv2d
+    return DepthwiseConv2d if conv.groups == conv.in_channels == conv.out_channels else None
+
+
+def _quicker(conv: nn.Conv2d, way: type[nn.Conv2d]) -> nn.Conv2d:
+    shape = (conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation)
+    other = way(*shape, conv.groups, conv.bias is not None, device="meta")  # type: ignore[arg-type]
     other.weight, other.bias = conv.weight, conv.bias
     return other.train(conv.training)

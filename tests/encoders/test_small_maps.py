@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from medssl.encoders import create_encoder
-from medssl.encoders.small_maps import SmallMapConv2d, speed_up_small_maps
+from medssl.encoders import create_encoder, small_maps
+from medssl.encoders.small_maps import DepthwiseConv2d, SmallMapConv2d, speed_up_small_maps
 
 
 def both(conv: nn.Conv2d) -> tuple[nn.Conv2d, nn.Conv2d]:
     other = speed_up_small_maps(nn.Sequential(conv))[0]
-    assert type(other) is SmallMapConv2d and other.weight is conv.weight
+    assert type(other) is (SmallMapConv2d if conv.groups == 1 else DepthwiseConv2d) and other.weight is conv.weight
     return conv, other
 
 
@@ -32,6 +32,50 @@ def test_it_is_the_convolution_and_its_gradients(side, stride, kernel, padding, 
         found.append([y, *torch.autograd.grad((y * weights).sum(), [x, *conv.parameters()])])
     for mine, theirs in zip(*found, strict=True):
         torch.testing.assert_close(mine, theirs)
+
+
+DEPTHWISE = [
+    (1, 1, 3, 1), (2, 1, 3, 1), (2, 1, 5, 2), (3, 1, 5, 2), (4, 1, 5, 2), (4, 2, 5, 2), (5, 2, 5, 2), (7, 2, 5, 0),
+    (7, 3, 5, 1), (3, 1, 7, 3), (2, 1, (1, 3), (0, 1)), (3, 1, (5, 1), (2, 0)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("side, stride, kernel, padding", DEPTHWISE)
+@pytest.mark.parametrize("bias", [True, False])
+def test_depthwise_kernels_larger_than_the_map_have_their_gradient(monkeypatch, side, stride, kernel, padding, bias):
+    plain, quick = both(nn.Conv2d(6, 6, kernel, stride, padding, groups=6, bias=bias).double())
+    taken = []
+    overlap = small_maps.overlap
+    monkeypatch.setattr(small_maps, "overlap", lambda *given: taken.append(1) or overlap(*given))
+    found = []
+    for conv in (plain, quick):
+        x = torch.randn(4, 6, side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        y = conv(x.requires_grad_())
+        weights = torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view(y.shape)
+        found.append([y, *torch.autograd.grad((y * weights).sum(), [x, *conv.parameters()])])
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs)
+    high, wide = plain.kernel_size
+    assert bool(taken) == (y.shape[2] * y.shape[3] < high * wide)
+
+
+def test_depthwise_in_bf16_has_the_gradient_of_32_bits():
+    conv = both(nn.Conv2d(8, 8, 5, 1, 2, groups=8, bias=False))[1]
+    x = torch.randn(16, 8, 3, 3, generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for mixed in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            y = conv(x)
+        gradients += torch.autograd.grad(y.float().square().sum(), [conv.weight])
+    assert gradients[1].dtype == torch.float32
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=0.03, atol=0.03 * float(gradients[0].abs().max()))
+
+
+def test_a_frozen_depthwise_kernel_has_no_gradient():
+    conv = both(nn.Conv2d(8, 8, 5, 1, 2, groups=8))[1].requires_grad_(False)
+    x = torch.randn(4, 8, 2, 2, requires_grad=True)
+    conv(x).sum().backward()
+    assert conv.weight.grad is None and x.grad.abs().sum() > 0
 
 
 def test_bf16_on_a_single_place_has_a_gradient():
@@ -56,12 +100,12 @@ def test_only_plain_convolutions_change():
     assert all(type(m) is nn.Conv2d for m in speed_up_small_maps(kept))
 
 
-@pytest.mark.parametrize("name", ["resnet10t", "small"])
+@pytest.mark.parametrize("name", ["resnet10t", "small", "tf_efficientnet_lite0"])
 def test_encoders_have_it_under_the_same_names(name):
     import timm
 
     encoder = create_encoder(name, seed=1)
-    assert any(type(m) is SmallMapConv2d for m in encoder.modules())
+    assert any(type(m) in (SmallMapConv2d, DepthwiseConv2d) for m in encoder.modules())
     if name != "small":
         plain = timm.create_model(name, in_chans=1, num_classes=0).eval()
         plain.load_state_dict(
