@@ -17,6 +17,7 @@ from torch import Tensor
 
 from medssl.augment import RowGenerator
 from medssl.encoders.embed import layout
+from medssl.encoders.norms import settle_norms
 from medssl.errors import MedsslError
 from medssl.pretext import Batch, PretextTask
 from medssl.pretext.base import MakeOptimizer
@@ -25,7 +26,7 @@ from medssl.training.estimate import Estimate, device_memory, is_out_of_memory, 
 from medssl.training.feed import Feed
 from medssl.training.gradients import gradients
 from medssl.training.history import History
-from medssl.training.norms import settle_norms, share_norms
+from medssl.training.norms import share_norms
 from medssl.training.rules import learning_rate_at
 from medssl.training.signals import stop_signals
 from medssl.training.state import is_disk_full, load_state, save_state
@@ -201,7 +202,8 @@ class Loop:
         return first, (steps - first) * self.feed.batch / elapsed if steps > first else 0.0
 
     def settle(self) -> None:
-        """One pass over the samples, as the training had them in its first steps."""
+        """One pass over the samples, as the training had them in its first steps: batch norms that learned from tiles
+        get the statistics of whole images, which the encoder is used on."""
         count = min(SETTLING, math.ceil(len(self.feed) / self.feed.batch))
         stacks = self.task.sampling != "image"
         with self.fabric.autocast():

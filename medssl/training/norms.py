@@ -1,9 +1,6 @@
-"""Batch normalisation over the batch of all processes, so that several of them train as one would, and its last
-statistics."""
+"""Batch normalisation over the batch of all processes, so that several of them train as one would."""
 
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 import torch
 import torch.distributed as distributed
@@ -11,7 +8,6 @@ import torch.distributed.nn.functional as distributed_nn
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from medssl.encoders import Encoder
 from medssl.pretext.processes import process_count
 
 
@@ -28,32 +24,6 @@ def share_norms(module: nn.Module, device: torch.device) -> nn.Module:
         else:
             share_norms(child, device)
     return module
-
-
-@torch.no_grad()
-def settle_norms(encoder: Encoder, batches: Iterable[Tensor]) -> None:
-    """Batch norms that learned from tiles get the mean and variance of whole images, which the encoder is used on.
-
-    Without it, features of whole images are normalised by what tiles are like. The statistics are means over batches
-    through the final weights (Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm", arXiv:2105.07576, section 3).
-
-    Args:
-        encoder: left in the mode that it came in.
-        batches: images (N, C, *spatial), every one of equal weight.
-    """
-    norms = {m: m.momentum for m in encoder.modules() if isinstance(m, _BatchNorm)}
-    if not norms:
-        return
-    training = encoder.training
-    encoder.train()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain mean over batches
-    for images in batches:
-        encoder.embed(images)
-    for norm, momentum in norms.items():
-        norm.momentum = momentum
-    encoder.train(training)
 
 
 class SharedBatchNorm(_BatchNorm):

@@ -4,7 +4,8 @@ arXiv:2202.10054). From a random head the first steps would bend the features to
 gave; from the probe's there is little left to bend.
 
 The probe is fitted as `probe` does it, on the labeled samples without augmentation, in features standardised with some
-of the pool. The encoder's batch norm is that of training from the first step on.
+of the pool. The encoder's batch norm is that of training from the first step on; where it has seen nothing yet, as in a
+random encoder, it first sees those of the pool, lest that step gives the probe other features than it was fitted on.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 
 from medssl.config import register
 from medssl.encoders import Encoder, embed_all
+from medssl.encoders.embed import layout
+from medssl.encoders.norms import settle_norms, settled
 from medssl.transfer.features import pool_scale
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.heads import LinearHead
@@ -23,6 +26,7 @@ from medssl.transfer.network import Group, Recipe, labeled, make_encoder, superv
 from medssl.transfer.problem import Problem, Strategy
 
 LOOKED_AT = 256  # samples of the pool: enough for mean and spread, and quick for large encoders
+SETTLED_BY = 32  # of them at once
 
 
 class Settings(Recipe):
@@ -75,11 +79,16 @@ class ScaledLinear(nn.Module):
 
 
 def probe_head(problem: Problem, encoder: Encoder, penalty: float) -> ScaledLinear:
-    """The linear probe on what the encoder gives for the labeled samples; the encoder is left as it is."""
+    """The linear probe on what the encoder gives for the labeled samples; the encoder is left as it is, but for batch
+    norms that have seen nothing."""
     images, truth = labeled(problem)
     pool = np.flatnonzero(np.isin(problem.unit_of, problem.pool))
     chosen = np.random.default_rng(problem.seed).permutation(pool)[:LOOKED_AT]
-    looked_at = embed_all(encoder, problem.images[np.sort(chosen)])
+    some = problem.images[np.sort(chosen)]
+    if not settled(encoder):
+        batches = torch.from_numpy(some).split(SETTLED_BY)
+        settle_norms(encoder, ((x.float() / 255).contiguous(memory_format=layout(x.ndim - 2)) for x in batches))
+    looked_at = embed_all(encoder, some)
     mean, std = pool_scale(looked_at, np.arange(len(looked_at)))
     features = (embed_all(encoder, images.numpy()) - mean) / std
     weight, bias = problem.target.fit_linear(features, truth.numpy(), penalty * features.shape[1])
