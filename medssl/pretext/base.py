@@ -235,6 +235,10 @@ class PretextTask(nn.Module):
         own = dict(self.named_parameters(recurse=False))
         return {**parts, "own": nn.ParameterDict(own)} if own else parts
 
+    def watched(self) -> list[list[str]]:
+        """Names of heads in groups: in each, the vectors of one at least must tell images apart, or it collapsed."""
+        return [list(self.heads())]
+
     def forward(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
         """`loss`, under the name that wrappers for several processes know."""
         return self.loss(batch, generator)

@@ -6,6 +6,7 @@ None of this chooses anything: on-line kNN uses labels of the training pool wher
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -119,24 +120,32 @@ class Watch:
     Args:
         floor: of the task, with what `spread` says of the untrained network.
         memory: what an earlier part of the run remembered; plain data, saved with the state.
+        heads: names of the task's heads in groups (`PretextTask.watched`).
         collapsible: the task's loss may be low after a collapse. Of any other task a loss below its floor proves that
             images are told apart, however close their vectors lie (as the mean tokens of a masked autoencoder do).
     """
 
-    def __init__(self, floor: dict[str, float], memory: dict[str, Any] | None = None, collapsible: bool = True) -> None:
-        self.floor, self.collapsible = floor, collapsible
+    def __init__(
+        self,
+        floor: dict[str, float],
+        memory: dict[str, Any] | None = None,
+        heads: Sequence[Sequence[str]] = (),
+        collapsible: bool = True,
+    ) -> None:
+        self.floor, self.heads, self.collapsible = floor, heads, collapsible
         self.memory: dict[str, Any] = memory or {"best": None, "in_a_row": {}, "said": []}
 
     def kept(self, line: dict[str, Any]) -> dict[str, float]:
         """`spread_kept`, where the line has ranks: the share of the untrained network's spread that is left.
 
-        Standard deviation times effective rank, of the encoder or of the head that kept most, whichever is less. One
-        head may squeeze its vectors for its own ends (a predictor, a prior) while images are told apart by the others.
+        Standard deviation times effective rank, of the encoder or of a group's head that kept most, whichever is least.
+        One head may squeeze its vectors for its own ends (a predictor, a prior) while images are told apart by others
+        of its group.
         """
-        encoder = self._shares(line, [("embedding_std", "rankme")])
-        names = [key.removesuffix("_rankme") for key in self.floor if key.endswith("_rankme")]
-        heads = self._shares(line, [(f"{name}_std", f"{name}_rankme") for name in names])
-        known = [*encoder, max(heads)] if heads else encoder
+        known = self._shares(line, [("embedding_std", "rankme")])
+        for names in self.heads:
+            heads = self._shares(line, [(f"{name}_std", f"{name}_rankme") for name in names])
+            known += [max(heads)] if heads else []
         return {"spread_kept": round(min(known), 4)} if known else {}
 
     def _shares(self, line: dict[str, Any], pairs: list[tuple[str, str]]) -> list[float]:

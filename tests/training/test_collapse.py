@@ -29,6 +29,17 @@ def test_a_healthy_run_is_left_alone(tmp_path, name):
     assert "warning" not in history(tmp_path, name, {}, 60)
 
 
+def test_a_part_that_collapses_is_seen_though_another_holds_the_encoder(tmp_path):
+    """On its way to the monitor's line at .05, while the encoder and the other part keep three quarters."""
+    kept = {}
+    for planted, settings in ((True, PLANTED["simsiam"]), (False, {})):
+        parts = {"simclr": {}, "simsiam": {"weight": 5, "settings": settings}}
+        found = history(tmp_path / str(planted), "combine", {"parts": parts}, 60)
+        kept[planted] = found["spread_kept"].dropna().iloc[-1]
+        assert found["simclr_projection_std"].iloc[-1] > 0.9
+    assert kept[True] < 0.25 and kept[False] > 0.5, kept
+
+
 def test_what_a_pool_is_too_small_for_is_refused_before_the_first_step(tmp_path):
     for settings, batch, says in (({"queue": 48}, 16, "48 images"), ({}, 1, "batch of at least 2")):
         with pytest.raises(UserError, match=says):

@@ -80,7 +80,8 @@ def test_a_diverging_loss_is_said_once():
 
 def test_one_head_may_sink_and_not_all_nor_the_encoder():
     floor = {f"{head}{what}": 2.0 for head in ("projection_", "predictor_") for what in ("std", "rankme")}
-    watch = Watch({"loss": 1.0, "embedding_std": 0.5, "rankme": 40.0} | floor)
+    floor |= {"loss": 1.0, "embedding_std": 0.5, "rankme": 40.0}
+    watch = Watch(floor, heads=[["projection", "predictor", "own"]])
     line = {"step": 1, "loss": 0.5, "embedding_std": 0.25}
     assert watch.kept(line) == {}, "no ranks"
     line |= {"rankme": 20.0}
@@ -89,6 +90,8 @@ def test_one_head_may_sink_and_not_all_nor_the_encoder():
     assert watch.kept(line | {"projection_std": 0.2}) == {"spread_kept": 0.01}
     assert watch.kept(line | {"rankme": 2.0}) == {"spread_kept": 0.025}
     assert Watch({"loss": 1.0}).kept({"step": 1, "loss": 2.0}) == {}
+    apart = Watch(floor, heads=[["projection"], ["predictor"]])
+    assert apart.kept(line) == {"spread_kept": 0.01}, "of two groups the worse"
     silent = {key: value for key, value in line.items() if not key.startswith("projection")} | {"predictor_std": 0.02}
     assert watch.kept(silent) == {"spread_kept": 0.001}, "a head that gave nothing hides no other one"
     sunk = [watch.look(line | {"spread_kept": 0.01}) for _ in range(2)]
