@@ -235,7 +235,7 @@ class PretextTask(nn.Module):
         own = dict(self.named_parameters(recurse=False))
         return {**parts, "own": nn.ParameterDict(own)} if own else parts
 
-    def watched(self) -> list[list[str]]:
+    def head_groups(self) -> list[list[str]]:
         """Names of heads in groups: in each, the vectors of one at least must tell images apart, or it collapsed."""
         return [list(self.heads())]
 

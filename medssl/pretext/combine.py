@@ -81,9 +81,9 @@ class Combine(PretextTask):
     def heads(self) -> dict[str, nn.Module]:
         return {f"{name}_{head}": module for name, task in self._tasks() for head, module in task.heads().items()}
 
-    def watched(self) -> list[list[str]]:
+    def head_groups(self) -> list[list[str]]:
         """Each part whose loss may be low after a collapse by itself: another one may hold the encoder apart."""
-        parts = [(name, group) for name, task in self._tasks() if task.collapsible for group in task.watched()]
+        parts = [(name, group) for name, task in self._tasks() if task.collapsible for group in task.head_groups()]
         return [[f"{name}_{head}" for head in group] for name, group in parts]
 
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
