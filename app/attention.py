@@ -97,7 +97,7 @@ def _arms(found: Results, run: str) -> tuple[list[str], str]:
     """Arms that have results of a linear probe on this encoder; else why there are none."""
     from medssl.transfer import strategy
 
-    if found.settings.target.kind != "classification":
+    if found.settings.target.kind_name != "classification":
         return [], "This experiment does not tell classes."
     if " #" in run:
         return [], "Of a run with several seeds the first one's encoder is looked at."

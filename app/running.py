@@ -12,6 +12,7 @@ import streamlit as st
 
 from medssl.errors import UserError
 from medssl.experiment import processes
+from medssl.experiment.index import has_index
 from medssl.experiment.processes import ACTIVE, Process
 from medssl.workspace import Workspace
 
@@ -83,11 +84,7 @@ def _facts(process: Process, place: Workspace) -> list[str]:
     facts = [f"started {datetime.fromtimestamp(process.begun):%d %B, %H:%M}"]
     if process.status == "elsewhere":
         facts.append(f"look on {process.host}")
-    if (
-        process.kind == "run"
-        and process.status != "done"
-        and (place.experiment(process.about) / "jobs.sqlite").exists()
-    ):
+    if process.kind == "run" and process.status != "done" and has_index(place.experiment(process.about)):
         found = state.results(process.about)
         if not isinstance(found, state.Problem):
             facts.append(parts.progress(found))
@@ -130,7 +127,7 @@ def _look(process: Process, status: str) -> None:
 
 def _has_results(process: Process) -> bool:
     place = state.workspace()
-    return isinstance(place, Workspace) and (place.experiment(process.about) / "jobs.sqlite").exists()
+    return isinstance(place, Workspace) and has_index(place.experiment(process.about))
 
 
 def _resume(process: Process) -> None:

@@ -30,8 +30,8 @@ def show() -> None:
     found = parts.chosen_results("Predictions")
     if found is None:
         return
-    if found.settings.target.kind != "classification":
-        kind = found.settings.target.kind
+    kind = found.settings.target.kind_name
+    if kind != "classification":
         parts.empty(
             state.Problem(f"This page shows classifications, and this experiment is a {kind}.", "See its curve.")
         )

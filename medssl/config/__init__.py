@@ -22,6 +22,7 @@ from medssl.config.reading import apply_overrides, find_config, load_experiment,
 from medssl.config.registry import register, registered, settings_for
 from medssl.config.tuning import Tuning
 from medssl.config.view import View
+from medssl.config.weights import weights_file
 
 __all__ = [
     "DEFAULT_STEPS",
@@ -49,4 +50,5 @@ __all__ = [
     "settings_for",
     "shipped_configs",
     "validate",
+    "weights_file",
 ]

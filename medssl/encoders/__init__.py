@@ -11,8 +11,10 @@ from medssl.encoders.checkpoint import (
     LoadedEncoder,
     LoadReport,
     encoder_hash,
+    learned_from,
     load_checkpoint,
     load_weights,
+    marks,
     read_metadata,
     save_checkpoint,
 )
@@ -26,8 +28,10 @@ __all__ = [
     "create_encoder",
     "embed_all",
     "encoder_hash",
+    "learned_from",
     "load_checkpoint",
     "load_weights",
+    "marks",
     "read_metadata",
     "save_checkpoint",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -142,6 +143,22 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         raise UserError(
             "not a safetensors file, or a damaged one", str(path), "Convert or copy the file again."
         ) from None
+
+
+def learned_from(path: str | Path) -> frozenset[str] | None:
+    """`marks` of the patients whom a checkpoint learned from; None where it does not say.
+
+    A run of an earlier medssl wrote them into the file `patients.json` beside it alone.
+    """
+    if (known := read_metadata(path).get("learned_from")) is not None:
+        return frozenset(known)
+    beside = Path(path).parent / "patients.json"
+    return frozenset(marks(json.loads(beside.read_text()))) if beside.is_file() else None
+
+
+def marks(patients: Iterable[str]) -> list[str]:
+    """What stands for these patient keys in a checkpoint: enough to know one again, and no key of a catalog."""
+    return sorted(hashlib.sha256(patient.encode()).hexdigest()[:16] for patient in patients)
 
 
 def encoder_hash(encoder: Encoder) -> str:

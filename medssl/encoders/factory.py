@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from medssl.config import weights_file
 from medssl.encoders.base import Encoder
 from medssl.encoders.build import HOUSE, build
 from medssl.encoders.checkpoint import load_weights
@@ -38,7 +39,7 @@ def create_encoder(
 
 
 def _create(name: str, spatial_dims: int, in_channels: int, weights: str, seed: int) -> Encoder:
-    from medssl.encoders.timm_encoder import imagenet_network, tagged_network, weights_file
+    from medssl.encoders.timm_encoder import imagenet_network, tagged_network
 
     if weights == "random":
         return build({"name": name, "spatial_dims": spatial_dims, "in_channels": in_channels})

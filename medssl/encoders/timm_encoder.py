@@ -6,10 +6,8 @@
 
 from __future__ import annotations
 
-import os
 import urllib.error
 import urllib.request
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -236,9 +234,3 @@ def _hub_answers() -> bool:
     except (OSError, ValueError):
         return False
     return True
-
-
-def weights_file(weights: str) -> Path | None:
-    """The path that `weights` names, where it is one."""
-    path = Path(weights).expanduser()
-    return path if path.suffix == ".safetensors" or os.sep in weights else None

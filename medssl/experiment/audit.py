@@ -24,6 +24,7 @@ from medssl.experiment.external import PART
 from medssl.experiment.labels import labeled_units, make_target
 from medssl.experiment.record import Record
 from medssl.experiment.results import Results
+from medssl.experiment.weights import known_patients, named_files
 from medssl.workspace import digest
 
 TOLERANCE = 1e-9
@@ -99,9 +100,9 @@ def _exact(record: Record) -> Iterator[str]:
     for first, mine, second, theirs in record.apart:
         if crossing := sum(bool(p & mine) and bool(p & theirs) for p in owners):
             yield f"{crossing} identical picture(s) lie in {first} and in {second}"
-    learnt = set(record.scans.loc[record.scans["patient"].isin(record.learnt), "actual"])
+    taught = set(record.scans.loc[record.scans["patient"].isin(record.taught), "actual"])
     for name, scans in record.external.items():
-        if shared := learnt & set(scans["actual"]):
+        if shared := taught & set(scans["actual"]):
             yield f"{len(shared)} identical picture(s) lie in training and in the external cohort '{name}'"
     if changed := int((record.scans["actual"] != record.scans["content_hash"]).sum()):
         yield f"{changed} scan(s) hold other voxels than the catalog says"
@@ -115,10 +116,20 @@ def _near(record: Record) -> Iterator[str]:
     for first, mine, second, theirs in record.apart:
         if crossing := sum(bool(p & mine) and bool(p & theirs) for p in pairs):
             yield f"{crossing} pair(s) of near duplicates lie across {first} and {second}"
+    taught = record.scans[record.scans["patient"].isin(record.taught)]
+    for name, scans in record.external.items():
+        if near := near_between(record.external_folder(name), scans, record.cohort.path, taught):
+            yield f"{len(near)} near duplicate(s) lie across training and the external cohort '{name}'"
 
 
 def _pretraining(record: Record) -> Iterator[str]:
-    """No test patient took part in the pretraining of any encoder."""
+    """No test patient took part in the pretraining of any encoder, and no file of weights knows one."""
+    tested = record.split["test"].union(*(scans["patient"] for scans in record.external.values()))
+    for _, path in named_files(record.config):
+        if (number := known_patients(path, tested)) is None:
+            yield f"'{path.name}' does not say which patients it learned from"
+        elif number:
+            yield f"'{path.name}' has learned from {number} test patient(s)"
     encoders = record.path.parent.parent / "encoders"
     for name, key in record.json("pretrained.json").items():
         seen = record.pretrained[name]
@@ -136,8 +147,7 @@ def _others(record: Record) -> Iterator[str]:
     tested = {*record.split["test"], *record.split["validation"]}
     held = record.scans[record.scans["patient"].isin(tested)]
     sides = [("this cohort", record.cohort.path, held)]
-    folders = record.json("facts.json")["external"]
-    sides += [(f"external cohort '{n}'", record.path / folders[n], scans) for n, scans in record.external.items()]
+    sides += [(f"external cohort '{n}'", record.external_folder(n), s) for n, s in record.external.items()]
     for name, (cohort, scans) in record.others.items():
         for whose, path, mine in sides:
             if shared := set(scans["patient"]) & set(mine["patient"]):

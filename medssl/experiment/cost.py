@@ -13,7 +13,7 @@ from medssl.cohort import Cohort
 from medssl.config import DEFAULT_STEPS, SUPERVISED, Pretraining, View
 from medssl.experiment.plan import Plan
 from medssl.experiment.tuning import recipes, tuned_budgets
-from medssl.transfer import HANDCRAFTED, Strategy, strategy
+from medssl.transfer import HANDCRAFTED, strategy
 
 IMAGES = 16  # that are tried, once for warmth and once for the clock
 A_JOB_S = 0.1  # of what is no training: reading, fitting a probe, evidence
@@ -118,24 +118,21 @@ def _arm_seconds(
     if tried[0].frozen:
         return plain + arm.pretrain_seeds * len(samples) * forward
     each = len(samples) / max(plan.units["unit"].nunique(), 1)  # images of a unit
+    pool = _whole(int((plan.units["part"] == "pool").sum()) * each)
     trained = 0.0
     for draw, of_draw in plan.budgets.items():
         for budget, chosen in of_draw.items():
-            trained += _trained_images(tried[0], len(chosen) * each) * both  # whichever recipe it will be
+            trained += tried[0].images(_whole(len(chosen) * each), pool) * both  # whichever recipe it will be
             held = len(plan.held.get(draw, {}).get(budget, ()))
             if held:
-                learned = sum(_trained_images(one, (len(chosen) - held) * each) for one in tried)
+                learned = sum(one.images(_whole((len(chosen) - held) * each), pool) for one in tried)
                 trained += learned * both + len(tried) * held * each * forward
     scored = count * len(samples) * forward  # every job's own encoder reads the units that it is scored on
     return plain + (arm.pretrain_seeds * trained + scored) / processes
 
 
-def _trained_images(method: Strategy, labeled: float) -> float:
-    """Forward and backward passes of one fit on so many images."""
-    from medssl.transfer.network import Recipe, steps_for
-
-    recipe, images = method.settings if isinstance(method.settings, Recipe) else Recipe(), max(1, round(labeled))
-    return steps_for(recipe, images) * min(recipe.batch, images)
+def _whole(images: float) -> int:
+    return max(1, round(images))
 
 
 def _seconds_an_image(encoder: str, dims: int, images: np.ndarray) -> tuple[float, float]:

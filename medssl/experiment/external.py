@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from medssl.cohort import Cohort, Samples
+from medssl.cohort.duplicates import near_between
 from medssl.config import Experiment, View
 from medssl.errors import UserError
 from medssl.experiment.labels import each_stratum, labeled_units
@@ -22,14 +23,18 @@ if TYPE_CHECKING:
 PART = "external:"  # begins the name of such a cohort's part
 
 
-def external_units(cohort: Cohort, config: Experiment, own: pd.DataFrame, target: TargetKind) -> pd.DataFrame:
+def external_units(
+    cohort: Cohort, config: Experiment, home: Cohort, own: pd.DataFrame, target: TargetKind
+) -> pd.DataFrame:
     """Columns unit, patient, label, part of an external cohort; units carry its name.
 
     Args:
-        own: the labelled units of the experiment's own cohort; `target` is made of their labels.
+        home: the experiment's own cohort.
+        own: its labelled units; `target` is made of their labels.
 
     Raises:
-        UserError: the cohort has no such target, another class, or patients of the experiment's own cohort.
+        UserError: the cohort has no such target, another class, or patients or pictures of the experiment's own
+            cohort, labeled or not: what has no label is pretrained on.
     """
     units = labeled_units(cohort, config.target)
     theirs, mine = (set(each_stratum(table, target)["label"]) for table in (units, own))
@@ -38,12 +43,19 @@ def external_units(cohort: Cohort, config: Experiment, own: pd.DataFrame, target
             f"external cohort '{cohort.name}' has a {target.word} '{strange[0]}' that '{config.cohort.name}' has not",
             "external",
         )
-    if shared := len(set(units["patient"]) & set(own["patient"])):
-        raise UserError(
-            f"{shared} patient(s) of external cohort '{cohort.name}' are also in '{config.cohort.name}'",
-            "external",
-            "An external test cohort has other patients. Take them out of one of the two.",
+    fix = "An external test cohort has other patients. Take them out of one of the two."
+    scans, known = cohort.scans(), home.scans()
+    if shared := len(set(scans["patient"]) & set(known["patient"])):
+        what = f"{shared} patient(s) of external cohort '{cohort.name}' are also in '{config.cohort.name}'"
+        raise UserError(what, "external", fix)
+    same = {*scans["content_hash"]} & {*known["content_hash"]} | near_between(cohort.path, scans, home.path, known)
+    if same:
+        shown = ", ".join(sorted(known.loc[known["content_hash"].isin(same), "scan"])[:3])
+        what = (
+            f"{len(same)} picture(s) of external cohort '{cohort.name}' are also in '{config.cohort.name}', the same "
+            f"or nearly, under other patients (there: {shown}{', ...' if len(same) > 3 else ''})"
         )
+        raise UserError(what, "external", fix)
     names = units["unit"].map(lambda unit: f"{cohort.name}/{unit}")
     return units.assign(unit=names, part=PART + cohort.name)[["unit", "patient", "label", "part"]]
 

@@ -1,12 +1,14 @@
 """SQL index of jobs: which exist, which are done, how long they took. The evidence itself lies in Parquet files.
 
 SQLite in the experiment's folder by default; `MEDSSL_INDEX` may name another SQLAlchemy URL (PostgreSQL), which several
-machines share.
+machines share. There an experiment is known by the id in the file `index` of its folder, since several workspaces may
+have one of the same name.
 """
 
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pandas as pd
 import sqlalchemy as sql
 
 from medssl.experiment.plan import Job
+from medssl.workspace import write_text
 
 _METADATA = sql.MetaData()
 JOBS = sql.Table(
@@ -31,17 +34,22 @@ JOBS = sql.Table(
 )
 
 
+def has_index(folder: Path) -> bool:
+    """Whether jobs of this experiment were ever planned."""
+    return (folder / ("index" if os.environ.get("MEDSSL_INDEX") else "jobs.sqlite")).exists()
+
+
 class Index:
     """The jobs of one experiment.
 
     Args:
-        folder: of the experiment; its name is the experiment's.
+        folder: of the experiment.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.experiment = folder.name
-        url = os.environ.get("MEDSSL_INDEX") or f"sqlite:///{folder / 'jobs.sqlite'}"
-        self.engine = sql.create_engine(url)
+        shared = os.environ.get("MEDSSL_INDEX")
+        self.experiment = _own_id(folder) if shared else folder.name
+        self.engine = sql.create_engine(shared or f"sqlite:///{folder / 'jobs.sqlite'}")
         _METADATA.create_all(self.engine)
 
     def plan(self, jobs: Iterable[Job], done: set[str]) -> None:
@@ -93,3 +101,10 @@ class Index:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _own_id(folder: Path) -> str:
+    path = folder / "index"
+    if not path.exists():
+        write_text(path, f"{folder.name} {uuid.uuid4().hex}")
+    return path.read_text(encoding="utf-8")

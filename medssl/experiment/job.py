@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from medssl.config import Arm, Target
+from medssl.config import Arm, Target, weights_file
 from medssl.errors import MedsslError
 from medssl.experiment.labels import make_target
 from medssl.experiment.plan import is_scored
@@ -36,7 +36,6 @@ class EncoderSource:
     def heads(self) -> Heads:
         """State dicts of the heads beside the encoder, where it comes from a checkpoint of medssl."""
         from medssl.encoders import load_checkpoint, read_metadata
-        from medssl.encoders.timm_encoder import weights_file
 
         path = self.checkpoint or weights_file(self.init)
         return load_checkpoint(path).heads if path and "architecture" in read_metadata(path) else {}

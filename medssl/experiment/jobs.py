@@ -110,7 +110,8 @@ def job_inputs(job: Job, plan: Plan, shared: ArmInputs, results: Path) -> JobInp
 
 
 def _attempt(job: JobInputs) -> Outcome:
-    """Run a job twice at most, so that a passing fault (memory, disk) does not cost the whole experiment."""
+    """Run a job twice at most, so that a passing fault (memory, disk) does not cost the whole experiment. What medssl
+    itself refuses it would refuse again."""
     error = ""
     _mark(job).touch()
     try:
@@ -120,6 +121,8 @@ def _attempt(job: JobInputs) -> Outcome:
                 return key, seconds, None
             except Exception as problem:
                 error = f"{type(problem).__name__}: {problem}"
+                if isinstance(problem, MedsslError):
+                    break
         return job.key, None, f"{_words(job)}: {error}"
     finally:
         _mark(job).unlink(missing_ok=True)

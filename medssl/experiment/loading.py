@@ -37,7 +37,7 @@ def load_evidence(
     if folds:
         tables = [_table(file, part).to_pandas().assign(job=file.stem) for file in files]
         return read_evidence(pd.concat(tables, ignore_index=True), folds, family)
-    ours = f"evidence-{digest(part, 4)}-"  # a part's copies are told from another's by their name
+    ours = f"evidence-{digest(part, 12)}-"  # a part's copies are told from another's by their name
     place = cache / f"{ours}{evidence_key(files)}.npz" if cache else None
     if place is None or not place.exists():
         stored = _read(files, part, family)

@@ -20,6 +20,7 @@ from medssl.experiment.groups import attribute_values
 from medssl.experiment.labels import by_strata, each_stratum, labeled_units, make_target
 from medssl.experiment.others import OtherData, check_arm, find_others
 from medssl.experiment.tuning import Held, held_out, recipes, tuning_metric
+from medssl.experiment.weights import refuse_unfit_files
 from medssl.metrics import CALIBRATED, FAMILIES, check_metric
 from medssl.transfer import PIXELS, Strategy, TargetKind, strategy
 from medssl.workspace import code_revision, digest
@@ -99,7 +100,7 @@ def make_plan(
     Raises:
         UserError: no such target, a class with fewer patients than a budget, another split than the cohort's own, a
             strategy or a metric that such a target cannot have, too few validation labels to calibrate on, and all of
-            `recipes`, `held_out` and `find_others`.
+            `recipes`, `held_out`, `external_units`, `find_others` and `refuse_unfit_files`.
     """
     methods = {name: _methods(name, config) for name in config.arms}  # what is unknown fails before anything runs
     units = labeled_units(cohort, config.target)
@@ -117,15 +118,17 @@ def make_plan(
     tied = components(ties)
     if config.split.folds:
         split, units, budgets, tested = cross_fit(config, cohort, units, ties, target)
+        refuse_unfit_files(config, set(split.test))
         held = held_out(config, units, budgets, tied, target)
         found = {} if others is None else find_others(config, cohort, split, units, target, (), others)
         return Plan(config, cohort, split, units, budgets, target, tested=tested, tied=tied, held=held, others=found)
     split = cohort_split(cohort.path, ties, config.split, _official(cohort, config))
+    refuse_unfit_files(config, {*split.test}.union(*(other.scans()["patient"] for other in external)))
     units = units.assign(part=units["patient"].map(split.part_of()))
     _refuse_missing_class(units, config, target)
     pool = by_strata(units[units["part"] == "pool"], target)
     budgets = draw_budgets(pool, config.budgets, config.per, config.draws, config.seed)
-    elsewhere = [external_units(other, config, units, target) for other in external]
+    elsewhere = [external_units(other, config, cohort, units, target) for other in external]
     everything = pd.concat([units[["unit", "patient", "label", "part"]], *elsewhere], ignore_index=True)
     held = held_out(config, units, budgets, tied, target)
     found = {} if others is None else find_others(config, cohort, split, units, target, external, others)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,13 +15,12 @@ from medssl.errors import SourcePath, UserError
 from medssl.experiment.job import ArmInputs, EncoderSource, OtherInputs
 from medssl.experiment.labels import make_target
 from medssl.experiment.others import OtherData, used_others
-from medssl.experiment.plan import Plan
+from medssl.experiment.plan import Plan, job_seed
 from medssl.experiment.tuning import recipes
 from medssl.progress import say
 from medssl.transfer import HANDCRAFTED, TargetKind, strategy, unit_means
 from medssl.workspace import Workspace, atomic, code_revision, data_folder, digest
 
-PRETRAINING_ROOMS = ("augment", "encoders", "pretext", "training")
 SUPERVISED_ROOMS = ("transfer/supervised.py", "transfer/target.py", "transfer/targets")
 FEATURE_ROOMS = ("encoders", "transfer/features.py", "transfer/radiomics.py")
 
@@ -87,7 +87,7 @@ def pretrain_encoder(name: str, plan: Plan, workspace: Workspace, run: int = 0) 
 
     spec: Pretraining = plan.config.pretraining[name]
     spec = spec.model_copy(update={"seed": spec.seed + run})
-    view = plan.config.view.model_copy(update={"size": spec.size}) if spec.size else plan.config.view
+    view = pretraining_view(spec, plan)
     key = encoder_key(name, spec, plan)
     other = plan.others[spec.other] if spec.other else None
     if other is not None and spec.task == SUPERVISED:
@@ -102,6 +102,11 @@ def pretrain_encoder(name: str, plan: Plan, workspace: Workspace, run: int = 0) 
         **spec.engine(),
     )
     return key, result.checkpoint
+
+
+def pretraining_view(spec: Pretraining, plan: Plan) -> View:
+    """How the scans are drawn that a run learns from."""
+    return plan.config.view.model_copy(update={"size": spec.size}) if spec.size else plan.config.view
 
 
 def _pretrain_on_labels(other: OtherData, spec: Pretraining, view: View, out: Path, own: TargetKind) -> Path:
@@ -129,19 +134,25 @@ def _pretrain_on_labels(other: OtherData, spec: Pretraining, view: View, out: Pa
 
 
 def encoder_key(name: str, spec: Pretraining, plan: Plan) -> str:
-    """Folder name of an encoder: readable, and different for everything that decides its weights."""
+    """Folder name of an encoder: readable, and different for everything that decides its weights, since a folder that
+    another run began is refused."""
     import torch
 
-    what = {
-        "run": spec.choices(),
-        "view": plan.config.view.model_dump(),
+    from medssl.training.identity import outside, weights_key
+    from medssl.training.rules import resolve_precision
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    other = plan.others[spec.other] if spec.other is not None else None
+    what: dict[str, Any] = {
+        "run": {**spec.choices(), "weights": weights_key(spec.weights)},
+        "samples": (other or plan).cohort.samples(pretraining_view(spec, plan)).key,
         "cohort": plan.cohort.hash,
         "excluded": digest(list(plan.split.test)),
-        "threads": torch.get_num_threads(),
-        "revision": code_revision(*PRETRAINING_ROOMS),
+        "device": device.type,
+        "precision": resolve_precision(spec.precision, device),
+        "outside": outside(),
     }
-    if spec.other is not None:
-        other = plan.others[spec.other]
+    if other is not None:
         what["other"] = other.scans_key
         if spec.task == SUPERVISED:
             what |= {"labels": other.labels_key, "task": code_revision(*SUPERVISED_ROOMS)}
@@ -172,11 +183,12 @@ def prepare_arm(
         for changes in recipes(name, arm, plan.config.tuning)
     ]
     if methods[0].frozen:
-        features = _features(source, key, samples, unit_of, len(plan.units), workspace, plan.config.seed)
+        features = _features(source, key, samples, unit_of, len(plan.units), workspace, encoder_seed(arm, plan.config))
     elif source is not None:  # now, and not as the error of a hundred jobs that have opened the test split
         encoder = source.make(arm.seed)
         encoder.check_field("an image", samples.view.size, samples.view.size, f"arm '{name}'")
         for method in methods:
+            method.see(samples.view)
             method.check(encoder, source.heads())
     else:
         fix = "Take a frozen one, such as probe or gradient_boosting, or give the arm an encoder."
@@ -203,6 +215,11 @@ def unit_numbers(table: pd.DataFrame, units: pd.Series, unit: str) -> np.ndarray
     return table[column].map(pd.Series(range(len(units)), index=units)).fillna(-1).to_numpy(np.int64)
 
 
+def encoder_seed(arm: Arm, config: Experiment) -> int:
+    """Of an encoder that stays as it is initialised: one for all draws. An arm with a seed of its own has another."""
+    return job_seed(config.seed, 0, arm.seed) if arm.seed else config.seed
+
+
 def _encoder_source(
     arm: Arm, config: Experiment, pretrained: dict[str, list[tuple[str, Path]]], samples: Samples, run: int
 ) -> tuple[EncoderSource | None, str]:
@@ -214,7 +231,7 @@ def _encoder_source(
         return EncoderSource(config.pretraining[arm.pretrain].encoder, "checkpoint", channels, dims, checkpoint), key
     if arm.encoder in HANDCRAFTED:
         return None, arm.encoder
-    key = f"{arm.encoder}-{weights_key(arm.init)}-{channels}-{config.seed}"
+    key = f"{arm.encoder}-{weights_key(arm.init)}-{channels}-{encoder_seed(arm, config)}"
     return EncoderSource(arm.encoder, arm.init, channels, dims), key
 
 

@@ -41,8 +41,11 @@ class Record:
     @cached_property
     def external(self) -> dict[str, pd.DataFrame]:
         """The same of each external cohort."""
-        folders = self.json("facts.json").get("external", {})
-        return {name: _with_hashes(Cohort.open(self.path / folder)) for name, folder in folders.items()}
+        names = self.json("facts.json").get("external", {})
+        return {name: _with_hashes(Cohort.open(self.external_folder(name))) for name in names}
+
+    def external_folder(self, name: str) -> Path:
+        return self.path / self.json("facts.json")["external"][name]
 
     @cached_property
     def others(self) -> dict[str, tuple[Cohort, pd.DataFrame]]:
@@ -90,9 +93,14 @@ class Record:
         return read_folds(self.path) if self.config.split.folds else {}
 
     @cached_property
+    def taught(self) -> set[str]:
+        """Patients who took part in pretraining or training."""
+        return self.trained.union(*self.pretrained.values())
+
+    @cached_property
     def learnt(self) -> set[str]:
-        """Patients who took part in pretraining or training; validation patients are pretrained on by design."""
-        return self.trained.union(*self.pretrained.values()) - self.split["validation"]
+        """The same without the validation patients, who are pretrained on by design."""
+        return self.taught - self.split["validation"]
 
     @cached_property
     def apart(self) -> list[tuple[str, set[str], str, set[str]]]:

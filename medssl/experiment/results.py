@@ -16,7 +16,7 @@ from medssl.errors import MedsslError, UserError, unknown
 from medssl.experiment import notebook, sentences
 from medssl.experiment.computed import compute_against, compute_tables, in_order, kept, records
 from medssl.experiment.groups import group_units, reported_attributes
-from medssl.experiment.index import Index
+from medssl.experiment.index import Index, has_index
 from medssl.experiment.ledger import looks
 from medssl.experiment.loading import evidence_key, load_evidence
 from medssl.experiment.notes import notes
@@ -81,7 +81,7 @@ class Results:
 
     def jobs(self) -> pd.DataFrame:
         """Columns `job, arm, budget, draw, status, seconds, error`."""
-        if not (self.path / "jobs.sqlite").exists():
+        if not has_index(self.path):
             return pd.DataFrame(columns=["job", "arm", "budget", "draw", "status", "seconds", "error"])
         index = Index(self.path)
         jobs = index.jobs()
@@ -90,7 +90,7 @@ class Results:
 
     def progress(self) -> tuple[dict[str, int], str]:
         """(jobs by status: planned, done, failed; the sentence of the first that failed), quick with many jobs."""
-        if not (self.path / "jobs.sqlite").exists():
+        if not has_index(self.path):
             return {}, ""
         index = Index(self.path)
         try:

@@ -20,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 
-from medssl.config import SUPERVISED, Arm, Experiment
+from medssl.config import SUPERVISED, Arm, Experiment, weights_file
 from medssl.transfer import HANDCRAFTED, strategy
 from medssl.transfer.problem import Order, SameOrOther
 
@@ -82,9 +82,15 @@ def arm_ways(arm: Arm, config: Experiment, known: Mapping[str, str] | None = Non
 def initialisation(arm: Arm, config: Experiment) -> str:
     """Where an arm's weights come from, in short."""
     if not arm.pretrain:
-        return "none" if arm.encoder in HANDCRAFTED else arm.init
+        return "none" if arm.encoder in HANDCRAFTED else _named(arm.init)
     spec = config.pretraining[arm.pretrain]
-    return spec.task if spec.weights == "random" else f"{spec.weights}, then {spec.task}"
+    return spec.task if spec.weights == "random" else f"{_named(spec.weights)}, then {spec.task}"
+
+
+def _named(weights: str) -> str:
+    """Where a file lies is nobody's business in a report."""
+    path = weights_file(weights)
+    return weights if path is None else path.name
 
 
 def _of_labels(name: str, config: Experiment, order: Order) -> Way:
@@ -120,5 +126,6 @@ def origins(config: Experiment) -> dict[str, str]:
     from medssl.encoders import read_metadata
 
     named = {arm.init for arm in config.arms.values()} | {run.weights for run in config.pretraining.values()}
-    found = {weights: read_metadata(weights).get("cohort") for weights in named if Path(weights).is_file()}
+    files = {weights: path for weights in named if (path := weights_file(weights)) and path.is_file()}
+    found = {weights: read_metadata(path).get("cohort") for weights, path in files.items()}
     return {weights: cohort for weights, cohort in found.items() if cohort}

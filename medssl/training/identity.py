@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from medssl.config import weights_file
 from medssl.errors import UserError
 from medssl.workspace import code_revision
 
@@ -24,8 +25,8 @@ def outside() -> dict[str, Any]:
 
 def weights_key(weights: str) -> str:
     """The name of public weights, or the hash of a file's content: a path says nothing."""
-    path = Path(weights)
-    if not path.is_file():
+    path = weights_file(weights)
+    if path is None or not path.is_file():
         return weights
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

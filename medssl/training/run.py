@@ -23,7 +23,7 @@ import torch
 from lightning_fabric import Fabric
 
 from medssl.config import DEFAULT_STEPS, View
-from medssl.encoders import save_checkpoint
+from medssl.encoders import marks, save_checkpoint
 from medssl.errors import MedsslError
 from medssl.pretext import PretextTask, task_class
 from medssl.progress import say
@@ -175,15 +175,15 @@ def fit(
             say(f"This will probably not fit: {loop.too_large()}")
         floor = loop.floor()
         run = {"identity": identity, "key": digest(identity), "asked": engine_.asked, "floor": floor, **(about or {})}
+        patients = sorted(samples.table["patient"].iloc[request.keep].unique())
         if lead:
-            own = samples.table["patient"].iloc[request.keep]
-            write_json(out / "patients.json", sorted(own.unique()))
+            write_json(out / "patients.json", patients)
             write_json(out / "run.json", {**run, "plan": plan.as_json(), "status": "running"})
         near = neighbours(samples, request.keep, labels) if lead else None
         saving = engine_.checkpoint_every, engine_.checkpoint_minutes
         resumed, speed = loop.run(out, floor, *saving, list(engine_.log), near)
         if lead:
-            _finish(checkpoint, loop, run)
+            _finish(checkpoint, loop, {**run, "learned_from": marks(patients)})
             done = {"plan": plan.as_json(), "status": "finished", "images_per_second": speed}
             write_json(out / "run.json", {**run, **done})
             shutil.rmtree(out / "state", ignore_errors=True)

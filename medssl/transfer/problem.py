@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from medssl.config import View
 from medssl.errors import UserError
 from medssl.transfer.target import TargetKind
 
@@ -75,6 +76,30 @@ class Strategy(ABC):
                 where,
                 "Take another strategy, such as probe or finetune, or imbalance: none.",
             )
+
+    def images(self, labeled: int, pool: int) -> float:
+        """How many images a fit sends forwards and backwards, for an estimate beforehand; one that only goes forwards
+        counts a third.
+
+        Args:
+            labeled, pool: images of the labeled units, and of all units of the pool.
+        """
+        from medssl.transfer.network import Recipe, steps_for
+
+        recipe = self.settings if isinstance(self.settings, Recipe) else Recipe()
+        return steps_for(recipe, labeled) * self.images_a_step(min(recipe.batch, labeled))
+
+    def images_a_step(self, labeled: int) -> float:
+        """The same of one step, which sees so many labeled images."""
+        return labeled
+
+    def see(self, view: View) -> None:
+        """Called before any job, where it is not frozen, with the view of the arm.
+
+        Raises:
+            UserError: it cannot learn from scans that are drawn so.
+        """
+        return None
 
     def check(self, encoder: Encoder, heads: Heads) -> None:
         """Called before any job, where it is not frozen, with the arm's encoder and its checkpoint's heads.

@@ -15,12 +15,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from medssl.augment import RowGenerator
+from medssl.config import View
+from medssl.encoders import Encoder
 from medssl.errors import UserError
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.heads import LinearHead
 from medssl.transfer.network import Batch, Recipe, make_encoder, passes
-from medssl.transfer.problem import Problem, Strategy
+from medssl.transfer.problem import Heads, Problem, Strategy
 from medssl.transfer.registry import strategy
+from medssl.transfer.target import TargetKind
 
 Choice = str | dict[str, Any]
 
@@ -127,7 +130,39 @@ def chosen(choice: Choice, where: str) -> Strategy:
         UserError: no such strategy, or an unknown key.
     """
     settings = {"name": choice} if isinstance(choice, str) else dict(choice)
-    return strategy(str(settings.pop("name", "")), settings, where)
+    if "name" not in settings:
+        raise UserError("these settings do not say of which strategy they are", where, "Add name: STRATEGY.")
+    return strategy(str(settings.pop("name")), settings, where)
+
+
+class Nested(Strategy):
+    """A strategy that has another one fitted, `inner`, which one of its settings names.
+
+    Attributes:
+        setting: name of that setting.
+    """
+
+    setting: str
+
+    def __init__(self, settings: Any) -> None:
+        super().__init__(settings)
+        choice = getattr(settings, self.setting)
+        self.inner = chosen(choice, self.setting)
+        self.inner_name = choice if isinstance(choice, str) else choice["name"]
+        self.rooms = self.inner.rooms
+
+    def serve(self, target: TargetKind, name: str, where: str = "strategy") -> None:
+        super().serve(target, name, where)
+        if self.inner.takes_others:
+            what = f"'{self.inner_name}' learns other labels too, which '{name}' has none of"
+            raise UserError(what, f"{where}.{self.setting}", "Take another strategy, such as finetune.")
+        self.inner.serve(target, self.inner_name, f"{where}.{self.setting}")
+
+    def see(self, view: View) -> None:
+        self.inner.see(view)
+
+    def check(self, encoder: Encoder, heads: Heads) -> None:
+        self.inner.check(encoder, heads)
 
 
 def need_classes(problem: Problem, who: str) -> None:

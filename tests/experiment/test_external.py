@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sqlite3
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,11 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from medssl.cohort import Cohort
+from medssl.cohort.arrays import content_hash, write_array
 from medssl.errors import UserError
 from medssl.experiment import Results, audit, run
+from medssl.experiment.external import external_units
+from medssl.experiment.labels import labeled_units, make_target
 from medssl.report import render_report
 from medssl.workspace import Workspace
 
@@ -73,17 +77,53 @@ def test_an_external_cohort_is_a_further_column(elsewhere, finished):
     pd.testing.assert_frame_equal(Results.open(results.path).external()[0], far, check_dtype=False)
 
 
-def test_a_picture_from_training_in_an_external_cohort_fails_the_audit(elsewhere, finished, tmp_path):
-    results, workspace = finished
+def from_the_pool(results, workspace, part="pool"):
+    """Pixels of a scan of that part."""
     cohort = Cohort.open(workspace.cohort("tiny"))
-    pool = json.loads((results.path / "split.json").read_text())["pool"]
-    scan = cohort.scans().set_index("patient").loc[pool[0], "scan"].iloc[0]
-    Image.fromarray(np.array(cohort.array(scan))).save(tmp_path / "known.png")
-    found = {c.name: c for c in audit(elsewhere(copy=tmp_path / "known.png").path)}
-    assert not found["exact duplicates"].passed and "external cohort 'site'" in found["exact duplicates"].sentence
+    patients = json.loads((results.path / "split.json").read_text())[part]
+    return np.array(cohort.array(cohort.scans().set_index("patient").loc[patients[0], "scan"].iloc[0]))
+
+
+@pytest.mark.parametrize("brighter", [0, 6], ids=["the same", "brightened"])
+def test_a_picture_of_the_own_cohort_is_refused(elsewhere, finished, tmp_path, brighter):
+    pixels = from_the_pool(*finished)
+    Image.fromarray(np.clip(pixels.astype(int) + brighter, 0, 255).astype(np.uint8)).save(tmp_path / "known.png")
+    with pytest.raises(UserError, match=r"1 picture\(s\) of external cohort 'site' are also in 'tiny'") as problem:
+        elsewhere(copy=tmp_path / "known.png")
+    assert "there: s" in problem.value.what and str(tmp_path) not in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "brighter", "check"),
+    [("pool", 0, "exact duplicates"), ("validation", 0, "exact duplicates"), ("pool", 6, "near duplicates")],
+)
+def test_a_picture_that_was_learned_from_in_an_external_cohort_fails_the_audit(
+    elsewhere, finished, part, brighter, check
+):
+    """Validation patients give no labels, but they are pretrained on."""
+    results = elsewhere()
+    site = Cohort.open(results.path.parent.parent / "cohorts" / "site")
+    scan = site.scans()["scan"].iloc[0]
+    pixels = np.clip(from_the_pool(*finished, part).astype(int) + brighter, 0, 255).astype(np.uint8)
+    write_array(site.path, scan, pixels)
+    with sqlite3.connect(site.path / "catalog.sqlite") as db:
+        db.execute("UPDATE scans SET content_hash=? WHERE scan=?", (content_hash(pixels), scan))
+    found = {c.name: c for c in audit(results.path)}
+    assert not found[check].passed and "external cohort 'site'" in found[check].sentence
     assert found["patients"].passed and found["tables"].passed
 
 
 def test_patients_of_the_own_cohort_are_refused(elsewhere):
     with pytest.raises(UserError, match="are also in 'tiny'"):
         elsewhere(patient="PATIENT")
+
+
+def test_patients_without_a_label_are_pretrained_on_and_refused_too(finished):
+    """At home nobody whom the external cohort labels has a label."""
+    results, workspace = finished
+    home = Cohort.open(workspace.cohort("tiny"))
+    units = labeled_units(home, results.settings.target)
+    target = make_target(results.settings.target, units["label"].tolist())
+    nobody = units.iloc[:2].assign(patient=["x", "y"], label=target.classes)
+    with pytest.raises(UserError, match=r"80 patient\(s\) of external cohort 'tiny' are also in 'tiny'"):
+        external_units(home, results.settings, home, nobody, target)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -72,11 +71,11 @@ def _sizes(shapes: pd.Series) -> list[str | None]:
 
 
 def _parts(cohort: Cohort, patients: pd.Series) -> list[str | None]:
-    """pool, validation or test, by the cohort's split; nothing where it has none yet."""
+    """pool, validation or test, by the cohort's splits; nothing where it has none yet. Where sites are held out in turn
+    there are several, and whoever is tested in one of them is `test`."""
     part: dict[str, str] = {}
-    path = cohort.path / "split.json"
-    if path.is_file():
-        raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        part = {patient: name for name in ("pool", "validation", "test") for patient in raw.get(name, [])}
+    splits = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(cohort.path.glob("split*.json"))]
+    for name in ("pool", "validation", "test"):
+        part |= {patient: name for raw in splits for patient in raw.get(name, [])}
     look: Callable[[str], str | None] = part.get
     return [look(patient) for patient in patients]

@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medssl.cohort import Cohort
-from medssl.config import Budget, Strict
+from medssl.config import Budget, Strict, weights_file
 from medssl.errors import UserError, unknown
 from medssl.experiment.external import PART, joined_samples
 from medssl.experiment.job import Fit, JobInputs, fit_arm
@@ -23,7 +22,7 @@ from medssl.experiment.predictor.about import About, Labels
 from medssl.experiment.predictor.calibration import calibrate
 from medssl.experiment.predictor.known import Known
 from medssl.experiment.predictor.predictor import Predictor
-from medssl.experiment.prepare import prepare_arm
+from medssl.experiment.prepare import encoder_seed, prepare_arm
 from medssl.experiment.results import Results
 from medssl.experiment.tuning import held_out
 from medssl.workspace import Workspace, code_revision
@@ -137,7 +136,7 @@ def _predictor(
     arm, source = inputs.shared.arm, inputs.shared.source
     encoder = fit.fitted.encoder
     if encoder is None and source is not None:
-        encoder = source.make(config.seed)  # as `prepare_arm` made it for the embeddings
+        encoder = source.make(encoder_seed(arm, config))  # as `prepare_arm` made it for the embeddings
     held = np.flatnonzero(units["part"] == "validation")
     logits = fit.logits(held, inputs.arm_name) if len(held) else np.empty((0, target.outputs), np.float32)
     calibration = calibrate(target, logits, units["label"].iloc[held].tolist())
@@ -186,8 +185,8 @@ def _said(settings: Strict | None) -> dict[str, Any] | None:
         return None
     values = settings.model_dump(mode="json")
     for key in ("init", "weights"):
-        if Path(str(values.get(key, ""))).is_file():
-            values[key] = Path(values[key]).name
+        if path := weights_file(values.get(key) or ""):
+            values[key] = path.name
     return values
 
 

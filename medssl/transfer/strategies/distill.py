@@ -18,12 +18,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from medssl.config import register
-from medssl.encoders import create_encoder
+from medssl.encoders import Encoder, create_encoder
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.network import RATES, Batch, Group, train, views_of
-from medssl.transfer.problem import Problem, Strategy
-from medssl.transfer.target import TargetKind
-from medssl.transfer.unlabeled import Choice, Network, Pool, PoolRecipe, chosen, need_classes, predict, seeded
+from medssl.transfer.problem import Heads, Problem
+from medssl.transfer.unlabeled import Choice, Nested, Network, Pool, PoolRecipe, need_classes, predict, seeded
 
 
 class Settings(PoolRecipe):
@@ -43,19 +42,25 @@ class Settings(PoolRecipe):
     unlabeled: int = Field(32, ge=2)
 
 
-class Distill(Strategy):
+class Distill(Nested):
     grid = RATES
     beside = ("same", "in sequence")
     of_classes = True
+    setting = "teacher"
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        self.teacher = chosen(settings.teacher, "distill.teacher")
+    def check(self, encoder: Encoder, heads: Heads) -> None:
+        """See `Strategy.check`; the student's encoder is made once as well."""
+        super().check(encoder, heads)
+        if self.settings.student is not None:
+            create_encoder(self.settings.student, encoder.spatial_dims, encoder.in_channels)
 
-    def serve(self, target: TargetKind, name: str, where: str = "strategy") -> None:
-        super().serve(target, name, where)
-        choice = self.settings.teacher
-        self.teacher.serve(target, choice if isinstance(choice, str) else choice["name"], f"{where}.teacher")
+    def images(self, labeled: int, pool: int) -> float:
+        """See `Strategy.images`; the teacher, and its pass over the pool, come before."""
+        taught = 0 if self.inner.frozen else self.inner.images(labeled, pool)
+        return taught + pool / 3 + super().images(labeled, pool)
+
+    def images_a_step(self, labeled: int) -> float:
+        return self.settings.unlabeled + (labeled if self.settings.labeled else 0)
 
     def fit(self, problem: Problem) -> Fitted:
         """See `Strategy.fit`.
@@ -85,9 +90,9 @@ class Distill(Strategy):
 
     def taught(self, problem: Problem) -> Tensor:
         """(units, C) the teacher's probabilities at the temperature; NaN where a unit is not of the pool."""
-        if self.teacher.frozen:
+        if self.inner.frozen:
             problem = embedded(problem)
-        logits = predict(problem, self.teacher.fit(problem), problem.pool)
+        logits = predict(problem, self.inner.fit(problem), problem.pool)
         wanted = torch.full((int(problem.pool.max()) + 1, logits.shape[1]), torch.nan)
         wanted[problem.pool] = (torch.from_numpy(logits) / self.settings.temperature).softmax(1)
         return wanted

@@ -48,6 +48,9 @@ class FixMatch(Strategy):
     beside = ("same", "jointly")
     of_classes = True
 
+    def images_a_step(self, labeled: int) -> float:
+        return labeled + self.settings.unlabeled * 4 / 3  # the other view goes forwards alone
+
     def fit(self, problem: Problem) -> Fitted:
         """See `Strategy.fit`.
 

@@ -44,6 +44,9 @@ class Joint(Strategy):
     grid = RATES
     takes_others = True
 
+    def images_a_step(self, labeled: int) -> float:
+        return labeled + self.settings.others
+
     def fit(self, problem: Problem) -> Fitted:
         """See `Strategy.fit`.
 

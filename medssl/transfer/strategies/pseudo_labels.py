@@ -18,9 +18,8 @@ from pydantic import Field
 
 from medssl.config import Strict, register
 from medssl.transfer.fitted import Fitted
-from medssl.transfer.problem import Problem, Strategy
-from medssl.transfer.target import TargetKind
-from medssl.transfer.unlabeled import Choice, chosen, need_classes, predict, softmax
+from medssl.transfer.problem import Problem
+from medssl.transfer.unlabeled import Choice, Nested, need_classes, predict, softmax
 
 
 class Settings(Strict):
@@ -38,20 +37,19 @@ class Settings(Strict):
     threshold: float = Field(0.9, ge=0, lt=1)
 
 
-class PseudoLabels(Strategy):
+class PseudoLabels(Nested):
     grid = ({"threshold": 0.8}, {"threshold": 0.95}, {"threshold": 0.7})
     beside = ("same", "in sequence")
     of_classes = True
+    setting = "predictor"
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self.predictor = chosen(settings.predictor, "pseudo_labels.predictor")
-        self.frozen = self.predictor.frozen
+        self.frozen = self.inner.frozen
 
-    def serve(self, target: TargetKind, name: str, where: str = "strategy") -> None:
-        super().serve(target, name, where)
-        choice = self.settings.predictor
-        self.predictor.serve(target, choice if isinstance(choice, str) else choice["name"], f"{where}.predictor")
+    def images(self, labeled: int, pool: int) -> float:
+        """See `Strategy.images`; as if all of the pool were believed in each round."""
+        return self.inner.images(labeled, pool) + self.settings.rounds * self.inner.images(pool, pool)
 
     def fit(self, problem: Problem) -> Fitted:
         """See `Strategy.fit`.
@@ -62,14 +60,14 @@ class PseudoLabels(Strategy):
         need_classes(problem, "pseudo_labels")
         shares = np.bincount(problem.truth, minlength=problem.target.outputs) / len(problem.truth)
         unlabeled = np.setdiff1d(problem.pool, problem.train)
-        fitted = self.predictor.fit(problem)
+        fitted = self.inner.fit(problem)
         for _ in range(self.settings.rounds if len(unlabeled) else 0):
             probability = softmax(predict(problem, fitted, unlabeled))
             rows, guesses = sure(probability, self.settings.threshold, shares)
             if not len(rows):
                 break
             units, truth = np.append(problem.train, unlabeled[rows]), np.append(problem.truth, guesses)
-            fitted = self.predictor.fit(replace(problem, train=units, truth=truth))
+            fitted = self.inner.fit(replace(problem, train=units, truth=truth))
         return fitted
 
 

@@ -4,8 +4,7 @@
 - The self-supervised loss is taken on the pool, which holds the labeled scans too.
 - The labels' loss is of upright views alone. The paper also takes it on all rotated ones, but a scan has an up.
 - Scaled down (see `PoolRecipe`): one rotation of each image in place of four, two views in place of eight.
-- In exemplar other units count as other patients, since a strategy does not know the patients; and rotation cannot see
-  whether images were padded, whose bars would give the angle away: take `fit: crop` or `stretch` in the view.
+- In exemplar other units count as other patients, since a strategy does not know the patients.
 """
 
 from __future__ import annotations
@@ -50,6 +49,13 @@ class S4L(Strategy):
         self.task = task_class(settings.task)
         raw = SCALED[settings.task] | settings.settings
         self.task_settings = settings_for("task", settings.task, raw, "s4l.settings")
+
+    def see(self, view: View) -> None:
+        """See `Strategy.see`; the task's own needs."""
+        self.task.check(view)
+
+    def images_a_step(self, labeled: int) -> float:
+        return labeled + self.settings.unlabeled * getattr(self.task_settings, "copies", 1)
 
     def fit(self, problem: Problem) -> Fitted:
         """See `Strategy.fit`.

@@ -48,6 +48,9 @@ class SLA(Strategy):
     beside = ("other", "jointly")
     of_classes, by_loss = True, False
 
+    def images_a_step(self, labeled: int) -> float:
+        return labeled * ROTATIONS
+
     def fit(self, problem: Problem) -> Fitted:
         """See `Strategy.fit`.
 

@@ -70,7 +70,7 @@ class Ordinal(TargetKind):
         import torch
         from torch.nn import functional
 
-        above = truth[:, None] > torch.arange(self.outputs)
+        above = truth[:, None] > torch.arange(self.outputs, device=truth.device)
         return functional.binary_cross_entropy_with_logits(logits, above.to(logits), reduction="none")
 
     def fit_linear(self, features: np.ndarray, truth: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
