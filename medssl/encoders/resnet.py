@@ -7,6 +7,7 @@ bigger encoders need fewer labels (SimCLRv2, Chen 2020, arXiv:2006.10029, figure
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -42,7 +43,7 @@ SMALL = {
 
 def norm_layer(kind: str, spatial_dims: int, width: int) -> nn.Module:
     """`batch` or `group` normalisation of `width` channels."""
-    return NORM[spatial_dims](width) if kind == "batch" else nn.GroupNorm(GROUPS, width)
+    return NORM[spatial_dims](width) if kind == "batch" else nn.GroupNorm(math.gcd(GROUPS, width), width)
 
 
 class BasicBlock(nn.Module):

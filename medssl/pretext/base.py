@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -17,6 +17,9 @@ from medssl.encoders import Encoder
 from medssl.errors import UserError
 from medssl.pretext.pictures import Picture, pictures, taken_for_each_other
 from medssl.pretext.questions import Question, same_image
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MakeOptimizer = Callable[..., torch.optim.Optimizer]
 
@@ -159,6 +162,15 @@ class PretextTask(nn.Module):
     def check_field(self, what: str, side: int) -> None:
         """Refuse pictures of `side` pixels that the encoder's last stage sees as one point."""
         self.encoder.check_field(what, side, self.view.size, f"'{self.name}'")
+
+    @classmethod
+    def check_scans(cls, scans: pd.DataFrame, view: View, settings: Any) -> None:
+        """Say before any sample is made what the scans themselves lack, where the View does not show it.
+
+        Args:
+            scans: rows of the catalog.
+            settings: an instance of this task's `Settings`.
+        """
 
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss to be minimised, and metrics to be logged, of one batch; draws come from `generator` alone."""

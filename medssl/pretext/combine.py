@@ -9,7 +9,7 @@ since every part makes its own views.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from pydantic import Field
@@ -22,6 +22,9 @@ from medssl.encoders import Encoder
 from medssl.errors import UserError
 from medssl.pretext.base import Batch, PretextTask, TaskSettings
 from medssl.pretext.pictures import Picture
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TRIOS = {"swin_trio": ("rotation", "inpainting", "simclr")}
 
@@ -72,6 +75,20 @@ class Combine(PretextTask):
             del task._modules["encoder"]  # the encoder belongs to this task alone, or it would be saved once a part
             task.__dict__["encoder"] = encoder
             self.parts[name], self.weights[name] = task, part.weight
+
+    @property
+    def sees_wholes(self) -> bool:  # type: ignore[override]  # of other tasks it is no matter of settings
+        """Batch norms that no part shows whole images to end with the statistics of these."""
+        return any(task.sees_wholes for _, task in self._tasks())
+
+    @classmethod
+    def check_scans(cls, scans: pd.DataFrame, view: View, settings: Any) -> None:
+        """Each part's own; see `PretextTask.check_scans`."""
+        from medssl.pretext import task_class
+
+        for name, part in parts_of(settings).items():
+            own = config.settings_for("task", name, part.settings, f"combine.parts.{name}")
+            task_class(name).check_scans(scans, view, own)
 
     def meet(self, index: Tensor, patient: Tensor) -> None:
         for _, task in self._tasks():

@@ -7,14 +7,17 @@ Shortcuts and how they are closed:
 - The border of the image (collimation, burned-in side markers) stays in the same place in every scan: each image is
   cropped at random first, and `mask: circle` hides the corners, where markers stand.
 - An up-down flip looks like a turn by 180 degrees: it is off whatever the preset says.
-- Thick slices blur one axis of a volume, which would tell how a cube was tipped over: by default volumes turn in the
-  axial plane alone, and `axes: all` (24 turns) is for voxels that are as thick as they are wide.
+- Thick slices blur one axis of a volume, which would tell how a cube was tipped over, and resampling does not undo it:
+  by default volumes turn in the axial plane alone, and `axes: all` (24 turns) is for scans whose voxels are about as
+  thick as they are wide; others are refused.
+- A frame that is no square, stretched to one, has finer pixels along one side, which tells a quarter turn: refused.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +31,11 @@ from medssl.pretext.base import Batch, PretextTask, TaskSettings
 from medssl.pretext.pictures import Picture, pictures, verdict
 from medssl.pretext.questions import Question, worded
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 ANGLES, CUBE = 4, 24
+UNEVEN, UNEVEN_FRAME = 1.5, 1.1  # sides of voxels and of frames; from noise alone the turn is read from 4 : 1 and 3 : 2
 TURNS = "not at all", "to the left", "upside down", "to the right"
 
 
@@ -43,6 +50,12 @@ class Settings(TaskSettings):
     turns: Literal["all", "one"] = "one"
     mask: Literal["none", "circle"] = "none"
     axes: Literal["axial", "all"] = "axial"
+
+
+def _frame(scan: dict[Hashable, Any]) -> list[float]:
+    """Height and width of an image, or of a volume's axial slice, in mm where its spacing is known."""
+    shape = scan["shape"][:2] if scan["kind"] == "colour" else scan["shape"][-2:]
+    return [n * mm for n, mm in zip(shape, (scan["spacing"] or [1.0, 1.0])[-2:], strict=True)]
 
 
 class Rotation(PretextTask):
@@ -80,6 +93,26 @@ class Rotation(PretextTask):
             raise UserError(
                 "the black bars of a padded image give its rotation away", "view.fit", "Use fit: crop or stretch."
             )
+
+    @classmethod
+    def check_scans(cls, scans: pd.DataFrame, view: View, settings: Any) -> None:
+        """Refuse what shows by which quarter an image was turned: slices thicker than their pixels, where cubes turn in
+        every way, however they are resampled; and frames that are no squares, where the View stretches them."""
+        rows = scans[["scan", "kind", "shape", "spacing"]].to_dict("records")
+        if settings.axes == "all":
+            sides = {row["scan"]: row["spacing"] for row in rows if len(row["spacing"] or ()) == 3}
+            most, has, where = UNEVEN, "voxels of {} mm", "rotation.axes"
+            fix = "Take axes: axial, or leave out scans whose voxels are no cubes."
+        elif view.fit == "stretch" and view.spacing is None:
+            sides = {row["scan"]: _frame(row) for row in rows}
+            most, has, where, fix = UNEVEN_FRAME, "a frame of {}", "view.fit", "Use fit: crop."
+        else:
+            return
+        worst = max(sides, key=lambda scan: max(sides[scan]) / min(sides[scan]), default=None)
+        if worst is not None and max(sides[worst]) > most * min(sides[worst]):
+            found = has.format(" x ".join(f"{side:.4g}" for side in sides[worst]))
+            what = f"'rotation' would read the turn from how the image is squeezed: scan {worst} has {found}"
+            raise UserError(what, where, fix)
 
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
         x, labels = self.puzzle(batch, generator)

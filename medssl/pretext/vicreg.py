@@ -72,7 +72,9 @@ class VICReg(PretextTask):
 
 
 def vicreg(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(invariance, variance, covariance) of two (N, D): equations 5, 1 and 3, the latter two summed over both views."""
+    """(invariance, variance, covariance) of two (N, D): equations 5, 1 and 3, the latter two summed over both views. As
+    in the authors' code the invariance is a mean over the D components too; they halve the variance, the paper does
+    not."""
     variance = covariance = first.new_zeros(())
     for z in (first, second):
         count, width = z.shape

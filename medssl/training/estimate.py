@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from medssl.augment import RowGenerator
 from medssl.encoders.embed import layout
-from medssl.errors import MedsslError
+from medssl.errors import MedsslError, UserError
 from medssl.pretext import Batch, PretextTask
 from medssl.pretext.processes import process_count
 from medssl.training.gradients import parts_work
@@ -28,6 +28,7 @@ Work = Callable[[Fabric, PretextTask, Batch], None]
 ROWS = 8  # images that are tried
 PER_WEIGHT = 16  # bytes: float32 weight and gradient, and two moments of AdamW; a momentum copy has the weight alone
 SPARE = 1.25  # for buffers of the libraries
+IDLE = 0.01  # share of an encoder's weights that a task may leave untrained, such as a last norm
 SHARE = 0.6  # of the device's whole memory, for `batch: auto`
 
 
@@ -72,10 +73,30 @@ def estimate(fabric: Fabric, task: PretextTask, batch: Batch, resident: int) -> 
         parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
     work = [_pass] if task.sees_wholes else [_pass, _settling]
     each = max(_each(fabric, trial, batch, few, rows, one) for one in work)
+    for parameter in trial.encoder.parameters():
+        parameter.grad = None
     seconds = _seconds(fabric, trial, batch, rows)
+    _refuse_idle_weights(trial)
     fixed = sum(PER_WEIGHT * p.numel() if p.requires_grad else p.nbytes for p in trial.parameters())
     fixed += sum(buffer.nbytes for buffer in trial.buffers()) + resident
     return Estimate(fixed, each, seconds / rows)
+
+
+def _refuse_idle_weights(task: PretextTask) -> None:
+    """Raise UserError where the task's loss does not reach a part of the encoder, which the encoder's vectors pass
+    through: it would be left as it was made, and the features with it.
+
+    Networks of timm may have layers between the last feature map and the vector; a task that paints reads maps alone.
+    """
+    trained = [weight for weight in task.encoder.parameters() if weight.requires_grad]
+    idle = sum(weight.numel() for weight in trained if weight.grad is None) / sum(weight.numel() for weight in trained)
+    if idle > IDLE:
+        raise UserError(
+            f"'{task.name}' would leave {idle:.0%} of the weights of '{task.encoder.name}' untrained: layers that its "
+            "vectors pass through and its feature maps do not",
+            "encoder",
+            "Take another encoder, such as small or resnet18, or a task that trains vectors, such as simclr.",
+        )
 
 
 def device_memory(device: torch.device) -> int:

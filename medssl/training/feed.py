@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from medssl.errors import UserError
 from medssl.pretext import Batch
-from medssl.training.sampling import Sampling, codes
+from medssl.training.sampling import Sampling, codes, people
 from medssl.training.signals import STOPPING
 
 SHARE_OF_MEMORY = 0.5  # of what is free, for samples that stay on the device
@@ -58,7 +58,8 @@ class Feed:
         self.batch, self.device, self.sampling, self.workers = sampling.batch, device, sampling, workers
         self._own = slice(rank * share, (rank + 1) * share)
         self._rows = torch.arange(self.batch, device=device)[self._own]
-        self._ids = {name: codes(table[name].to_numpy()[keep]) for name in ("scan", "exam", "patient")}
+        names = {"scan": table["scan"].to_numpy(), "exam": table["exam"].to_numpy(), "patient": people(table)}
+        self._ids = {name: codes(of[keep]) for name, of in names.items()}
         self._position = torch.from_numpy(table["position_mm"].to_numpy(np.float32)[keep])
         self._keep = torch.from_numpy(keep.astype(np.int64))
         self._gather = Gather(images, keep, sampling, self._own)

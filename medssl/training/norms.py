@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as distributed
 import torch.distributed.nn.functional as distributed_nn
+from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -12,13 +15,16 @@ from medssl.pretext.processes import process_count
 
 
 def share_norms(module: nn.Module, device: torch.device) -> nn.Module:
-    """Batch norms become torch's SyncBatchNorm on CUDA; it refuses tensors on a CPU, which get SharedBatchNorm."""
+    """Batch norms become torch's SyncBatchNorm on CUDA; it refuses tensors on a CPU, which get SharedBatchNorm. Those
+    of timm that hold the activation as well keep it."""
     if device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        return convert_sync_batchnorm(module)
     for name, child in module.named_children():
         if isinstance(child, _BatchNorm):
             shared = SharedBatchNorm(child.num_features, child.eps, child.momentum, child.affine)
             shared.load_state_dict(child.state_dict())
+            if isinstance(child, BatchNormAct2d):
+                shared.after = nn.Sequential(child.drop, child.act)
             shared.requires_grad_(child.weight is None or child.weight.requires_grad)  # not in a momentum copy
             setattr(module, name, shared.train(child.training))
         else:
@@ -27,15 +33,25 @@ def share_norms(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 class SharedBatchNorm(_BatchNorm):
-    """Batch normalisation (Ioffe 2015) whose mean and variance are those of all processes' rows."""
+    """Batch normalisation (Ioffe 2015) whose mean and variance are those of all processes' rows.
+
+    Attributes:
+        after: what follows in the same layer.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.after: nn.Module | None = None
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.ndim < 2:
             raise ValueError(f"expected (N, C, ...), got {tuple(input.shape)}")
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or process_count() == 1:
-            return super().forward(x)
+        y = super().forward(x) if not self.training or process_count() == 1 else self._over_all(x)
+        return y if self.after is None else self.after(y)
+
+    def _over_all(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             y, axes, shape = x.float(), [0, *range(2, x.ndim)], [1, -1, *[1] * (x.ndim - 2)]
             count = process_count() * y.numel() / y.shape[1]  # processes have equal shares of a batch

@@ -23,7 +23,7 @@ from medssl.training.feed import Feed
 from medssl.training.gradients import refuse_parts
 from medssl.training.identity import outside, weights_key
 from medssl.training.loop import Loop, Recipe
-from medssl.training.sampling import Sampling, codes
+from medssl.training.sampling import Sampling, codes, people
 from medssl.workspace import digest
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class Request:
             self.fabric.world_size,
             str(feed),
             self.guess.memory(own // self.engine.accumulate),
-            device_memory(self.fabric.device),
+            self.memory,
             round(steps * own * self.guess.seconds_per_image, 1),
             "\n".join(filter(None, (self.sampling(self.batch).note, self.task.note))),
         )
@@ -183,7 +183,8 @@ class Request:
             network = create_encoder(engine.encoder, view.spatial_dims, view.channels, engine.weights, engine.seed)
             torch.manual_seed(engine.seed)
             task = self.kind(network, self.settings, view, self.modality)
-            task.meet(torch.from_numpy(self.keep), codes(self.samples.table["patient"].to_numpy()[self.keep]))
+            met = self.keep[self.sampling(1).drawn.numpy()]
+            task.meet(torch.from_numpy(met), codes(people(self.samples.table)[met]))
             return task
 
     @cached_property
@@ -197,9 +198,14 @@ class Request:
         feed = Feed(images, table, self.keep, self.sampling(rows), device, workers=0, hold=False)
         return estimate(self.fabric, self.task, feed(0), feed.size if feed.fits else 0)
 
+    @property
+    def memory(self) -> int:
+        """Bytes that each process may take; on a CPU they share the machine's."""
+        device = self.fabric.device
+        return device_memory(device) // (self.fabric.world_size if device.type == "cpu" else 1)
+
     def _fitting(self, most: int) -> int:
-        memory = SHARE * device_memory(self.fabric.device)
-        return self.guess.fitting(memory, most, self.kind.least_batch)
+        return self.guess.fitting(SHARE * self.memory, most, self.kind.least_batch)
 
 
 def minutes(seconds: float) -> str:

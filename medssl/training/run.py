@@ -9,6 +9,7 @@ OUT/state/                   for resuming; gone when finished
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import statistics
@@ -22,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning_fabric import Fabric
 
-from medssl.config import DEFAULT_STEPS, View
+from medssl.config import DEFAULT_STEPS, View, settings_for
 from medssl.encoders import marks, save_checkpoint
-from medssl.errors import MedsslError
+from medssl.errors import MedsslError, UserError
 from medssl.pretext import PretextTask, task_class
 from medssl.progress import say
 from medssl.training import rules
@@ -105,7 +106,7 @@ def pretrain(
         UserError: what was asked for cannot be done; another run lies in `out`.
         MedsslError: the loss is no longer a number, or the memory does not suffice.
     """
-    samples, about = of_cohort(cohort, task, view, exclude)
+    samples, about = of_cohort(cohort, task, view, exclude, settings)
     if count := len(about["labels"]):
         say(f"on-line kNN in the history: '{cohort.targets()[0]}' of {count:,} scans of the pool; it chooses nothing")
     return fit(samples, task, out=out, settings=settings, exclude=exclude, **about, **engine)
@@ -121,7 +122,7 @@ def dry_run(
     **engine: Any,
 ) -> Plan:
     """What `pretrain` would do, and the memory and time that it would take; nothing is trained or written."""
-    samples, about = of_cohort(cohort, task, view, exclude)
+    samples, about = of_cohort(cohort, task, view, exclude, settings)
     request = Request(samples, task, settings or {}, exclude, about["modality"], engine, make_fabric)
     return request.plan(request.length() or steps_for(request.engine.minutes or 0, request.loop(DEFAULT_STEPS)))
 
@@ -174,6 +175,9 @@ def fit(
         if lead and plan.memory > plan.memory_there:  # a CPU's kernel kills without a word
             say(f"This will probably not fit: {loop.too_large()}")
         floor = loop.floor()
+        if floor["loss"] == 0:
+            what = f"'{request.kind.name}' finds nothing to learn here: its loss is 0 before the first step"
+            raise UserError(what, "samples", "Look at what it sees (`medssl show`), or take another task.")
         run = {"identity": identity, "key": digest(identity), "asked": engine_.asked, "floor": floor, **(about or {})}
         patients = sorted(samples.table["patient"].iloc[request.keep].unique())
         if lead:
@@ -216,18 +220,29 @@ def steps_for(minutes: float, loop: Loop) -> int:
         float(loop.guarded_step(step)["loss"])  # reading the loss waits for the device
         seconds.append(time.monotonic() - start)
     loop.feed.close()
+    del loop
+    gc.collect()  # what the loop kept on the device is free before the next one asks what is
     steps = max(1, int(60 * minutes * SHARE_FOR_STEPS / statistics.median(seconds[WARM_STEPS:])))
     say(f"{minutes:g} minutes are {steps} steps here")
     return steps
 
 
-def of_cohort(cohort: Cohort, task: str, view: View | None, exclude: Set[str]) -> tuple[SamplesLike, dict[str, Any]]:
-    """Samples of a cohort, and what `fit` wants to know of it."""
+def of_cohort(
+    cohort: Cohort, task: str, view: View | None, exclude: Set[str], settings: dict[str, Any] | None = None
+) -> tuple[SamplesLike, dict[str, Any]]:
+    """Samples of a cohort, and what `fit` wants to know of it.
+
+    Raises:
+        UserError: the task cannot learn from such scans.
+    """
     scans = cohort.scans()
     if view is None:
         colour = len(scans) > 0 and bool(scans["kind"].isin(["colour", "colour_volume"]).all())
         view = View(channels=3 if colour else 1)
-    task_class(task).check(view)  # before samples are made, which may take long
+    kind = task_class(task)  # is asked before samples are made, which may take long
+    kind.check(view)
+    own = settings_for("task", task, settings or {}, f"task {task}")
+    kind.check_scans(scans[~scans["patient"].isin(exclude)], view, own)
     modality = scans["modality"].dropna().mode()
     split = cohort.path / "split.json"
     targets = cohort.targets() if split.is_file() else []  # without a split nobody knows whose labels may be looked at

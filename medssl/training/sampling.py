@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from medssl.augment import RowGenerator
+from medssl.cohort.splits import components
 from medssl.errors import UserError
 
 ORDER = 1 << 62  # keeps the draws that shuffle apart from those of training steps
@@ -32,6 +33,7 @@ class Sampling:
 
     Attributes:
         count: items.
+        drawn: (D,) places in `keep` of the samples that are in some item.
         note: how many scans or exams are too small to be one, in words.
 
     Raises:
@@ -41,11 +43,13 @@ class Sampling:
     def __init__(self, table: Any, keep: np.ndarray, kind: str, group: int, batch: int, seed: int) -> None:
         self.kind, self.group, self.batch, self.seed = kind, group, batch, seed
         self.count, self.note = len(keep), ""
+        self.drawn = torch.arange(len(keep))
         if kind != "image":
             owner = codes(table["scan" if kind == "stack" else "exam"].to_numpy()[keep])
             self._members = owner.argsort(stable=True)
             self._sizes = torch.bincount(owner, minlength=1)
             self._starts = self._sizes.cumsum(0) - self._sizes
+            self.drawn = (self._sizes[owner] >= group).nonzero()[:, 0]
             self._items = torch.arange(len(self._sizes)).repeat_interleave(self._sizes // group)
             self.count = len(self._items)
             what, whose = ("slices", "scan") if kind == "stack" else ("images", "exam")
@@ -82,6 +86,20 @@ class Sampling:
             beyond = torch.arange(draws.shape[1]) >= sizes[:, None]
             within = draws.masked_fill(beyond, 2.0).argsort(1)[:, : self.group]
         return self._members[self._starts[owners][:, None] + within]
+
+
+def people(table: Any) -> np.ndarray:
+    """(N,) the patient of each sample, equal for patients whom a `group` of the catalog ties to each other (the same
+    scan under two names, twins): to tell these apart would be to learn noise.
+
+    Args:
+        table: one row a sample with patient and, where it is known, group.
+    """
+    if "group" not in table:
+        return table["patient"].to_numpy()
+    pairs = table[["patient", "group"]].drop_duplicates()
+    numbers = components(pairs.assign(ties=[[group] for group in pairs["group"]]))
+    return table["patient"].map(numbers).to_numpy()
 
 
 def codes(names: np.ndarray) -> Tensor:

@@ -64,7 +64,7 @@ def show(
     if checkpoint is not None:
         request, module, steps = restored(cohort, checkpoint, seed)
     else:
-        samples, about = of_cohort(cohort, task, view, frozenset())
+        samples, about = of_cohort(cohort, task, view, frozenset(), settings)
         wanted = {"batch": BATCH, "precision": "32", "seed": seed} | engine
         request = Request(samples, task, settings or {}, frozenset(), about["modality"], wanted, make_fabric)
         module, steps = request.fresh_task().to(request.fabric.device).eval(), 0

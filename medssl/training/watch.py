@@ -20,6 +20,7 @@ from medssl.config.pretraining import SUNK
 from medssl.encoders import Encoder, embed_all
 from medssl.metrics import macro_auc
 from medssl.pretext import PretextTask
+from medssl.training.sampling import people
 
 NEIGHBOURS, SHARPNESS = 20, 0.07  # Wu 2018, arXiv:1805.01978
 LABELED_AT_MOST, CLASSES_AT_MOST = 512, 20
@@ -108,7 +109,7 @@ def neighbours(samples: Any, keep: np.ndarray, labels: dict[str, str] | None) ->
     known = samples.table["scan"].iloc[keep].map(labels)
     chosen = keep[known.notna().to_numpy()]
     names = known.dropna().to_numpy()
-    patients = samples.table["patient"].to_numpy()[chosen]
+    patients = people(samples.table)[chosen]
     if not 2 <= len(set(names)) <= CLASSES_AT_MOST or len(set(patients)) < 2 * NEIGHBOURS:
         return None
     return Neighbours(samples.images, chosen, names, patients)

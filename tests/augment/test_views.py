@@ -53,8 +53,10 @@ def test_crops_stay_inside_and_keep_the_stated_share():
     assert (matrices[:, 0, 1] == 0).all()
 
 
+@pytest.mark.parametrize("banded", [True, False], ids=["small", "large"])
 @pytest.mark.parametrize("dims", [2, 3])
-def test_blur_equals_a_gaussian_filter_and_leaves_sigma_0_alone(dims):
+def test_blur_equals_a_gaussian_filter_and_leaves_sigma_0_alone(dims, banded, monkeypatch):
+    monkeypatch.setattr("medssl.augment.views.BANDED", 96 if banded else 0)
     x, sigma = scans(dims=dims), torch.tensor([0.0, 0.3, 0.6, 0.9, 1.2, 0.0])
     ours = blur(x, sigma, 1.2 / 24)
     assert torch.equal(ours[0], x[0]) and torch.equal(ours[5], x[5])

@@ -1,5 +1,6 @@
 """Every task: found in its file, honest about what it needs, and learning something on easy images."""
 
+import pandas as pd
 import pytest
 import torch
 
@@ -200,6 +201,41 @@ def test_rotation_asks_for_the_turn_that_it_made(turns, monkeypatch):
     monkeypatch.setattr(task.encoder, "embed", edges)
     task.head = torch.nn.Identity()  # counter-clockwise: top goes left, bottom, right
     assert float(task(batch_of(x), RowGenerator(0, 0, torch.arange(6)))[1]["accuracy"]) == 1
+
+
+def test_rotation_refuses_scans_that_are_squeezed():
+    """Noise without any direction, 4 : 1 thick and resampled, let the turn be read."""
+    rows = {"scan": ["a", "b"], "kind": "volume", "shape": [[20, 60, 60]] * 2, "spacing": [[1.2, 1, 1], [5, 1, 1]]}
+    scans, cube = pd.DataFrame(rows), View(size=32, spatial_dims=3, spacing=1.0)
+    kind, all_ways = task_class("rotation"), config.settings_for("task", "rotation", {"axes": "all"})
+    kind.check_scans(scans[:1], cube, all_ways)
+    kind.check_scans(scans, cube, config.settings_for("task", "rotation", {}))
+    with pytest.raises(UserError, match="scan b has voxels of 5 x 1 x 1 mm"):
+        kind.check_scans(scans, cube, all_ways)
+    parts = config.settings_for("task", "combine", {"parts": {"rotation": {"settings": {"axes": "all"}}}})
+    with pytest.raises(UserError, match="scan b has voxels"):
+        task_class("combine").check_scans(scans, cube, parts)
+    images = pd.DataFrame({"scan": ["c", "d"], "kind": ["image", "colour"], "spacing": None})
+    images["shape"] = [[50, 52], [60, 90, 3]]
+    plain = config.settings_for("task", "rotation", {})
+    kind.check_scans(images, View(size=32), plain)
+    kind.check_scans(images[:1], View(size=32, fit="stretch"), plain)
+    with pytest.raises(UserError, match="scan d has a frame of 60 x 90"):
+        kind.check_scans(images, View(size=32, fit="stretch"), plain)
+
+
+def test_parts_that_see_tiles_alone_see_no_wholes_together():
+    assert not make("combine", {"parts": {"jigsaw": {}, "relative_patch": {}}}, View(size=96)).sees_wholes
+    assert make("combine", {"parts": {"jigsaw": {}, "rotation": {}}}, View(size=96)).sees_wholes
+
+
+@pytest.mark.parametrize("name", ["inpainting", "autoencoder"])
+def test_a_decoder_of_any_width_can_be_normalised_by_groups(name):
+    task = make(name, {"width": 9}, encoder="small_gn")
+    images = torch.rand(2, 1, 32, 32)
+    ids = torch.arange(2)
+    batch = Batch(images, ids, ids, ids, ids, torch.zeros(2), ids)
+    assert torch.isfinite(task(batch, RowGenerator(0, 0, ids))[0])
 
 
 def test_rotation_closes_its_shortcuts():

@@ -181,6 +181,18 @@ def test_a_shared_norm_is_torchs_own_in_one_process(shape):
     assert shared.state_dict().keys() == own.state_dict().keys()
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_norm_that_holds_its_activation_keeps_it(device):
+    """As in EfficientNet of timm, whose ImageNet weights come with a package."""
+    own = create_encoder("tf_efficientnet_lite0", weights="imagenet").eval()
+    shared = share_norms(copy.deepcopy(own), torch.device(device)).eval()
+    assert len([m for m in shared.modules() if isinstance(m, (SharedBatchNorm, torch.nn.SyncBatchNorm))]) > 40
+    x = torch.rand(2, 1, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(shared.embed(x), own.embed(x), atol=1e-6)
+    assert shared.state_dict().keys() == own.state_dict().keys()
+
+
 def test_sync_batch_norm_is_chosen_on_cuda():
     task = share_norms(make("simclr", "small"), torch.device("cuda"))
     kinds = {type(m) for m in task.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)}

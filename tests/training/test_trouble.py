@@ -20,6 +20,7 @@ from medssl.training import plan as plan_module
 from medssl.training.estimate import Estimate, is_out_of_memory, out_of_memory
 from medssl.training.plan import Request
 from medssl.training.run import make_fabric
+from medssl.training.sampling import people
 from medssl.training.state import states
 
 
@@ -268,3 +269,49 @@ def test_samples_that_do_not_fit_train_to_the_same_weights(tmp_path, monkeypatch
     gathered = run(tmp_path / "b", steps=5)
     assert "gathered from disk by 2 worker processes" in capsys.readouterr().err
     assert equal(weights(resident), weights(gathered))
+
+
+@pytest.mark.parametrize(("encoder", "idle"), [("tf_efficientnet_lite0", True), ("resnet10t", False)])
+def test_a_task_that_would_leave_part_of_the_encoder_untrained_is_refused(tmp_path, encoder, idle):
+    """EfficientNet's vector passes through a convolution that its feature maps do not."""
+    data = samples(size=32)
+    if idle:
+        with pytest.raises(UserError, match=r"leave 1\d% of the weights of 'tf_efficientnet_lite0' untrained"):
+            run(tmp_path, "autoencoder", 2, data, encoder=encoder)
+        assert not (tmp_path / "checkpoint.safetensors").exists()
+        return
+    assert run(tmp_path, "autoencoder", 2, data, encoder=encoder).steps == 2
+
+
+def test_scans_that_give_a_task_nothing_to_learn_are_refused(tmp_path):
+    """No patch can be followed through slices of noise."""
+    data = samples(n=64, size=64)
+    data.table["scan"] = [f"s{i // 8}" for i in range(64)]
+    with pytest.raises(UserError, match="'tracked_patch' finds nothing to learn here"):
+        fit(data, "tracked_patch", out=tmp_path, steps=2, batch=8)
+
+
+def test_patients_whom_a_group_ties_are_one_to_a_task():
+    data = samples()
+    data.table["group"] = [f"p{i // 2}" for i in range(48)]
+    assert len(set(people(data.table))) == 24
+    data.table.loc[[0, 9], "group"] = "twins"  # p0 and p4
+    request = request_of(data)
+    batch = loop_module.Feed(
+        data.images, data.table, request.keep, request.sampling(48), torch.device("cpu"), workers=0
+    )(0)
+    found = dict(zip(batch.index.tolist(), batch.patient.tolist(), strict=True))
+    assert len({found[i] for i in (0, 1, 8, 9)}) == 1 and len(set(found.values())) == 23
+    alone = samples()
+    assert len(set(people(alone.table))) == 24
+
+
+def test_a_task_meets_those_alone_whom_it_draws():
+    """Images of one exam come from one patient, who is then all that there is."""
+    data = samples()
+    data.table.loc[:3, "patient"] = "p0"
+    data.table.loc[:3, "exam"] = ["one", "one", "other", "other"]
+    with pytest.raises(UserError, match="one patient"):
+        request_of(data, "micle", batch=2).fresh_task()
+    data.table.loc[2:3, "patient"] = "p1"
+    request_of(data, "micle", batch=2).fresh_task()
