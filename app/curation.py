@@ -19,7 +19,12 @@ from medssl.cohort.card.markdown import QUESTION
 from medssl.cohort.check import check
 from medssl.cohort.summary import SEVERITIES, Summary
 from medssl.errors import MedsslError
+from medssl.ingest import is_complete
 
+UNFINISHED = (
+    "These scans have not been read to the end.",
+    "An ingest is still under way, or it stopped or was refused: the same `medssl ingest` again goes on and says why.",
+)
 STRIP, CASES = 6, 8  # small pictures of a finding or case, and cases on a page
 LEFT_OUT = {"scan", "scans", "values"}  # of a case: shown as pictures, or perhaps free text
 
@@ -28,7 +33,9 @@ def findings(cohort: Cohort, counted: Summary) -> None:
     """Every kind of thing that ingestion noticed, with pictures of the first scans that have it."""
     found = [f for f in counted.findings if f["scans"]]
     files = [f for f in counted.findings if not f["scans"]]
-    if not counted.findings:
+    if not is_complete(cohort.path):
+        parts.empty(state.Problem(*UNFINISHED))
+    elif not counted.findings:
         parts.empty(state.Problem("Nothing was noticed when this cohort was ingested.", ""))
         return
     kinds = ["all", *(s for s in SEVERITIES if any(f["severity"] == s for f in counted.findings))]

@@ -121,7 +121,9 @@ def readings(
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
-def same_patient(key: str, _reduced: np.ndarray, _table: pd.DataFrame) -> tuple[float, float]:
+def same_patient(
+    folder: str, signature: tuple[int, ...], key: str, _reduced: np.ndarray, _table: pd.DataFrame
+) -> tuple[float, float]:
     return room.same_patient(_reduced, _table[room.PATIENT])
 
 

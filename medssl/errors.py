@@ -52,7 +52,9 @@ def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
     """The known word that looks most like `word`, or an empty string where none does."""
     import difflib
 
-    close = difflib.get_close_matches(word, [str(k) for k in known], n=1, cutoff=0.5)
+    if word.isdigit():
+        return ""
+    close = difflib.get_close_matches(word, [str(k) for k in known], n=1, cutoff=0.6)
     return close[0] if close else ""
 
 

@@ -43,6 +43,7 @@ def write_cohort(workspace: Path, name: str = "virtual", scans: int = 60, scanne
             _put(db, scan, pixels, **words, spacing=spacing, labels={"lesion": "lesion" if i % 2 else "none"})
             part = ("pool", "test", "pool", "validation")[patient % 4]
             parts[part] += [f"p{patient:03}"] if f"p{patient:03}" not in parts[part] else []
+        catalog.note(db, "complete", "1")
     (cohort.path / "split.json").write_text(json.dumps(parts))
     return Cohort.open(cohort.path)
 

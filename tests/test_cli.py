@@ -1,4 +1,5 @@
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -167,9 +168,7 @@ def test_an_unexpected_error_says_its_type_and_line_in_a_pipe_and_nothing_else(m
 
 def test_the_app_is_not_opened_to_others_without_a_login(medssl, tmp_path, monkeypatch):
     started = []
-    monkeypatch.setattr(
-        subprocess, "run", lambda command: started.append(command) or subprocess.CompletedProcess([], 0)
-    )
+    monkeypatch.setattr("os.execv", lambda program, command: started.append(command))
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     refused = medssl("app", "--workspace", tmp_path, "--address", "0.0.0.0")
     assert refused.exit_code == 2 and "without a password" in refused.output and not started
@@ -179,3 +178,12 @@ def test_the_app_is_not_opened_to_others_without_a_login(medssl, tmp_path, monke
     (tmp_path / ".streamlit" / "secrets.toml").write_text("[auth]\nclient_id = 'x'\n")
     assert medssl("app", "--workspace", tmp_path, "--address", "0.0.0.0").exit_code == 0
     assert started[1][started[1].index("--server.address") + 1] == "0.0.0.0"
+
+
+def test_a_port_that_is_taken_is_said_before_the_address(medssl, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.execv", lambda program, command: pytest.fail("started all the same"))
+    with socket.socket() as taken:
+        taken.bind(("localhost", 0))
+        taken.listen()
+        done = medssl("app", "--workspace", tmp_path, "--port", taken.getsockname()[1])
+    assert done.exit_code == 2 and "choose another with --port" in done.output and "http://" not in done.output

@@ -74,8 +74,8 @@ def test_labels_that_are_numbers_in_yaml_are_text(write):
 
 
 def test_files_that_are_no_config(tmp_path):
-    (tmp_path / "bad.yaml").write_text("a: [1")
-    with pytest.raises(UserError, match="not valid YAML"):
+    (tmp_path / "bad.yaml").write_text("a: 1\nb: {c: 2\nd: 3\n")
+    with pytest.raises(UserError, match=r"not valid YAML, line 3: expected"):
         load_experiment(tmp_path / "bad.yaml")
     (tmp_path / "list.yaml").write_text("- 1")
     with pytest.raises(UserError, match="mapping"):

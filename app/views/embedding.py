@@ -78,7 +78,7 @@ def _cohort_page(workspace: Workspace, name: str, place: Any) -> None:
     reduced = looking.reduced(embedded.key, embedded)
     table = looking.facts(str(folder), signature, embedded.key, cohort, embedded)
     _learned(name, known[chosen], looking.readings(str(folder), signature, embedded.key, reduced, table), table)
-    hits, chance = looking.same_patient(embedded.key, reduced, table)
+    hits, chance = looking.same_patient(str(folder), signature, embedded.key, reduced, table)
     if hits == hits:
         st.caption(
             f"The nearest neighbour of a scan is of the same patient in {100 * hits:.0f} % of cases (by chance "
@@ -207,7 +207,8 @@ def _neighbours(name: str, cohort: Cohort, embedded: room.Embedded, table: pd.Da
         same = ["same patient"] if table[room.PATIENT].iloc[i] == patient else []
         items.append(_thumb(cohort, embedded, table, i, [f"similarity {value:.2f}", *same]))
     gallery.thumbs(items)
-    st.caption("Similarity is the cosine between standardised features on their 256 leading principal axes.")
+    axes = reduced.shape[1]
+    st.caption(f"Similarity is the cosine between standardised features on their {axes} leading principal axes.")
 
 
 def _clusters(name: str, cohort: Cohort, embedded: room.Embedded, table: pd.DataFrame, reduced: np.ndarray) -> None:

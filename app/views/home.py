@@ -10,6 +10,7 @@ import streamlit as st
 from medssl.experiment import Results, processes
 from medssl.experiment.processes import ACTIVE
 from medssl.experiment.runs import Run, runs
+from medssl.ingest import is_complete
 from medssl.workspace import holder
 
 EVERY_S = 5  # how often what runs is looked at again
@@ -131,7 +132,9 @@ def _cohort(name: str) -> None:
             kinds = ", ".join(part.name for part in counted.parts[:4]) or "no scans yet"
             named = ", ".join(f"`{target}`" for target in counted.values)
             labels = f"labels: {named}" if named else "no labels"
-            st.caption(f"{counted.scans:,} scans of {counted.patients:,} patients · {parts.plain(kinds)} · {labels}")
+            end = "" if is_complete(found.path) else " · **not read to the end**"
+            numbers = f"{counted.scans:,} scans of {counted.patients:,} patients"
+            st.caption(f"{numbers} · {parts.plain(kinds)} · {labels}{end}")
         with button:
             if st.button("Open", key=f"cohort {name}", on_click=state.choose_cohort, args=(name,), width="stretch"):
                 st.switch_page(st.session_state["pages"]["cohort"])

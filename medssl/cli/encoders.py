@@ -133,5 +133,9 @@ def tasks(as_json: JsonOption = False) -> None:
 
     about = ("paper", "sampling", "dims", "channels", "line")
     rows = [{"name": name, **{key: getattr(task, key) for key in about}} for name, task in all_tasks().items()]
-    lines = [f"{row['name']:<12} {row['line']} ({row['paper']})" for row in rows]
+    wide = max(len(row["name"]) for row in rows)
+    lines = [
+        f"{row['name']:<{wide}}  {'/'.join(f'{n}-D' for n in row['dims'])}  {row['line']} ({row['paper']})"
+        for row in rows
+    ]
     answer(rows, as_json, "\n".join(lines))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,7 +43,9 @@ def run(
 
 @command
 def demo(
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer virtual patients and steps: at most a minute.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer virtual patients and steps: about a minute on an idle machine.")
+    ] = False,
     contrasts: Annotated[bool, typer.Option("--contrasts", help="Two contrasts a patient, for cross_channel.")] = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
@@ -113,7 +116,6 @@ def app_(
     ] = None,
 ) -> None:
     """Open the dashboard on localhost. Pages start runs; no other path than the workspace and --folder can be named."""
-    import subprocess
 
     package = Path(__file__).parents[1]
     main_page = next(
@@ -139,10 +141,23 @@ def app_(
         "browser.gatherUsageStats": "false",
     }
     arguments = [part for name, value in flags.items() for part in (f"--{name}", value)]
+    _refuse_taken_port(address, port)
     say(f"medssl: http://{address}:{port} (workspace {place.path}). Stop with Ctrl+C.")
     server = [sys.executable, str(main_page.with_name("serve.py"))]
-    done = subprocess.run([*server, "run", str(main_page), *arguments, "--", str(place.path), *listed])
-    raise typer.Exit(done.returncode)
+    command = [*server, "run", str(main_page), *arguments, "--", str(place.path), *listed]
+    os.execv(sys.executable, command)  # the server is this process, so that who stops one stops both
+
+
+def _refuse_taken_port(address: str, port: int) -> None:
+    import socket
+
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError:
+            what = f"port {port} of '{address}' cannot be used; perhaps another medssl app runs there"
+            raise UserError(what, "--port", "Stop that one, or choose another with --port.") from None
 
 
 def _login_is_set_up() -> bool:

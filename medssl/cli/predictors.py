@@ -66,5 +66,7 @@ def predict(
 
     done = run_predictor(predictor, scans, out, Workspace(workspace))
     lines = [f"{done['units']} units: {done['scores']}\nby patient: {done['patients']}"]
+    if done["rejected"]:
+        lines.append(f"  {done['rejected']} file(s) could not be read: see 'ingestion' in the findings")
     lines += [f"  {one['severity']}: {one['sentence']} ({one['count']}) {one['todo']}" for one in done["unlike"]]
     answer(done, as_json, "\n".join([*lines, f"Findings: {done['findings']}"]))

@@ -28,7 +28,9 @@ def load_experiment(path: str | Path, overrides: list[str] | tuple[str, ...] = (
     try:
         raw = yaml.safe_load(file.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise UserError(f"not valid YAML: {str(error).splitlines()[0]}", str(path)) from None
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"not valid YAML{line}: {problem or str(error).splitlines()[0]}", str(path)) from None
     if not isinstance(raw, dict):
         raise UserError("a config is a mapping of keys to values", str(path))
     apply_overrides(raw, overrides)

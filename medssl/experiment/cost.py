@@ -47,7 +47,7 @@ class Cost:
         from medssl.training.plan import minutes
 
         parts = [f"pretraining {minutes(sum(self.pretraining.values()))}"] if self.pretraining else []
-        parts.append(f"jobs {minutes(self.jobs)}")
+        parts += [f"jobs {minutes(self.jobs)}", f"start and statistics {minutes(START_S)}"]
         text = f"On this machine about {minutes(self.seconds)} ({', '.join(parts)}); others may need a multiple"
         memory = f"; pretraining takes about {gib(self.memory)} of {gib(self.memory_there)} of memory"
         return f"{text}{memory if self.pretraining else ''}."

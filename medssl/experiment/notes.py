@@ -51,7 +51,8 @@ def notes(
     if arms[["encoder", "size"]].drop_duplicates().shape[0] > 1:
         said.append("Arms with different encoders or input sizes are compared across encoders, and marked so.")
     if looks and config.evaluate == "test":
-        said.append(f"The test patients of this cohort have been looked at {looks} time(s) (see its ledger).")
+        often = "once" if looks == 1 else f"{looks} times"
+        said.append(f"The test patients of this cohort have been looked at {often} (see its ledger).")
     return said
 
 

@@ -26,16 +26,38 @@ FEATURE_ROOMS = ("encoders", "transfer/features.py", "transfer/radiomics.py")
 
 
 def ensure_cohort(source: Source, workspace: Workspace) -> Cohort:
-    """The cohort of that name in the workspace; ingested from its source where it is missing or half done."""
+    """The cohort of that name in the workspace; ingested from its source where it is missing or half done.
+
+    Raises:
+        UserError: no such source; or the cohort is there, and the table of labels now says something else.
+    """
     from medssl.ingest import ingest, is_complete
 
     path = workspace.cohort(source.name)
-    if not is_complete(path):
+    if is_complete(path):
+        _refuse_other_labels(source, path, workspace)
+    else:
         folder = find_source(source, workspace)
         say(f"Cohort '{source.name}' is not there yet: ingesting its source")
         report = ingest([folder], path, workspace=workspace, labels=source.labels)
         say("\n".join(report.lines(sys.stderr.isatty())))
     return Cohort.open(path)
+
+
+def _refuse_other_labels(source: Source, cohort: Path, workspace: Workspace) -> None:
+    """A cohort keeps the labels that it was given; a table that is not there any more says nothing."""
+    from medssl.ingest.identity import Keys
+    from medssl.ingest.tables import find_table, is_applied, read_table
+
+    if source.labels is None:
+        return
+    folders = [place for place in _places(source, workspace) if place.is_dir()]
+    if find_table(source.labels, folders) is None:
+        return
+    if not is_applied(cohort, read_table(source.labels, folders), Keys(workspace)):
+        what = f"the table of labels is not the one that cohort '{source.name}' has its labels from"
+        fix = f"Run `medssl label {cohort} LABELS` to take it over, or give the cohort another name."
+        raise UserError(what, "cohort.labels", fix)
 
 
 def open_others(config: Experiment, workspace: Workspace) -> dict[str, Cohort]:
@@ -46,16 +68,19 @@ def open_others(config: Experiment, workspace: Workspace) -> dict[str, Cohort]:
 
 def find_source(source: Source, workspace: Workspace) -> Path:
     """Where the scans lie: an absolute path, or below MEDSSL_DATA (else ../shared/data), or WORKSPACE/sources."""
-    named = Path(source.source).expanduser()
-    places = [named] if named.is_absolute() else [workspace.path / "sources" / named]
-    data = data_folder()
-    if data and not named.is_absolute():
-        places.insert(0, data / named)
-    for place in places:
+    for place in _places(source, workspace):
         if place.exists():
             return place
     fix = source.obtain or "Set MEDSSL_DATA to the folder that holds it, or write an absolute path in the config."
     raise UserError(f"the source of cohort '{source.name}' does not exist", SourcePath(source.source), fix)
+
+
+def _places(source: Source, workspace: Workspace) -> list[Path]:
+    """Where the scans may lie."""
+    named, data = Path(source.source).expanduser(), data_folder()
+    if named.is_absolute():
+        return [named]
+    return [*([data / named] if data else []), workspace.path / "sources" / named]
 
 
 def pretrain_encoders(plan: Plan, workspace: Workspace) -> dict[str, list[tuple[str, Path]]]:

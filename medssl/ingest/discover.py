@@ -30,7 +30,7 @@ def find_files(sources: list[Path], keys: Keys) -> list[File]:
     files: dict[str, File] = {}
     for source in sources:
         if not source.exists():
-            raise UserError("the source does not exist", SourcePath(source), "Check the path, or set MEDSSL_DATA.")
+            raise UserError("the source does not exist", SourcePath(source), "Check the path.")
         for path, name, status in _walk(source):
             file = File(path, source.name, name, status.st_size, status.st_mtime_ns, keys.file(source.name, name))
             if file.id in files and files[file.id].path != path:

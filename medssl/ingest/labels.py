@@ -1,4 +1,4 @@
-"""Label tables: read them, find the scans that their rows mean, store values, patients and groups.
+"""Labels of a table: find the scans that its rows mean, store values, patients and groups.
 
 Rows and scans meet under keyed names only (table `names` of the catalog), so that labels can be added long after the
 source is gone.
@@ -6,38 +6,24 @@ source is gone.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from medssl.cohort import Cohort, catalog
 from medssl.config import LabelColumns
-from medssl.errors import SourcePath, UserError, unknown
+from medssl.errors import SourcePath, UserError
 from medssl.ingest.harmless import MISSING, is_harmless
 from medssl.ingest.identity import Keys, without_ending
 from medssl.ingest.privacy import about
+from medssl.ingest.tables import Table, applied, read_table, state
 from medssl.workspace import Workspace
 
 SCAN_KINDS = ("path", "name", "uid", "folder")  # what a scan column may name, the surest first
 PARTICIPANTS = "participants.tsv"
 ODD_COLUMNS = "{} columns of the label table look like ids or free text and were left out; --target takes them"
-
-
-@dataclass
-class Table:
-    """A label file as text, and which of its columns is what."""
-
-    path: Path
-    rows: list[dict[str, str]]
-    scan: str | None
-    patient: str | None
-    group: str | None
-    targets: list[str]
-    named_targets: bool
-    left_out: list[str] | None = None  # columns; None: the table was named by the user, who chose
 
 
 class Fitted(NamedTuple):
@@ -66,38 +52,6 @@ def add_labels(cohort: Cohort | str | Path, columns: LabelColumns, workspace: Wo
     table = read_table(columns, [Path.cwd()])
     with catalog.only_writer(cohort.path):
         return apply(cohort, table, Keys(workspace))
-
-
-def read_table(columns: LabelColumns, folders: list[Path]) -> Table:
-    """Read a CSV or TSV, in `folders` or at its own path.
-
-    Raises:
-        UserError: no such file, not a table, a column that does not exist (with the nearest that does).
-    """
-    named = Path(columns.file).expanduser()
-    path = next((p for p in (*(folder / named for folder in folders), named) if p.is_file()), None)
-    if path is None:
-        raise UserError(
-            "the label file does not exist", SourcePath(named), "Name it relative to the source, or in full."
-        )
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (UnicodeDecodeError, OSError):
-        raise UserError("the label file is not readable text (UTF-8)", SourcePath(path)) from None
-    first = text.partition("\n")[0]
-    separator = max(",\t;", key=first.count)
-    reader = csv.DictReader(text.splitlines(), delimiter=separator, skipinitialspace=True)
-    known = [name.strip() for name in reader.fieldnames or [] if name and name.strip()]
-    rows = [{k.strip(): (v or "").strip() for k, v in row.items() if k and isinstance(v, str | None)} for row in reader]
-    if not rows:
-        raise UserError("the label file has no rows", SourcePath(path), "It needs column names and a line a scan.")
-    roles = [(role, getattr(columns, role)) for role in ("scan", "patient", "group")]
-    for role, name in [*roles, *(("target", t) for t in columns.targets)]:
-        if name is not None and name not in known:
-            raise unknown(f"column ({role})", name, known, SourcePath(path))
-    taken = {name for _, name in roles}
-    targets = columns.targets or [name for name in known if name not in taken]
-    return Table(path.resolve(), rows, columns.scan, columns.patient, columns.group, targets, bool(columns.targets))
 
 
 def participants(sources: list[Path]) -> Table | None:
@@ -134,11 +88,13 @@ def apply(cohort: Cohort, table: Table, keys: Keys) -> dict[str, Any]:
 
 
 def _apply(cohort: Cohort, table: Table, keys: Keys) -> dict[str, Any]:
+    asked, content = state(table, keys)
     fitted = fit(cohort, table, keys)
     patients = _patient_keys(fitted.patients, fitted.groups, fitted.known, keys)
     with catalog.writing(cohort.path) as db:
         _move_dates(db, patients, fitted.known, keys)
         catalog.put_labels(db, fitted.values)
+        catalog.note(db, "label tables", json.dumps({**applied(cohort.path), asked: content}))
         groups = [(keys.group(g), scan) for scan, g in fitted.groups.items()]
         db.executemany("UPDATE scans SET grp=? WHERE scan=?", groups)
         db.executemany(

@@ -275,7 +275,14 @@ def jobs(results: Results) -> dict[str, Any]:
 
 
 def configuration(results: Results) -> str:
-    return yaml.safe_dump(results.config, sort_keys=False, allow_unicode=True)
+    """The config as it would be written: nothing that is left at its default, and no place of anybody's files."""
+    config = results.settings.model_dump(mode="json", exclude_defaults=True)
+    others = [other["cohort"] for other in config.get("others", {}).values() if other.get("cohort")]
+    for source in (config["cohort"], *config.get("external", []), *others):
+        source["source"] = "/path/to/scans"
+        if source.get("labels"):
+            source["labels"]["file"] = "/path/to/labels.csv"
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
 
 
 def versions() -> list[tuple[str, str]]:

@@ -121,7 +121,10 @@ def _histories(results: Results) -> Markup | None:
 def inline(svg: str, prefix: str, label: str) -> Markup:
     """An SVG for a page: it scales with the page, has no paper of its own, and shares no id with other charts."""
     svg = re.sub(
-        r'(<svg[^>]*?) width="[\d.]+" height="[\d.]+"', rf'\1 role="img" aria-label="{escape(label)}"', svg, count=1
+        r'(<svg[^>]*?) width="([\d.]+)" height="[\d.]+"',
+        rf'\1 role="img" aria-label="{escape(label)}" style="max-width: \2px"',
+        svg,
+        count=1,
     )
     svg = re.sub(r'<rect width="[\d.]+" height="[\d.]+" fill="#ffffff"/?>(</rect>)?', "", svg, count=1)
     svg = re.sub(r'\bid="', f'id="{prefix}-', svg)

@@ -173,7 +173,7 @@ class Request:
             str(feed),
             self.guess.memory(own // self.engine.accumulate),
             self.memory,
-            round(steps * own * self.guess.seconds_per_image, 1),
+            60 * self.engine.minutes if self.engine.minutes else round(steps * own * self.guess.seconds_per_image, 1),
             "\n".join(filter(None, (self.sampling(self.batch).note, self.task.note))),
         )
 

@@ -13,6 +13,7 @@ from medssl.errors import UserError
 from medssl.experiment.cost import A_JOB_S, START_S, cost
 from medssl.experiment.plan import make_plan
 from medssl.experiment.prepare import encoder_seeds, ensure_cohort
+from medssl.transfer import registry as strategies
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +78,30 @@ def test_the_dry_run_tells_it(tiny_config, tmp_path):
     price = json.loads(said.stdout)["cost"]
     assert {"pretraining", "jobs", "memory", "memory_there", "seconds"} == price.keys()
     assert "On this machine about" in CliRunner().invoke(app, command).stdout
+
+
+@pytest.mark.parametrize(
+    ("strategy", "images"),
+    [
+        ("finetune", 12),
+        ({"name": "fixmatch", "unlabeled": 24}, 12 + 32),
+        ({"name": "mean_teacher", "unlabeled": 24}, 12 + 32),
+        ({"name": "s4l", "unlabeled": 24}, 12 + 24),
+        ({"name": "s4l", "task": "exemplar", "unlabeled": 24}, 12 + 48),
+        ("sla", 48),
+    ],
+)
+def test_images_beside_the_labeled_ones_are_counted(strategy, images):
+    """12 labeled images are a step's whole batch; each recipe takes a hundred steps of them."""
+    name, settings = (strategy, {}) if isinstance(strategy, str) else (strategy["name"], {**strategy})
+    settings.pop("name", None)
+    assert strategies.strategy(name, settings).images(12, 200) == pytest.approx(100 * images)
+
+
+def test_what_is_fitted_inside_another_strategy_is_counted():
+    plain = strategies.strategy("finetune").images(12, 200)
+    student = strategies.strategy("distill", {"teacher": "probe"}).images(12, 200)
+    assert student == pytest.approx(200 / 3 + 100 * 32)
+    assert strategies.strategy("distill").images(12, 200) == pytest.approx(plain + student)
+    again = strategies.strategy("pseudo_labels", {"predictor": "finetune", "rounds": 2})
+    assert again.images(12, 200) == plain + 2 * strategies.strategy("finetune").images(200, 200)

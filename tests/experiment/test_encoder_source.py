@@ -8,6 +8,7 @@ from medssl.encoders import create_encoder, save_checkpoint
 from medssl.errors import UserError
 from medssl.experiment import run
 from medssl.experiment.job import EncoderSource
+from medssl.transfer import strategy
 
 
 def test_heads_come_from_a_checkpoint_however_it_is_named(tmp_path):
@@ -21,14 +22,32 @@ def test_heads_come_from_a_checkpoint_however_it_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("strategy", "says"),
+    ("asked", "says"),
     [
         ({"name": "finetune", "freeze": 9}, r"has no stage 9(.|\n)*from 0 to 4"),
         ("from_projection", "no checkpoint with a projection head"),
+        ({"name": "distill", "teacher": {"name": "finetune", "freeze": 9}}, "has no stage 9"),
+        ({"name": "distill", "student": "smal"}, "unknown"),
+        ({"name": "pseudo_labels", "predictor": "from_projection"}, "no checkpoint with a projection head"),
+        ({"name": "pseudo_labels", "predictor": "joint"}, "'joint' learns other labels too, which 'pseudo_labels' has"),
+        ({"name": "distill", "teacher": {"freeze": 2}}, r"do not say of which strategy(.|\n)*Add name"),
     ],
 )
-def test_what_an_arm_cannot_give_is_said_before_any_job(tiny_config, workspace, strategy, says):
-    path = tiny_config(pretraining={}, arms={"only": {"strategy": strategy}}, baseline="only", claim=None)
+def test_what_an_arm_cannot_give_is_said_before_any_job(tiny_config, workspace, asked, says):
+    path = tiny_config(pretraining={}, arms={"only": {"strategy": asked}}, baseline="only", claim=None)
     with pytest.raises(UserError, match=says):
         run(load_experiment(path), workspace)
     assert not list(workspace.experiment("tiny").glob("results/*.parquet"))
+
+
+def test_rotation_of_padded_images_is_refused_before_any_job(tiny_config, workspace):
+    arms = {"only": {"strategy": "s4l"}}
+    path = tiny_config(pretraining={}, arms=arms, baseline="only", claim=None, view={"size": 32, "fit": "pad"})
+    with pytest.raises(UserError, match="black bars of a padded image"):
+        run(load_experiment(path), workspace)
+    assert not list(workspace.experiment("tiny").glob("results/*.parquet"))
+
+
+def test_what_is_fitted_inside_decides_as_well_whether_jobs_are_new():
+    assert strategy("distill", {"teacher": "s4l"}).rooms == strategy("s4l").rooms == ("pretext",)
+    assert strategy("distill").rooms == ()

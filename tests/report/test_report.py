@@ -181,3 +181,16 @@ def test_terminal_table_has_every_arm_and_fits(results):
     assert max(map(len, text.splitlines()[1:])) <= 15 + 3 * 12
     score = results.scores().query("arm == 'simclr' and budget == 'all' and metric == 'auc'").iloc[0]["score"]
     assert f"{score:.3f}" in text
+
+
+def test_the_configuration_can_be_run_elsewhere(tmp_path):
+    from medssl.config import load_experiment
+    from medssl.report.content import configuration
+
+    results = Results.open(write_experiment(tmp_path))
+    text = configuration(results)
+    assert "source: /path/to/scans" in text and ": null" not in text
+    (tmp_path / "again.yaml").write_text(text)
+    again = load_experiment(tmp_path / "again.yaml")
+    left = {"cohort"}
+    assert again.model_dump(exclude=left) == results.settings.model_dump(exclude=left)

@@ -53,5 +53,6 @@ def predict(
     return {
         **{name: str(place) for name, place in places.items()},
         "units": len(found.units),
+        "rejected": 0 if ingested is None else len(ingested["rejected_files"]),
         "unlike": [{key: value for key, value in one.items() if key != "keys"} for one in found.findings],
     }

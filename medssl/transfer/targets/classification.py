@@ -34,7 +34,9 @@ class Classification(TargetKind):
         self.classes = sorted(set(labels))
         self.outputs = len(self.classes)
         if self.outputs < 2:
-            raise UserError(f"the labels hold {self.outputs} class(es); at least 2 are needed", "target")
+            held = f"all labels are '{self.classes[0]}'" if self.classes else "there are no labels"
+            fix = "Name a target whose labels tell patients apart, or add the labels that are missing."
+            raise UserError(f"{held}; at least 2 classes are needed", "target", fix)
 
     def encode(self, labels: list[str]) -> np.ndarray:
         return np.searchsorted(self.classes, labels)

@@ -21,7 +21,7 @@ def test_a_clean_process_reproduces_the_record_of_a_finetuned_arm(finished, take
     done = subprocess.run([sys.executable, "-m", "medssl.cli", *map(str, command)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
-    assert {"scores", "patients", "findings", "units", "unlike"} == set(answer)
+    assert {"scores", "patients", "findings", "units", "rejected", "unlike"} == set(answer)
     rows = results.evidence()
     rows = rows[(rows["arm"] == "scratch") & (rows["budget"] == "all") & (rows["draw"] == 0)]
     found = pd.read_csv(answer["scores"]).set_index("unit")
