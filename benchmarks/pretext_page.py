@@ -20,6 +20,7 @@ from pretext_sets import BATCH, SETS, SIZE
 
 from medssl.config import settings_for
 from medssl.pretext import PretextTask, tasks
+from medssl.pretext.base import counted
 from medssl.workspace import write_text
 
 HERE = Path(__file__).parent
@@ -216,7 +217,7 @@ def section(task: type[PretextTask]) -> str:
     needs = [
         f"{' and '.join(f'{d}-D' for d in task.dims)}",
         WORDS[task.sampling],
-        f"{' or '.join(map(str, task.channels))} channels",
+        f"{counted(task.channels)} channels",
         f"at least {task.smallest} pixels a side",
     ]
     if task.needs_tokens:

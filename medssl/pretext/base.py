@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -88,7 +88,7 @@ class PretextTask(nn.Module):
     compares: ClassVar[bool | None] = None  # whether the loss of an image depends on the others of its batch
     collapsible: ClassVar[bool] = True  # the loss may lie below its floor where all images get the same vector
     dims: ClassVar[tuple[int, ...]] = (2,)
-    channels: ClassVar[tuple[int, ...]] = (1, 3)
+    channels: ClassVar[tuple[int, ...]] = tuple(range(1, 9))  # as many as a View may have
     smallest: ClassVar[int] = 16  # pixels a side
     needs_tokens: ClassVar[bool] = False  # a transformer, which takes a mask and gives tokens
     sees_wholes: ClassVar[bool] = True  # or tiles alone: then batch norms end with the statistics of whole images
@@ -149,9 +149,7 @@ class PretextTask(nn.Module):
             ("channels", view.channels, cls.channels),
         ):
             if has not in takes:
-                raise UserError(
-                    f"'{cls.name}' needs {' or '.join(map(str, takes))} {what}, and the View has {has}", "view"
-                )
+                raise UserError(f"'{cls.name}' needs {counted(takes)} {what}, and the View has {has}", "view")
         if view.size < cls.smallest:
             raise UserError(
                 f"'{cls.name}' needs images of at least {cls.smallest} pixels, and the View has {view.size}",
@@ -285,6 +283,11 @@ class PretextTask(nn.Module):
             chosen = preset_for(self.modality, self.view.colour)
         raw = preset(chosen).views.model_dump() | own | self.settings.views
         return config.validate(Views, raw, f"{self.name}.views")
+
+
+def counted(numbers: Sequence[int]) -> str:
+    """ "2 or 3", "1 to 8": of ascending numbers without a gap from three on."""
+    return f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 2 else " or ".join(map(str, numbers))
 
 
 def weight_decay_groups(parameters: Iterable[nn.Parameter], decay: float) -> list[dict[str, Any]]:

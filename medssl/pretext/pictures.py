@@ -39,7 +39,10 @@ def pictures(*columns: Column) -> list[Picture]:
 
 
 def middle(images: Tensor) -> Tensor:
-    """(N, C, *spatial) -> (N, C, H, W) float32 in [0, 1] on the CPU; of volumes the middle axial slice."""
+    """(N, C, *spatial) -> (N, 1 or 3, H, W) float32 in [0, 1] on the CPU: of volumes the middle axial slice, of several
+    channels that cannot be colours the first."""
+    if images.shape[1] != 3:
+        images = images[:, :1]
     if images.ndim == 5:
         images = images[:, :, images.shape[2] // 2].flip(-2, -1)
     return images.detach().float().cpu().clamp(0, 1)

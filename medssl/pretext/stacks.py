@@ -130,7 +130,7 @@ def looks(task: PretextTask, slices: Tensor, generator: RowGenerator) -> Tensor:
     Returns:
         (N, T, C, H, W).
     """
-    if slices.shape[2] == 3:
+    if task.view.colour:
         channel = generator.integers(3)[:, :, None, None, None]
         slices = slices.gather(2, channel.expand_as(slices))
     x = torch.stack([task.new_view(slices[:, k], task.plan, generator) for k in range(slices.shape[1])], 1)

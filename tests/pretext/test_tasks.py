@@ -203,6 +203,26 @@ def test_rotation_asks_for_the_turn_that_it_made(turns, monkeypatch):
     assert float(task(batch_of(x), RowGenerator(0, 0, torch.arange(6)))[1]["accuracy"]) == 1
 
 
+@pytest.mark.parametrize("name", sorted(set(tasks()) - {"colorization"}))
+def test_contrasts_are_channels_to_every_task(name):
+    """Four of MR, as for Swin UNETR; its pictures show the first one."""
+    view = View(size=64, contrasts=tuple({"bids_suffix": suffix} for suffix in ("T1w", "T1c", "T2w", "FLAIR")))
+    task = make(name, view=view, in_channels=4).train()
+    ids, group = torch.arange(8), () if task.sampling == "image" else (task.group_size(task.settings),)
+    images = torch.rand(8, *group, 4, 64, 64)
+    index = torch.arange(images[..., 0, 0, 0].numel()).view(8, *group)
+    scan = index // index.shape[-1] if task.sampling == "stack" else index
+    place = torch.arange(float(group[0])).expand(8, -1) if group else torch.zeros(8)
+    batch = Batch(images, index, scan, ids, ids, place, ids)
+    task.meet(index.flatten(), ids.repeat_interleave(index[0].numel()))
+    loss, _ = task(batch, RowGenerator(0, 0, ids))
+    loss.backward()
+    assert torch.isfinite(loss) and any(p.grad is not None for p in task.encoder.parameters())
+    with torch.no_grad():
+        shown = task.eval().show(batch, RowGenerator(0, 0, ids))
+    assert {panel.shape[0] for picture in shown for panel in picture.panels} <= {1, 3}
+
+
 def test_rotation_refuses_scans_that_are_squeezed():
     """Noise without any direction, 4 : 1 thick and resampled, let the turn be read."""
     rows = {"scan": ["a", "b"], "kind": "volume", "shape": [[20, 60, 60]] * 2, "spacing": [[1.2, 1, 1], [5, 1, 1]]}
