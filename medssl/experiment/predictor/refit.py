@@ -81,6 +81,9 @@ def _plan(results: Results, arm: str, budget: Budget) -> Plan:
     others = {
         name: Cohort.open(results.path / other["cohort_folder"]) for name, other in facts.get("others", {}).items()
     }
+    for name, other in others.items():
+        if other.hash != facts["others"][name]["hash"]:
+            raise UserError(f"the cohort '{other.name}' has changed since the experiment was run", results.name, fix)
     budgets = config.budgets if budget in config.budgets else [*config.budgets, budget]
     alone = config.model_copy(update={"arms": {arm: config.arms[arm]}, "budgets": budgets})
     plan = make_plan(alone, cohort, external, others)
