@@ -89,7 +89,7 @@ def of_class(page: str, run: Run, names: Mapping[str, str], seed: int) -> None:
         f"Tested scans of {parts.plain(found.name)}. The probe of {budget_name(budget, found.settings.per)}, fitted "
         f"again; the number is its probability of {parts.plain(cls)}. {METHODS[looked[0]]}"
     )
-    gallery.thumbs(looked[1])
+    gallery.pairs(looked[1])
     st.page_link(st.session_state["pages"]["predictions"], label="Every scan, arm and budget: Predictions")
 
 
@@ -147,13 +147,13 @@ def _task(checkpoint: str, cohort: str, seed: int, stamp: tuple[int, ...]) -> tu
 @st.cache_resource(max_entries=64, show_spinner="Fitting the probe once more …")
 def _class(
     path: str, arm: str, budget: Budget, cls: str, seed: int, stamp: tuple[int, ...], _found: Results
-) -> tuple[bool, list[gallery.Thumb]]:
+) -> tuple[bool, list[tuple[gallery.Thumb, gallery.Thumb]]]:
     from medssl.experiment.saliency import class_heats
 
     looked = class_heats(_found, arm, budget, cls, ROWS, seed)
-    thumbs = []
+    pairs = []
     for one in looked.units:
-        thumbs.append(gallery.Thumb(scans.to_png(one.image), f"truth: {one.truth}"))
-        warm = scans.overlaid(one.image, one.heat.heat)
-        thumbs.append(gallery.Thumb(scans.to_png(warm), f"{cls}: {one.heat.probability:.2f}"))
-    return looked.rolled_out, thumbs
+        plain = gallery.Thumb(scans.to_png(one.image), f"truth: {one.truth}")
+        warm = scans.to_png(scans.overlaid(one.image, one.heat.heat))
+        pairs.append((plain, gallery.Thumb(warm, f"{cls}: {one.heat.probability:.2f}")))
+    return looked.rolled_out, pairs

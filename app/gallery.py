@@ -18,6 +18,8 @@ THUMB = 132  # pixels that a thumbnail takes on the page; drawn at twice as many
 CSS = """
 <style>
 .m-thumbs { display: grid; grid-template-columns: repeat(auto-fill, minmax(132px, 1fr)); gap: .9rem .8rem; }
+.m-thumbs.pairs { grid-template-columns: repeat(auto-fill, minmax(276px, 1fr)); }
+.m-pair { display: grid; grid-template-columns: 1fr 1fr; gap: .4rem; min-width: 0; }
 .m-thumbs.small { grid-template-columns: repeat(auto-fill, minmax(84px, 1fr)); gap: .5rem; }
 .m-thumbs figure { margin: 0; min-width: 0; }
 .m-thumbs img, .m-scan img { display: block; width: 100%; aspect-ratio: 1; border-radius: 4px; background: #000; }
@@ -46,6 +48,12 @@ def thumbs(items: Sequence[Thumb], small: bool = False) -> None:
     """A grid as wide as the page."""
     cells = "".join(_figure(thumb) for thumb in items)
     st.html(f'{CSS}<div class="m-thumbs{" small" if small else ""}">{cells}</div>')
+
+
+def pairs(items: Sequence[tuple[Thumb, Thumb]]) -> None:
+    """The same of two that belong together; no line ends between them."""
+    cells = "".join(f'<div class="m-pair">{_figure(one)}{_figure(other)}</div>' for one, other in items)
+    st.html(f'{CSS}<div class="m-thumbs pairs">{cells}</div>')
 
 
 def scan(png: bytes, alt: str) -> None:

@@ -132,7 +132,7 @@ def _cohort(name: str) -> None:
             kinds = ", ".join(part.name for part in counted.parts[:4]) or "no scans yet"
             named = ", ".join(f"`{target}`" for target in counted.values)
             labels = f"labels: {named}" if named else "no labels"
-            end = "" if is_complete(found.path) else " · **not read to the end**"
+            end = "" if isinstance(found, state.Problem) or is_complete(found.path) else " · **not read to the end**"
             numbers = f"{counted.scans:,} scans of {counted.patients:,} patients"
             st.caption(f"{numbers} · {parts.plain(kinds)} · {labels}{end}")
         with button:

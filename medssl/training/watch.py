@@ -122,9 +122,9 @@ class Watch:
         floor: of the task, with what `spread` says of the untrained network.
         memory: what an earlier part of the run remembered; plain data, saved with the state.
         heads: names of the task's heads in groups (`PretextTask.head_groups`).
-        collapsible: the task's loss may be low after a collapse. Of any other task a loss below its floor is a sign that
-            images are told apart, however close their vectors lie (as the mean tokens of a masked autoencoder do). It is
-            no proof where scans are aligned and a decoder knows places (docs/decisions.md).
+        collapsible: the task's loss may be low after a collapse. Of any other task a loss below its floor is a sign
+            that images are told apart, however close their vectors lie (as the mean tokens of a masked autoencoder do);
+            no proof, where scans are aligned and a decoder knows places (docs/decisions.md).
     """
 
     def __init__(
