@@ -220,7 +220,7 @@ REFUSED = [
     ({"classes": {"calm": None, "rough": None}}, "the labels hold 0 class"),
     ({"classes": {"rough": None}}, "the labels hold 1 class"),
     ({"target": {"name": "sid"}}, "unknown label or attribute in 'other' 'sid'(.|\n)*Did you mean 'side'"),
-    ({"target": {"name": "modality"}}, "the labels hold 1 class"),
+    ({"target": {"name": "modality"}}, "all labels are '"),
 ]
 
 

@@ -10,7 +10,7 @@ from medssl.transfer import target_kind
 def test_labels_are_encoded_and_one_class_is_refused():
     target = target_kind("classification", ["b", "a", "c", "a"])
     assert target.classes == ["a", "b", "c"] and target.encode(["c", "a"]).tolist() == [2, 0]
-    with pytest.raises(UserError, match="1 class"):
+    with pytest.raises(UserError, match="all labels are"):
         target_kind("classification", ["a", "a"])
 
 
