@@ -175,8 +175,8 @@ def fit(
         if lead and plan.memory > plan.memory_there:  # a CPU's kernel kills without a word
             say(f"This will probably not fit: {loop.too_large()}")
         floor = loop.floor()
-        if floor["loss"] == 0:
-            what = f"'{request.kind.name}' finds nothing to learn here: its loss is 0 before the first step"
+        if floor["loss"] == 0 and floor.get("accuracy") == 0:  # a loss of 0 alone is where some begin (simsiam)
+            what = f"'{request.kind.name}' finds nothing to learn here: no image of the first batch gives it a question"
             raise UserError(what, "samples", "Look at what it sees (`medssl show`), or take another task.")
         run = {"identity": identity, "key": digest(identity), "asked": engine_.asked, "floor": floor, **(about or {})}
         patients = sorted(samples.table["patient"].iloc[request.keep].unique())
