@@ -296,7 +296,9 @@ def test_scans_that_do_not_allow_it_are_refused_before_training(raw, crossed, tm
         run(load_experiment(config, [override]), Workspace(crossed.path.parent.parent), processes=1)
 
 
-@pytest.mark.parametrize(("labels", "message"), [({}, "no labels"), ({"label": "calm"}, "all labels are 'calm'; at least 2 classes")])
+@pytest.mark.parametrize(
+    ("labels", "message"), [({}, "no labels"), ({"label": "calm"}, "all labels are 'calm'; at least 2 classes")]
+)
 def test_unlabeled_and_one_class_cohorts_are_refused(raw, tiny_source, tmp_path, labels, message):
     table = pd.read_csv(tiny_source / "labels.csv")
     table = table[["file", "patient"]] if not labels else table.assign(**labels)
