@@ -98,16 +98,17 @@ class Rotation(PretextTask):
     def check_scans(cls, scans: pd.DataFrame, view: View, settings: Any) -> None:
         """Refuse what shows by which quarter an image was turned: slices thicker than their pixels, where cubes turn in
         every way, however they are resampled; and frames that are no squares, where the View stretches them."""
+        stretched = view.fit == "stretch" and view.spacing is None
+        if settings.axes != "all" and not stretched:
+            return
         rows = scans[["scan", "kind", "shape", "spacing"]].to_dict("records")
         if settings.axes == "all":
             sides = {row["scan"]: row["spacing"] for row in rows if len(row["spacing"] or ()) == 3}
             most, has, where = UNEVEN, "voxels of {} mm", "rotation.axes"
             fix = "Take axes: axial, or leave out scans whose voxels are no cubes."
-        elif view.fit == "stretch" and view.spacing is None:
+        else:
             sides = {row["scan"]: _frame(row) for row in rows}
             most, has, where, fix = UNEVEN_FRAME, "a frame of {}", "view.fit", "Use fit: crop."
-        else:
-            return
         worst = max(sides, key=lambda scan: max(sides[scan]) / min(sides[scan]), default=None)
         if worst is not None and max(sides[worst]) > most * min(sides[worst]):
             found = has.format(" x ".join(f"{side:.4g}" for side in sides[worst]))
