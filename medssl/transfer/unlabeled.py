@@ -147,7 +147,7 @@ class Nested(Strategy):
     def __init__(self, settings: Any) -> None:
         super().__init__(settings)
         choice = getattr(settings, self.setting)
-        self.inner = chosen(choice, self.setting)
+        self.inner = chosen(choice, f"strategy.{self.setting}")
         self.inner_name = choice if isinstance(choice, str) else choice["name"]
         self.rooms = self.inner.rooms
 

@@ -29,10 +29,10 @@ class Watched:
 def test_the_teacher_is_fixed_and_the_student_comes_to_agree_with_it(problem):
     short = {"min_steps": 40, "unlabeled": 16}
     method = strategy("distill", {**short, "teacher": {"name": "finetune", "min_steps": 30, "batch": 16}})
-    method.teacher = Watched(method.teacher)
+    method.inner = Watched(method.inner)
     given = problem()
     student = method.fit(given)
-    [(_, teacher, before)] = method.teacher.calls
+    [(_, teacher, before)] = method.inner.calls
     for part in ("head", "encoder"):
         now, then = getattr(teacher, part).state_dict(), getattr(before, part).state_dict()
         assert all(torch.equal(now[name], then[name]) for name in then)
@@ -44,10 +44,10 @@ def test_the_teacher_is_fixed_and_the_student_comes_to_agree_with_it(problem):
 
 def test_the_teachers_word_at_the_temperature(problem):
     method = strategy("distill", {**FEW, "temperature": 0.5})
-    method.teacher = Watched(method.teacher)
+    method.inner = Watched(method.inner)
     given = problem()
     wanted = method.taught(given)
-    [(_, teacher, _)] = method.teacher.calls
+    [(_, teacher, _)] = method.inner.calls
     logits = predict(given, teacher, given.pool).astype(np.float64)
     sharp = np.exp(logits / 0.5) / np.exp(logits / 0.5).sum(1, keepdims=True)
     assert np.allclose(wanted[given.pool].numpy(), sharp, atol=1e-5)
@@ -63,14 +63,14 @@ def test_the_teachers_word_at_the_temperature(problem):
 
 def test_a_frozen_teacher_reads_the_arms_own_embeddings_of_the_pool(problem):
     method = strategy("distill", {**FEW, "teacher": "propagate"})
-    method.teacher = Watched(method.teacher)
+    method.inner = Watched(method.inner)
 
     def never():
         raise AssertionError("jobs that train are handed no embeddings")
 
     given = problem(features=never)
     assert np.isfinite(method.fit(given).head.weight.numpy()).all()
-    [(seen, _, _)] = method.teacher.calls
+    [(seen, _, _)] = method.inner.calls
     wanted = unit_means(embed_all(given.encoder(given.seed), given.images), given.unit_of, 60)
     assert np.allclose(seen.features()[given.pool], wanted[given.pool], atol=1e-5)
     assert np.isnan(embedded(problem(pool=np.arange(1, 30))).features()[0]).all()
@@ -95,7 +95,7 @@ def test_labels_speak_through_the_teacher_alone_unless_they_are_given_a_share(pr
     right = {}
     for share in (0.0, 0.9):
         method = strategy("distill", {"min_steps": 30, "batch": 8, "unlabeled": 16, "labeled": share})
-        method.teacher = Liar()
+        method.inner = Liar()
         logits = predict(problem(), method.fit(problem()), np.arange(30, 60))
         right[share] = (logits.argmax(1) == problem.label[30:]).mean()
     assert right[0.0] < 0.2 and right[0.9] > 0.7

@@ -20,12 +20,12 @@ class Watched:
 
 def test_only_what_the_last_predictor_was_sure_of_is_learnt_from(problem):
     method = strategy("pseudo_labels", {"predictor": {"name": "probe", "penalty": 0.01}, "rounds": 2, "threshold": 0.8})
-    method.predictor = Watched(method.predictor)
+    method.inner = Watched(method.inner)
     given = problem()
     last = method.fit(given)
-    first, *later = method.predictor.problems
-    assert first is given and len(later) == 2 and last is method.predictor.fits[-1]
-    for before, then in zip(method.predictor.fits, later, strict=False):
+    first, *later = method.inner.problems
+    assert first is given and len(later) == 2 and last is method.inner.fits[-1]
+    for before, then in zip(method.inner.fits, later, strict=False):
         assert then.train[:16].tolist() == given.train.tolist() and then.truth[:16].tolist() == given.truth.tolist()
         added = then.train[16:]
         assert len(added) and set(added) <= set(range(16, 30)) and len(set(added)) == len(added)
@@ -57,8 +57,8 @@ def test_a_class_of_which_nothing_is_sure_leaves_no_guesses(problem):
     assert len(rows) == len(guesses) == 0
     assert len(sure(probability, 0.9, np.array([1.0, 0.0]))[0]) == 2  # one that has no labels does not count
     method = strategy("pseudo_labels", {"predictor": "probe", "threshold": 0.999999})
-    method.predictor = Watched(method.predictor)
-    assert method.fit(problem()) is method.predictor.fits[0]
+    method.inner = Watched(method.inner)
+    assert method.fit(problem()) is method.inner.fits[0]
 
 
 def test_with_all_labels_there_is_nothing_to_guess(problem):
