@@ -128,7 +128,7 @@ def test_predictions_come_from_the_features_or_from_the_trained_encoder(problem)
 
 def test_a_strategy_inside_another_is_named_as_in_an_arm():
     assert chosen({"name": "probe", "penalty": 3.0}, "distill.teacher").settings.penalty == 3
-    with pytest.raises(UserError, match=r"distill.teacher(.|\n)*Did you mean 'propagate'"):
+    with pytest.raises(UserError, match=r"strategy.teacher(.|\n)*Did you mean 'propagate'"):
         strategy("distill", {"teacher": "propagat"})
     with pytest.raises(UserError, match="Did you mean 'penalty'"):
         strategy("pseudo_labels", {"predictor": {"name": "probe", "penalti": 1.0}})
