@@ -207,7 +207,7 @@ def _neighbours(name: str, cohort: Cohort, embedded: room.Embedded, table: pd.Da
         same = ["same patient"] if table[room.PATIENT].iloc[i] == patient else []
         items.append(_thumb(cohort, embedded, table, i, [f"similarity {value:.2f}", *same]))
     gallery.thumbs(items)
-    axes = reduced.shape[1]
+    axes = min(reduced.shape[1], len(reduced) - 1)
     st.caption(f"Similarity is the cosine between standardised features on their {axes} leading principal axes.")
 
 

@@ -44,7 +44,7 @@ def run(
 @command
 def demo(
     quick: Annotated[
-        bool, typer.Option("--quick", help="Fewer virtual patients and steps: about a minute on an idle machine.")
+        bool, typer.Option("--quick", help="Fewer virtual patients and steps: one or two minutes.")
     ] = False,
     contrasts: Annotated[bool, typer.Option("--contrasts", help="Two contrasts a patient, for cross_channel.")] = False,
     workspace: WorkspaceOption = None,
