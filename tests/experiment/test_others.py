@@ -194,6 +194,16 @@ def test_an_arm_with_other_labels_can_be_taken_away(ran):
     assert predictor.about.labels.job and predictor.about.classes == ["calm", "rough"]
 
 
+def test_an_arm_whose_other_labels_have_changed_is_not_taken_away(ran, monkeypatch):
+    from medssl.experiment.predictor import refit
+
+    results = Results.open(ran[0].path)
+    others = {name: {**other, "hash": "another"} for name, other in results.facts["others"].items()}
+    monkeypatch.setitem(results.facts, "others", others)
+    with pytest.raises(UserError, match="the cohort 'other' has changed since the experiment was run"):
+        refit(results, "merged", 5)
+
+
 def test_other_labels_of_the_own_cohort_are_those_of_the_pool(place, raw, tmp_path):
     """A second column of the own cohort: taught by the pool alone; and it is said how much it tells."""
     cohort = Cohort.open(place.cohort("tiny"))
