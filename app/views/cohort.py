@@ -165,7 +165,7 @@ def _budgets(results: Results) -> None:
         return
     heads = ["Part", "Patients", "Labelled patients", f"Labelled {unit}s", *about["classes"]]
     rows = [
-        [row["part"], *(f"{row[k]:,}" for k in ("patients", "labelled", "units")), *(f"{n:,}" for n in row["classes"])]
+        [row["part"], *(f"{row[k]:,}" for k in ("patients", "labeled", "units")), *(f"{n:,}" for n in row["classes"])]
         for row in about["rows"]
     ]
     parts.table(heads, rows)

@@ -175,7 +175,7 @@ class Cohort:
         return frame
 
     def units(self, target: str, unit: Unit = "image") -> pd.DataFrame:
-        """unit, patient, group, label: one row a labelled unit (the id of the scan, exam or patient).
+        """unit, patient, group, label: one row a labeled unit (the id of the scan, exam or patient).
 
         Raises:
             UserError: unknown target or unit, or scans of one unit that disagree about the label.

@@ -37,7 +37,7 @@ def compute_tables(
     Args:
         load: the evidence of all finished jobs on a part of the units.
         config: of the experiment.
-        counts: budget -> labelled units in total.
+        counts: budget -> labeled units in total.
         main: (arm, baseline, metric) of the main comparison.
     """
     _, baseline, metric = main

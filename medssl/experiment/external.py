@@ -30,7 +30,7 @@ def external_units(
 
     Args:
         home: the experiment's own cohort.
-        own: its labelled units; `target` is made of their labels.
+        own: its labeled units; `target` is made of their labels.
 
     Raises:
         UserError: the cohort has no such target, another class, or patients or pictures of the experiment's own

@@ -43,11 +43,11 @@ def label_efficiency(
 
     Args:
         scores: `Results.scores()`; an interval that is NaN gets no band, and its marker is open.
-        label_counts: `Results.label_counts()`: labelled units in total for each budget.
+        label_counts: `Results.label_counts()`: labeled units in total for each budget.
         metric: which rows of `scores`.
         arms: those to draw; default all. An arm keeps its colour when others are off.
         per: what a budget counts, `class` or `total`.
-        unit: what is labelled: `image`, `exam` or `patient`.
+        unit: what is labeled: `image`, `exam` or `patient`.
         title, subtitle: default: what is drawn, and what band and marker mean.
         width, height: of the plot in pixels; `container` fills the page.
         log: the number of labels on a logarithmic axis.
@@ -218,7 +218,7 @@ def _tick_labels(counts: dict[int | str, int], low: float, high: float, width: i
 
 def _x_title(per: str, unit: str, log: bool) -> str:
     counted = "labels a class" if per == "class" else "labels"
-    return f"{counted.capitalize()} (labelled {unit}s in total below){', log scale' if log else ''}"
+    return f"{counted.capitalize()} (labeled {unit}s in total below){', log scale' if log else ''}"
 
 
 def _subtitle(frame: pd.DataFrame, test: Any) -> list[str]:

@@ -55,7 +55,7 @@ def claim(results: Results) -> str:
 
 
 def budget_heads(results: Results) -> list[dict[str, Any]]:
-    """Column heads: the budget, and the labelled units that it comes to."""
+    """Column heads: the budget, and the labeled units that it comes to."""
     counts, unit = results.label_counts(), results.settings.target.unit
     return [
         {"budget": str(b), "total": f"{counts[b]} {unit}s" if b in counts else ""} for b in results.settings.budgets
@@ -136,7 +136,7 @@ def cohort(results: Results) -> dict[str, Any]:
         {
             "part": names_of_parts.get(part, part),
             "patients": sizes.get("patients_all", sizes.get("patients", 0)),
-            "labelled": sizes.get("patients", 0),
+            "labeled": sizes.get("patients", 0),
             "units": sizes.get("units", 0),
             "classes": [int(classes.get(part, {}).get(c, 0)) for c in names],
         }

@@ -22,7 +22,7 @@ def area(boot: Replicates, metric: str, labels: Mapping[Budget, int]) -> pd.Data
     Args:
         boot: the bootstrap of all arms.
         metric: of the curve.
-        labels: budget -> labelled units in total; an arm is left out unless it has the same draws at all budgets.
+        labels: budget -> labeled units in total; an arm is left out unless it has the same draws at all budgets.
 
     Returns:
         columns of `AREA_COLUMNS`, a row an arm.

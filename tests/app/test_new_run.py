@@ -227,7 +227,7 @@ def test_an_uploaded_table_goes_once_its_labels_are_in(open_page, labeled):
 def test_a_draft_becomes_yaml_a_command_and_a_run(open_page, labeled):
     app = open_page(labeled, cohort="c")
     text = words(app)
-    assert "calm (10), rough (10)" in text and "20 labelled images of 20 patients, 2 classes" in text
+    assert "calm (10), rough (10)" in text and "20 labeled images of 20 patients, 2 classes" in text
     assert one(app.text_input, "Budgets").value == "2, all", "10 a class are too few for more"
     one(app.number_input, "Steps").set_value(5)
     one(app.multiselect, "Compare with").set_value(["pixels"])
