@@ -44,9 +44,7 @@ def form(place: Workspace, cohort: Cohort, source: str) -> Draft | None:
         )
     labeled = cohort.units(target, unit)  # type: ignore[arg-type]  # one of the three
     classes = labeled["label"].value_counts()
-    st.caption(
-        f"{len(labeled):,} labeled {unit}s of {labeled['patient'].nunique():,} patients, {len(classes)} classes"
-    )
+    st.caption(f"{len(labeled):,} labeled {unit}s of {labeled['patient'].nunique():,} patients, {len(classes)} classes")
     tasks = st.multiselect(
         "Pretrain by", list(known), ["simclr"], key=f"{key} tasks", format_func=lambda t: f"{t}: {known[t]}"
     )

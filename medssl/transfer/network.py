@@ -15,35 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from medssl.augment import RowGenerator, Views, make_view, preset, preset_for
-from medssl.config import Strict
 from medssl.encoders import Encoder
 from medssl.encoders.embed import layout
 from medssl.transfer.problem import Grid, Problem
-
-
-class Recipe(Strict):
-    """How a network is trained.
-
-    Attributes:
-        learning_rate: peak of AdamW (Loshchilov 2019), for encoder and head; warm-up over a tenth, then cosine.
-        weight_decay: of AdamW.
-        batch: at most this many samples a step (fewer where fewer are labeled).
-        min_steps: at least this many steps,
-        epochs: and at least this many passes over the labeled samples.
-        crop: smallest share of the area that a view keeps; the other changes are the modality's preset.
-    """
-
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.05, ge=0)
-    batch: int = Field(32, ge=2)
-    min_steps: int = Field(100, ge=1)
-    epochs: float = Field(6.0, gt=0)
-    crop: float = Field(0.6, gt=0, le=1)
-
+from medssl.transfer.recipe import Recipe, steps_for
 
 WHOLE = 0.2  # share of the steps, the last ones, that see whole images
 
@@ -198,11 +176,6 @@ def passes(count: int, batch: int, seed: int) -> Iterator[Tensor]:
             queue = torch.cat([queue, torch.randperm(count, generator=order)])
         yield queue[:batch]
         queue = queue[batch:]
-
-
-def steps_for(recipe: Recipe, samples: int) -> int:
-    """How long so many labeled samples are trained on."""
-    return max(recipe.min_steps, math.ceil(recipe.epochs * samples / min(recipe.batch, samples)))
 
 
 def schedule(step: int, steps: int) -> float:

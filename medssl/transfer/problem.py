@@ -11,6 +11,7 @@ import numpy as np
 
 from medssl.config import View
 from medssl.errors import UserError
+from medssl.transfer.recipe import Recipe, steps_for
 from medssl.transfer.target import TargetKind
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -84,8 +85,6 @@ class Strategy(ABC):
         Args:
             labeled, pool: images of the labeled units, and of all units of the pool.
         """
-        from medssl.transfer.network import Recipe, steps_for
-
         recipe = self.settings if isinstance(self.settings, Recipe) else Recipe()
         return steps_for(recipe, labeled) * self.images_a_step(min(recipe.batch, labeled))
 

@@ -20,8 +20,9 @@ from medssl.encoders import Encoder
 from medssl.errors import UserError
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.heads import LinearHead
-from medssl.transfer.network import Batch, Recipe, make_encoder, passes
+from medssl.transfer.network import Batch, make_encoder, passes
 from medssl.transfer.problem import Heads, Problem, Strategy
+from medssl.transfer.recipe import Recipe
 from medssl.transfer.registry import strategy
 from medssl.transfer.target import TargetKind
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from medssl.transfer import network, strategy
-from medssl.transfer.network import Recipe, labeled, train
+from medssl.transfer.network import labeled, train
+from medssl.transfer.recipe import Recipe
 
 STEPS = 10  # of which the last two see whole images
 SHORT = {"min_steps": STEPS, "epochs": 0.1, "batch": 4}

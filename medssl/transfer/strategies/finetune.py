@@ -13,8 +13,9 @@ from medssl.config import register
 from medssl.encoders import Encoder
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.heads import LinearHead
-from medssl.transfer.network import RATES, Group, Recipe, make_encoder, supervised, train
+from medssl.transfer.network import RATES, Group, make_encoder, supervised, train
 from medssl.transfer.problem import Heads, Problem, Strategy
+from medssl.transfer.recipe import Recipe
 
 
 class Settings(Recipe):

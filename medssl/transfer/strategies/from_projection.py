@@ -19,8 +19,9 @@ from medssl.encoders import Encoder
 from medssl.errors import UserError
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.heads import LayeredHead
-from medssl.transfer.network import RATES, Group, Recipe, make_encoder, supervised, train
+from medssl.transfer.network import RATES, Group, make_encoder, supervised, train
 from medssl.transfer.problem import Heads, Problem, Strategy
+from medssl.transfer.recipe import Recipe
 
 HEAD = "projection"
 TASKS = (  # whose checkpoints hold one: linear layers with ReLU, under that name

@@ -14,8 +14,9 @@ from torch import Tensor
 from medssl.config import register
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.heads import LinearHead
-from medssl.transfer.network import RATES, Batch, Group, Recipe, make_encoder, supervised, train
+from medssl.transfer.network import RATES, Batch, Group, make_encoder, supervised, train
 from medssl.transfer.problem import Problem, Strategy
+from medssl.transfer.recipe import Recipe
 
 RISE, RATIO = 0.1, 32  # share of the steps in which the rate rises, and how far below the peak it starts and ends
 

@@ -22,8 +22,9 @@ from medssl.encoders.norms import settle_norms, settled
 from medssl.transfer.features import pool_scale
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.heads import LinearHead
-from medssl.transfer.network import Group, Recipe, labeled, make_encoder, supervised, train
+from medssl.transfer.network import Group, labeled, make_encoder, supervised, train
 from medssl.transfer.problem import Problem, Strategy
+from medssl.transfer.recipe import Recipe
 
 LOOKED_AT = 256  # samples of the pool: enough for mean and spread, and quick for large encoders
 SETTLED_BY = 32  # of them at once

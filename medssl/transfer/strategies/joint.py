@@ -22,8 +22,9 @@ from medssl.augment import RowGenerator
 from medssl.config import register
 from medssl.errors import UserError
 from medssl.transfer.fitted import Fitted
-from medssl.transfer.network import RATES, Batch, Group, Recipe, autocast, passes, train, views_of
+from medssl.transfer.network import RATES, Batch, Group, autocast, passes, train, views_of
 from medssl.transfer.problem import OtherLabels, Problem, Strategy
+from medssl.transfer.recipe import Recipe
 from medssl.transfer.unlabeled import Network, seeded
 
 

@@ -25,8 +25,9 @@ from medssl.encoders.rotated import ROTATIONS, FourRotations, rotations
 from medssl.errors import UserError
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.heads import LinearHead
-from medssl.transfer.network import RATES, Batch, Group, Recipe, autocast, make_encoder, train, views_of
+from medssl.transfer.network import RATES, Batch, Group, autocast, make_encoder, train, views_of
 from medssl.transfer.problem import Problem, Strategy
+from medssl.transfer.recipe import Recipe
 from medssl.transfer.unlabeled import need_classes, seeded
 
 
