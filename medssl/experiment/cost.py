@@ -12,6 +12,7 @@ import numpy as np
 from medssl.cohort import Cohort
 from medssl.config import DEFAULT_STEPS, SUPERVISED, Pretraining, View
 from medssl.experiment.plan import Plan
+from medssl.experiment.prepare import pretraining_view
 from medssl.experiment.tuning import recipes, tuned_budgets
 from medssl.transfer import HANDCRAFTED, strategy
 
@@ -70,7 +71,7 @@ def cost(plan: Plan, seeds: Mapping[str, int], processes: int) -> Cost:
     memory = there = 0
     for name, count in seeds.items():
         spec = config.pretraining[name]
-        view = config.view.model_copy(update={"size": spec.size}) if spec.size else config.view
+        view = pretraining_view(spec, plan)
         other = plan.others[spec.other] if spec.other else None
         cohort, left_out = (other.cohort, other.kept_out) if other else (plan.cohort, excluded)
         if spec.task == SUPERVISED:

@@ -56,7 +56,12 @@ def _refuse_other_labels(source: Source, cohort: Path, workspace: Workspace) -> 
         return
     if not is_applied(cohort, read_table(source.labels, folders), Keys(workspace)):
         what = f"the table of labels is not the one that cohort '{source.name}' has its labels from"
-        fix = f"Run `medssl label {cohort} LABELS` to take it over, or give the cohort another name."
+        named = source.labels
+        roles = {"scan-column": named.scan, "patient-column": named.patient, "group-column": named.group}
+        columns = [f"--{option} {column}" for option, column in roles.items() if column]
+        columns += [f"--target {column}" for column in named.targets]
+        command = " ".join(["medssl label", str(cohort), "LABELS", *columns])
+        fix = f"Take it over with `{command}`, or give the cohort another name."
         raise UserError(what, "cohort.labels", fix)
 
 

@@ -1,13 +1,15 @@
 """An experiment's table of labels is the one that its cohort has its labels from, or is refused."""
 
+import shlex
 import shutil
 
 import pytest
+from typer.testing import CliRunner
 
-from medssl.config import Experiment, LabelColumns, validate
+from medssl.cli import app
+from medssl.config import Experiment, validate
 from medssl.errors import UserError
 from medssl.experiment.prepare import ensure_cohort
-from medssl.ingest import add_labels
 
 
 @pytest.fixture
@@ -22,9 +24,11 @@ def test_a_table_that_was_corrected_is_not_passed_over(source, workspace, tmp_pa
     cohort = ensure_cohort(source, workspace)  # nothing has changed
     table = tmp_path / "scans" / "labels.csv"
     table.write_text(table.read_text().replace("PATIENT3,rough", "PATIENT3,calm"))
-    with pytest.raises(UserError, match="not the one that cohort 'tiny' has its labels from"):
+    with pytest.raises(UserError, match="not the one that cohort 'tiny' has its labels from") as problem:
         ensure_cohort(source, workspace)
-    add_labels(cohort, LabelColumns(file=str(table), scan="file", patient="patient"), workspace)
+    command = shlex.split(problem.value.fix.partition("`")[2].partition("`")[0].replace("LABELS", str(table)))
+    done = CliRunner().invoke(app, [*command[1:], "--workspace", str(workspace.path)])
+    assert done.exit_code == 0 and command[:3] == ["medssl", "label", str(cohort.path)], done.output
     labels = ensure_cohort(source, workspace).labels("label")["value"].value_counts()
     assert labels["calm"] == 82 and labels["rough"] == 78
 
