@@ -18,6 +18,7 @@ from medssl.augment.random import RowGenerator
 from medssl.config import Strict
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Kept = Annotated[float, Field(gt=0, le=1)]  # share of an image that a crop keeps: of nothing there is no picture
 Positive = Annotated[float, Field(ge=0)]
 
 
@@ -48,7 +49,7 @@ class Views(Strict):
             half of `window` times the width.
     """
 
-    crop: tuple[Share, Share] = (1.0, 1.0)
+    crop: tuple[Kept, Kept] = (1.0, 1.0)
     aspect: Annotated[float, Field(ge=1)] = 4 / 3
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
     flip: bool = False

@@ -233,9 +233,9 @@ class PretextTask(nn.Module):
     def optimizers(self, learning_rate: float, make: MakeOptimizer = torch.optim.AdamW) -> list[torch.optim.Optimizer]:
         """One optimizer of the kind that the run asks for; norms and biases are not decayed.
 
-        A task with an adversary returns one optimizer a player, each with rates of its own: the engine bends every
-        group's rate by the same schedule. `loss` is differentiated once a step and then all optimizers step, so players
-        must not meet in each other's gradients (detach).
+        A task with adversaries returns one optimizer a player, the encoder's first, each with rates of its own: the
+        engine bends every group's rate by the same schedule. `loss` is differentiated once a step and then all
+        optimizers step, so players must not meet in each other's gradients (detach).
         """
         return [make(weight_decay_groups(self.parameters(), self.weight_decay), lr=learning_rate)]
 

@@ -3,8 +3,8 @@
 `swin_trio` is the combination of Swin UNETR's pretraining (Tang 2022, "Self-supervised pre-training of Swin
 transformers for 3D medical image analysis"): rotation, inpainting and contrast, weighted equally.
 
-Each part closes its own shortcuts. Where a part forbids a view (rotation: no up-down flips), the others keep theirs,
-since every part makes its own views.
+Each part closes its own shortcuts, and its adversaries keep optimizers of their own. Where a part forbids a view
+(rotation: no up-down flips), the others keep theirs, since every part makes its own views.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from medssl.augment import RowGenerator
 from medssl.config import Strict, View
 from medssl.encoders import Encoder
 from medssl.errors import UserError
-from medssl.pretext.base import Batch, PretextTask, TaskSettings
+from medssl.pretext.base import Batch, MakeOptimizer, PretextTask, TaskSettings, weight_decay_groups
 from medssl.pretext.pictures import Picture
 
 if TYPE_CHECKING:
@@ -102,6 +102,13 @@ class Combine(PretextTask):
         """Each part whose loss may be low after a collapse by itself: another one may hold the encoder apart."""
         parts = [(name, group) for name, task in self._tasks() if task.collapsible for group in task.head_groups()]
         return [[f"{name}_{head}" for head in group] for name, group in parts]
+
+    def optimizers(self, learning_rate: float, make: MakeOptimizer = torch.optim.AdamW) -> list[torch.optim.Optimizer]:
+        """One for the encoder and all heads that learn with it, and those of the parts' adversaries."""
+        adversaries = [one for _, task in self._tasks() for one in task.optimizers(learning_rate, make)[1:]]
+        theirs = {p for one in adversaries for group in one.param_groups for p in group["params"]}
+        own = [p for p in self.parameters() if p not in theirs]
+        return [make(weight_decay_groups(own, self.weight_decay), lr=learning_rate), *adversaries]
 
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
         total = torch.zeros((), device=batch.images.device)

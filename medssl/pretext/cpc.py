@@ -28,6 +28,7 @@ from medssl.errors import UserError
 from medssl.pretext.base import Batch, PretextTask
 from medssl.pretext.negatives import NegativeSettings, apart
 from medssl.pretext.pictures import Picture, laid, pictures
+from medssl.pretext.processes import gather, process_count
 from medssl.pretext.tiles import standardised
 
 
@@ -71,15 +72,14 @@ class CPC(PretextTask):
 
     def loss(self, batch: Batch, generator: RowGenerator) -> tuple[Tensor, dict[str, Tensor]]:
         losses, right = [], []
-        for logits in self.answers(self.puzzle(batch, generator), batch.patient):
-            labels = torch.arange(len(logits), device=logits.device)
+        for logits, labels in self.answers(self.puzzle(batch, generator), batch.patient):
             losses.append(F.cross_entropy(logits, labels))
             right.append((logits.detach().argmax(1) == labels).float().mean())
         return torch.stack(losses).mean(), {"accuracy": torch.stack(right).mean()}
 
     def floor(self, batch: Batch, generator: RowGenerator) -> dict[str, float]:
         grid = self.settings.grid
-        counts = [len(batch.rows) * grid * (grid - k - 2) for k in range(self.settings.steps)]
+        counts = [process_count() * len(batch.rows) * grid * (grid - k - 2) for k in range(self.settings.steps)]
         return {
             "loss": sum(map(math.log, counts)) / len(counts),
             "accuracy": sum(1 / n for n in counts) / len(counts),
@@ -89,7 +89,7 @@ class CPC(PretextTask):
         """The patches, and from the third row on those that the network expects, out of all of the batch."""
         patches = self.puzzle(batch, generator)
         grid, below = self.settings.grid, 2
-        said = self.answers(patches, batch.patient)[0].argmax(1).view(-1, grid - below, grid)
+        said = self.answers(patches, batch.patient)[0][0].argmax(1).view(-1, grid - below, grid)
         right = torch.arange(said.numel(), device=said.device).view(said.shape) == said
         cells = patches.view(-1, grid, grid, *patches.shape[1:])
         expected = cells[:, below:].flatten(0, 2)[said]
@@ -97,24 +97,27 @@ class CPC(PretextTask):
         words = [f"answer: {int(n)} of {right[0].numel()} right" for n in right.sum((1, 2))]
         return pictures((batch.images, "image"), (laid(cells.flatten(1, 2), grid), "seen"), (laid(answer, grid), words))
 
-    def answers(self, patches: Tensor, patient: Tensor) -> list[Tensor]:
-        """For each step ahead scores, (N * rows * grid, N * rows * grid): what is expected against what is there."""
+    def answers(self, patches: Tensor, patient: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """For each step ahead scores, (N * rows * grid, M * rows * grid): what is expected against what is there, in
+        the M images of all processes; and which is the right one."""
         grid, rows = self.settings.grid, len(patient)
         z = self.patch(self.embed(patches)).view(rows, grid, grid, -1)
         context = self.summed_up(z.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        z, images_apart = z.float(), apart(self.settings, patient, patient)
+        z, images_apart = z.float(), apart(self.settings, patient, gather(patient)[0])
         scores = []
         with torch.autocast(z.device.type, enabled=False):
             for k, predict in enumerate(self.predict):
                 below = k + 2
                 said = F.normalize(predict(context[:, :-below].float()).flatten(0, 2), dim=1)
-                keys = F.normalize(z[:, below:].flatten(0, 2), dim=1)
+                keys, start = gather(F.normalize(z[:, below:].flatten(0, 2), dim=1))
+                right = start + torch.arange(len(said), device=said.device)
                 logits = said @ keys.T / self.settings.temperature
                 if images_apart is not None:
-                    allowed = images_apart | torch.eye(rows, dtype=torch.bool, device=keys.device)
-                    owner = torch.arange(rows, device=keys.device).repeat_interleave(len(keys) // rows)
-                    logits = logits.masked_fill(~allowed[owner][:, owner], -math.inf)
-                scores.append(logits)
+                    each = len(said) // rows
+                    owner = torch.arange(len(keys), device=keys.device) // each
+                    own = owner == (right // each)[:, None]
+                    logits = logits.masked_fill(~(own | images_apart[owner[: len(said)]][:, owner]), -math.inf)
+                scores.append((logits, right))
         return scores
 
     def puzzle(self, batch: Batch, generator: RowGenerator) -> Tensor:

@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from medssl.augment import RowGenerator
+from medssl.augment.views import Kept
 from medssl.config import View
 from medssl.encoders import Encoder
 from medssl.pretext.base import Batch, PretextTask, TaskSettings
@@ -41,7 +42,7 @@ class Settings(TaskSettings):
 
     prototypes: Annotated[int, Field(ge=8)] = 1024
     local_crops: Annotated[int, Field(ge=0, le=10)] = 2
-    local_crop: tuple[float, float] = (0.1, 0.4)
+    local_crop: tuple[Kept, Kept] = (0.1, 0.4)
     temperature: Annotated[float, Field(gt=0)] = 0.1
     teacher_temperature: Annotated[float, Field(gt=0)] = 0.04
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.98

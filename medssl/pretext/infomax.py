@@ -27,6 +27,7 @@ from medssl.pretext.base import Batch, MakeOptimizer, PretextTask, weight_decay_
 from medssl.pretext.heads import mlp
 from medssl.pretext.negatives import NegativeSettings, apart, refuse_one_patient
 from medssl.pretext.pictures import Picture, pictures
+from medssl.pretext.processes import gather, process_count
 from medssl.pretext.questions import SAME_IMAGE
 
 
@@ -72,7 +73,8 @@ class InfoMax(PretextTask):
         whole = self.whole(vector).float()
         places = self.local(features[-2][rows:]).flatten(2).float()
         with torch.autocast(views.device.type, enabled=False):
-            loss, metrics = jensen_shannon(whole, places, apart(self.settings, batch.patient, batch.patient))
+            patients = gather(batch.patient)[0]
+            loss, metrics = jensen_shannon(whole, places, apart(self.settings, patients, patients))
             if self.settings.prior:
                 noise = generator.uniform(self.settings.width)
                 code = torch.sigmoid(self.squash(vector.float()))
@@ -86,7 +88,10 @@ class InfoMax(PretextTask):
     def floor(self, batch: Batch, generator: RowGenerator) -> dict[str, float]:
         """Loss: all scores 0, and a critic that cannot tell. Accuracy: one in N."""
         prior = self.settings.prior
-        return {"loss": math.log(2) * (2 + (prior + 2 if prior else 0)), "accuracy": 1 / len(batch.rows)}
+        return {
+            "loss": math.log(2) * (2 + (prior + 2 if prior else 0)),
+            "accuracy": 1 / (len(batch.rows) * process_count()),
+        }
 
     def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
         """The view that gave the vector, the one that gave the places, and how well each place fits the vector."""
@@ -110,18 +115,22 @@ class InfoMax(PretextTask):
 
 
 def jensen_shannon(whole: Tensor, places: Tensor, apart: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-    """Equation 4, negated: every vector against every place of every image.
+    """Equation 4, negated: every vector of this process against every place of every image of all processes.
 
     Args:
         whole: (N, D). places: (N, D, P).
-        apart: (N, N) bool, whose places may be whose negatives; default: those of all others.
+        apart: (M, M) bool, of the global batch, whose places may be whose negatives; default: those of all others.
 
     Returns:
-        The loss, and the share of vectors whose own image has the highest mean score.
+        The loss, whose mean over processes is that of the global batch, and the share of vectors whose own image has
+        the highest mean score.
     """
-    scores = torch.einsum("nd,mdp->nmp", whole, places) / math.sqrt(whole.shape[1])
-    own = torch.eye(len(whole), dtype=torch.bool, device=whole.device)
-    negative = scores[~own if apart is None else apart]
-    loss = F.softplus(-scores[own]).mean() + F.softplus(negative).sum() / max(1, negative.numel())
-    found = scores.detach().mean(2).argmax(1) == torch.arange(len(whole), device=whole.device)
+    everywhere, start = gather(places)
+    scores = torch.einsum("nd,mdp->nmp", whole, everywhere) / math.sqrt(whole.shape[1])
+    here = start + torch.arange(len(whole), device=whole.device)
+    own = here[:, None] == torch.arange(len(everywhere), device=whole.device)
+    apart = ~torch.eye(len(everywhere), dtype=torch.bool, device=whole.device) if apart is None else apart
+    negatives = (apart.sum() * places.shape[2] / process_count()).clamp_min(1)  # a process's share: it may have few
+    loss = F.softplus(-scores[own]).mean() + F.softplus(scores[apart[here]]).sum() / negatives
+    found = scores.detach().mean(2).argmax(1) == here
     return loss, {"accuracy": found.float().mean()}

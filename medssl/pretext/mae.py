@@ -73,13 +73,14 @@ class MAE(PretextTask):
         return nn.functional.mse_loss(painted.float(), self.targets(images)[hidden]), {}
 
     def floor(self, batch: Batch, generator: RowGenerator) -> dict[str, float]:
-        """Every hidden patch painted in its own mean; without standardising, in the mean of the visible patches."""
+        """Every hidden patch painted in its own mean (without standardising, in that of the visible patches), or as the
+        other images of the batch are at its place, whichever is nearer: the decoder knows places."""
         images, hidden = self.puzzle(batch, generator)
         targets = self.targets(images)
-        if self.settings.standardise:
-            return {"loss": float(targets[hidden].square().mean())}
-        visible = targets[~hidden].view(len(targets), -1).mean(1)[:, None, None]
-        return {"loss": float((targets - visible)[hidden].square().mean())}
+        plain = torch.zeros(()) if self.settings.standardise else targets[~hidden].view(len(targets), -1).mean(1)
+        placed = (targets.sum(0) - targets) / max(1, len(targets) - 1)
+        guesses = plain.to(targets.device).view(-1, 1, 1), placed
+        return {"loss": min(float((targets - guess)[hidden].square().mean()) for guess in guesses)}
 
     def show(self, batch: Batch, generator: RowGenerator) -> list[Picture]:
         return pictures(*zip(self.seen(batch, generator), ("image", "seen", "painted"), strict=True))

@@ -149,7 +149,7 @@ class Loop:
         counters = load_state(folder / "state", self.task, self.optimizers) or fresh
         first, count = counters["step"], counters["count"]
         sums = {k: torch.tensor(v, dtype=torch.float64) for k, v in counters["sums"].items()}
-        watch = Watch(floor, counters["watch"], self.task.head_groups(), self.task.collapsible)
+        watch = Watch(floor, counters["watch"], self.task.head_groups(), self.task.collapsible, steps)
         every = max(1, steps // LOG_LINES)
         history = History(folder / "history.jsonl", first, loggers) if lead else None
         begun = logged = saved = time.monotonic()

@@ -122,9 +122,9 @@ class Watch:
         floor: of the task, with what `spread` says of the untrained network.
         memory: what an earlier part of the run remembered; plain data, saved with the state.
         heads: names of the task's heads in groups (`PretextTask.head_groups`).
-        collapsible: the task's loss may be low after a collapse. Of any other task a loss below its floor is a sign
-            that images are told apart, however close their vectors lie (as the mean tokens of a masked autoencoder do);
-            no proof, where scans are aligned and a decoder knows places (docs/decisions.md).
+        collapsible: the task's loss may be low after a collapse. Any other one is below its floor only where images are
+            told apart, however close their vectors lie (as the mean tokens of a masked autoencoder do).
+        steps: of the run. A task that is not collapsible gets half of them to come below its floor.
     """
 
     def __init__(
@@ -133,8 +133,9 @@ class Watch:
         memory: dict[str, Any] | None = None,
         heads: Sequence[Sequence[str]] = (),
         collapsible: bool = True,
+        steps: int = 0,
     ) -> None:
-        self.floor, self.heads, self.collapsible = floor, heads, collapsible
+        self.floor, self.heads, self.collapsible, self.half = floor, heads, collapsible, steps / 2
         self.memory: dict[str, Any] = memory or {"best": None, "in_a_row": {}, "said": []}
 
     def kept(self, line: dict[str, Any]) -> dict[str, float]:
@@ -159,9 +160,9 @@ class Watch:
         """Warnings of this line that were not given before, by code; `line` has what `kept` gave."""
         best, floor = self.memory["best"], self.floor.get("loss", 0.0)
         signs = {"divergence": best is not None and line["loss"] > max(DIVERGED * best, ABOVE * floor)}
-        tells_apart = not self.collapsible and line["loss"] < BELOW * floor
+        excused = not self.collapsible and (line["loss"] < BELOW * floor or line["step"] < self.half)
         if "spread_kept" in line:
-            signs["collapse"] = line["spread_kept"] < SUNK and not tells_apart
+            signs["collapse"] = line["spread_kept"] < SUNK and not excused
         self.memory["best"] = line["loss"] if best is None else min(best, line["loss"])
         new = {}
         for sign, there in signs.items():

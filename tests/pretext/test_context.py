@@ -179,6 +179,20 @@ def test_a_combination_is_the_weighted_sum_of_its_parts_on_one_encoder():
         make("combine", {"parts": {"rotatoin": {}}})
 
 
+def test_adversaries_in_a_combination_keep_their_own_optimizers():
+    """Whose steps, moments and clipping are then those of the task alone."""
+    adversarial = {"inpainting": {"settings": {"adversarial": 0.01}}, "infomax": {}, "rotation": {}}
+    task = make("combine", {"parts": adversarial}, View(size=32))
+    players = task.optimizers(0.1)
+    owned = [{id(p) for group in one.param_groups for p in group["params"]} for one in players]
+    rates = [one.param_groups[0]["lr"] for one in players]
+    judge, critic = task.parts["inpainting"].discriminator, task.parts["infomax"].critic
+    assert owned[1:] == [{id(p) for p in player.parameters()} for player in (judge, critic)]
+    assert rates == pytest.approx([0.1, 0.01, 0.1])
+    assert {id(p) for p in task.encoder.parameters()} < owned[0] and not owned[0] & (owned[1] | owned[2])
+    assert sum(map(len, owned)) == len([p for p in task.parameters() if p.requires_grad])
+
+
 @pytest.mark.parametrize("name", ["rotation", "simclr", "dino"])
 def test_an_encoder_that_shrinks_an_image_to_a_point_is_refused(name):
     """There a CPU in bf16 hands out gradients of whatever lay in the memory."""

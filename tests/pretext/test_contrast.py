@@ -284,7 +284,8 @@ def _task(name):
 def _two_steps(task, own):
     losses = []
     for step in range(2):
-        batch = with_patients(faces(8, seed=step), torch.arange(8) // 2).part(own)
+        # three images of one patient lie in both processes, which then have unequal numbers of negatives
+        batch = with_patients(faces(8, seed=step), torch.tensor([0, 0, 1, 2, 2, 2, 3, 4])).part(own)
         loss, _ = task(batch, RowGenerator(0, step, batch.rows))
         losses.append(loss)
     losses[1].backward()
@@ -293,8 +294,8 @@ def _two_steps(task, own):
     return [float(x) for x in losses], gradient, memory
 
 
-@pytest.mark.parametrize("name", ["moco", "pirl"])
-def test_memories_of_two_processes_are_that_of_one(tmp_path, name):
+@pytest.mark.parametrize("name", ["moco", "pirl", "infomax", "cpc"])
+def test_two_processes_have_the_negatives_and_memories_of_one(tmp_path, name):
     torch.multiprocessing.spawn(_one_process, (str(tmp_path), name), nprocs=2)
     found = [torch.load(tmp_path / f"{r}.pt", weights_only=True) for r in (0, 1)]
     losses, gradient, memory = _two_steps(_task(name), slice(0, 8))
@@ -303,7 +304,7 @@ def test_memories_of_two_processes_are_that_of_one(tmp_path, name):
     assert torch.allclose((found[0][1] + found[1][1]) / 2, gradient, atol=1e-4 * float(gradient.abs().max()))
     for f in found:
         assert all(torch.allclose(f[2][key].float(), value.float(), atol=1e-5) for key, value in memory.items())
-    assert memory
+    assert memory or name in ("infomax", "cpc")
 
 
 @pytest.mark.parametrize(("name", "panels"), [("moco", 4), ("pirl", 3), ("voco", 5), ("mae", 3), ("simmim", 3)])

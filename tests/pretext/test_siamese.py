@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from test_tasks import PLAIN, batch_of, faces, make, train
 
 from medssl.augment import RowGenerator
+from medssl.errors import UserError
 from medssl.pretext.barlow_twins import barlow_twins
 from medssl.pretext.exemplar import batch_hard
 from medssl.pretext.heads import retrieval
@@ -89,6 +90,12 @@ def test_the_slow_copy_follows_and_is_not_trained(name):
     task.after_step(100, 100)  # at the end of the run the copy stands still
     again = [float((p - w).mean()) for p, w in zip(task.slow_encoder.parameters(), weights, strict=True)]
     assert again == pytest.approx(moved, rel=1e-3)
+
+
+@pytest.mark.parametrize("share", [-0.1, 0.0, 1.5])
+def test_a_small_crop_of_no_such_share_is_refused(share):
+    with pytest.raises(UserError, match="local_crop"):
+        make("dino", {"local_crop": [share, 0.4]})
 
 
 def test_dino_keeps_its_centre_with_its_state():

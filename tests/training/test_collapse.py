@@ -1,14 +1,18 @@
 """The collapse monitor speaks where the door to a collapse was opened, and is quiet where it is shut."""
 
 import pytest
+import torch
 from test_pretrain import run, samples, weights
 from test_watch import faces, samples_of
 
+from medssl.encoders.vit import SmallViT
 from medssl.errors import UserError
+from medssl.pretext.mae import MAE
 from medssl.training import fit
 
 PLANTED = {"simsiam": {"stop_gradient": False}, "dino": {"centring": False}, "vicreg": {"variance": 0.0}}
-# mae's mean token spreads images little, and pirl's loss rises while its bank of memories fills: neither is a fault.
+# mae paints the mean of each place before it tells images apart, and pirl's loss rises while its bank of memories
+# fills: neither is a fault.
 HEALTHY = [*PLANTED, "barlow_twins", "byol", "mae", "moco", "pirl", "simmim", "voco"]
 
 
@@ -26,7 +30,22 @@ def test_a_planted_collapse_is_said(tmp_path, name):
 
 @pytest.mark.parametrize("name", HEALTHY)
 def test_a_healthy_run_is_left_alone(tmp_path, name):
-    assert "warning" not in history(tmp_path, name, {}, 60)
+    assert "warning" not in history(tmp_path, name, {}, 240 if name == "mae" else 60)
+
+
+def test_a_mae_that_knows_places_alone_is_said_to_tell_no_images_apart(tmp_path, monkeypatch):
+    """All images get the same tokens; the decoder paints better than with the mean of each patch nevertheless."""
+    tokens, trained = SmallViT.tokens, []
+
+    def blind(self, x, mask=None):
+        return tokens(self, torch.full_like(x, 0.5) if trained else x, mask)
+
+    monkeypatch.setattr(SmallViT, "tokens", blind)
+    monkeypatch.setattr(MAE, "after_step", lambda self, step, steps: trained.append(step))
+    found = history(tmp_path, "mae", {}, 120)
+    assert found["loss"].iloc[-1] < 0.8, "of 1"
+    warned = found.dropna(subset="warning")
+    assert len(warned) == 1 and "collapse" in warned["warning"].iloc[0] and warned["step"].iloc[0] >= 60
 
 
 def test_a_part_that_collapses_is_seen_though_another_holds_the_encoder(tmp_path):

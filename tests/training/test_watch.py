@@ -147,3 +147,6 @@ def test_a_loss_below_its_floor_clears_those_who_cannot_cheat():
         watch = Watch(floor, collapsible=collapsible)
         said = [watch.look(line) for _ in range(3)]
         assert any("collapse" in words for words in said) == says
+    watch = Watch(floor, collapsible=False, steps=10)
+    said = [watch.look(high | {"step": step}) for step in range(1, 8)]
+    assert [bool(words) for words in said] == [False] * 5 + [True, False], "half of the run is given to come below"
