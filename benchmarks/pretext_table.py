@@ -118,30 +118,15 @@ class Row:
 
     def measure(self, workspace: Workspace) -> None:
         """Pretrain, run the experiment, and keep the row."""
-        begun, place, how = time.monotonic(), SETS[self.place], self.how
-        place.make(workspace)
-        finetune, encoder = how["finetune"], {"encoder": self.encoder, "init": self.start}
-        sizes = SETS[self.place].imagenet
-        native = {f"imagenet_{size}": {"encoder": IMAGENET, "init": "imagenet", "size": size} for size in sizes[1:]}
-        arms = {"imagenet": {"encoder": IMAGENET, "init": "imagenet"}} | native if sizes else {}
-        arms |= {"pixels": {"encoder": "pixels"}, self.random: encoder, self.scratch: encoder | {"strategy": finetune}}
-        raw = place.config() | {
-            "name": f"pretext_{self.place}",
-            "budgets": [LABELS],
-            "draws": how["draws"],
-            "metrics": ["auc"],
-            "replicates": how["replicates"],
-            "baseline": list(dict.fromkeys([self.random, self.scratch, "pixels", *(["imagenet"] if sizes else [])])),
-            "arms": arms,
-        }
-        config = validate(Experiment, raw, self.place)
-        plan = make_plan(config, ensure_cohort(config.cohort, workspace))  # split and budgets
+        begun, raw = time.monotonic(), self.experiment(workspace)
+        finetune, encoder = self.how["finetune"], {"encoder": self.encoder, "init": self.start}
+        plan = self.plan(raw, workspace)
         if not (steps := self.stored.get("steps")):
-            steps = self.steps(plan, workspace)
+            steps = steps_for(self.minutes, self.request(plan, workspace).loop(DEFAULT_STEPS))
             write_json(self.file, {"what": self.what, "status": "running", "steps": steps})
         engine = {"encoder": self.encoder, "weights": self.start, "batch": self.variant.batch, "steps": steps}
         spec = {"task": self.task, **engine, "settings": self.settings}
-        within = place.volumes is None and self.variant.pool is None
+        within = SETS[self.place].volumes is None and self.variant.pool is None
         if within:
             raw["pretraining"], own = {self.frozen: spec}, {"pretrain": self.frozen}
         else:
@@ -155,6 +140,30 @@ class Row:
         found = self.found(results) | self.cost(folder) | about
         self.stored = {"what": self.what, "status": "finished", "steps": steps, **found}
         write_json(self.file, self.stored)
+
+    def experiment(self, workspace: Workspace) -> dict[str, Any]:
+        """The experiment but for the task's own arms; makes the set's scans where they are not there."""
+        place, how = SETS[self.place], self.how
+        place.make(workspace)
+        finetune, encoder = how["finetune"], {"encoder": self.encoder, "init": self.start}
+        sizes = SETS[self.place].imagenet
+        native = {f"imagenet_{size}": {"encoder": IMAGENET, "init": "imagenet", "size": size} for size in sizes[1:]}
+        arms = {"imagenet": {"encoder": IMAGENET, "init": "imagenet"}} | native if sizes else {}
+        arms |= {"pixels": {"encoder": "pixels"}, self.random: encoder, self.scratch: encoder | {"strategy": finetune}}
+        return place.config() | {
+            "name": f"pretext_{self.place}",
+            "budgets": [LABELS],
+            "draws": how["draws"],
+            "metrics": ["auc"],
+            "replicates": how["replicates"],
+            "baseline": list(dict.fromkeys([self.random, self.scratch, "pixels", *(["imagenet"] if sizes else [])])),
+            "arms": arms,
+        }
+
+    def plan(self, raw: dict[str, Any], workspace: Workspace) -> Plan:
+        """Split and budgets of the experiment."""
+        config = validate(Experiment, raw, self.place)
+        return make_plan(config, ensure_cohort(config.cohort, workspace))
 
     def source(self, plan: Plan, workspace: Workspace) -> tuple[Cohort, frozenset[str]]:
         """The cohort that is pretrained on, and the patients who are kept out."""
@@ -170,13 +179,12 @@ class Row:
             out |= frozenset(fits.index[~fits])
         return cohort, out
 
-    def steps(self, plan: Plan, workspace: Workspace) -> int:
-        """How many steps fit into the minutes here."""
+    def request(self, plan: Plan, workspace: Workspace) -> Request:
+        """The pretraining, before it begins."""
         cohort, out = self.source(plan, workspace)
         samples, about = of_cohort(cohort, self.task, plan.config.view, out)
         engine = {"encoder": self.encoder, "weights": self.start, "batch": self.variant.batch}
-        request = Request(samples, self.task, self.settings, out, about["modality"], engine, make_fabric)
-        return steps_for(self.minutes, request.loop(DEFAULT_STEPS))
+        return Request(samples, self.task, self.settings, out, about["modality"], engine, make_fabric)
 
     def apart(self, plan: Plan, spec: dict[str, Any], workspace: Workspace) -> Path:
         """The folder of a run on another cohort or on part of the pool, test patients left out."""
