@@ -18,8 +18,10 @@ def grouped(name, dims):
     """Samples of 16 images, or of 16 stacks, or exams, of as many images as the task takes together."""
     kind = task_class(name)
     group = 1 if kind.sampling == "image" else kind.group_size(kind.Settings())
-    small = name in BLOCKS or (dims == 3 and name != "relative_patch")  # whose 27 tiles need more
-    data = samples(n=16 * group, size=32 if small else 36, channels=kind.channels[0], dims=dims)
+    side = 32 if name in BLOCKS else 36
+    if dims == 3 and name != "relative_patch":  # whose 27 tiles need more
+        side = max(24, kind.smallest)
+    data = samples(n=16 * group, size=side, channels=kind.channels[0], dims=dims)
     if name == "tracked_patch":  # which needs something that can be followed
         data.images = np.repeat(data.images[::group], group, axis=0)
     owner = data.table.index // group

@@ -7,6 +7,7 @@ from test_watch import faces, samples_of
 
 from medssl.encoders.vit import SmallViT
 from medssl.errors import UserError
+from medssl.pretext import task_class
 from medssl.pretext.mae import MAE
 from medssl.training import fit
 
@@ -17,14 +18,14 @@ HEALTHY = [*PLANTED, "barlow_twins", "byol", "mae", "moco", "pirl", "simmim", "v
 
 
 def history(out, name, settings, steps):
-    encoder = "small_vit" if name == "mae" else "small"
-    samples = samples_of(faces(96, 32))
+    encoder, parts = "small_vit" if name == "mae" else "small", list(settings.get("parts", {}))
+    samples = samples_of(faces(96, max(24, *(task_class(kind).smallest for kind in [name, *parts]))))
     return fit(samples, name, out=out, steps=steps, batch=32, encoder=encoder, settings=settings).history
 
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_collapse_is_said(tmp_path, name):
-    found = history(tmp_path, name, PLANTED[name], 300 if name == "vicreg" else 120)
+    found = history(tmp_path, name, PLANTED[name], 240 if name == "vicreg" else 120)
     assert "warning" in found and found["warning"].dropna().str.contains("collapse").any()
 
 

@@ -66,7 +66,7 @@ def start(cohort: Path, dims: int, out: Path) -> subprocess.Popen:
 
 @pytest.mark.parametrize(
     ("how", "dims"),
-    [("SIGKILL", 2), ("SIGKILL", 3), ("SIGTERM", 2), ("SIGTERM", 3), ("SIGINT", 2), ("SIGUSR1", 3)],
+    [("SIGKILL", 2), ("SIGKILL", 3), ("SIGTERM", 3), ("SIGINT", 2), ("SIGUSR1", 2)],
 )
 def test_a_killed_command_goes_on_and_ends_bit_equal(cohorts, whole, tmp_path, how, dims):
     out, least = tmp_path / "run", random.randint(11, 40)
