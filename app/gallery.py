@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
-from medssl.cohort import Cohort, Samples
+from medssl.cohort import Cohort, Samples, browse
 from medssl.experiment import pictures
 from medssl.figures import to_png, to_svg
 
@@ -62,13 +62,20 @@ def scan(png: bytes, alt: str) -> None:
 
 
 @st.cache_data(max_entries=4000, show_spinner=False)
-def thumbnail(folder: str, key: str, place: int, _cohort: Cohort, _samples: Samples) -> bytes:
+def thumbnail(folder: str, key: str, place: int, veil: bool, _cohort: Cohort, _samples: Samples) -> bytes:
     """PNG of a sample, drawn once; `folder` and the samples' `key` stand for cohort and samples."""
-    return pictures.to_png(pictures.picture(_cohort, _samples, place, 2 * THUMB))
+    return pictures.to_png(pictures.picture(_cohort, _samples, place, 2 * THUMB, veil))
 
 
 def draw_thumbnail(cohort: Cohort, samples: Samples, place: int) -> bytes:
-    return thumbnail(str(cohort.path), samples.key, place, cohort, samples)
+    """The same, blurred where its pixels may name the patient."""
+    return thumbnail(str(cohort.path), samples.key, place, veiled(cohort, samples, place), cohort, samples)
+
+
+def veiled(cohort: Cohort, samples: Samples, place: int) -> bool:
+    """Whether the pixels of a sample may carry burned-in text."""
+    found = browse.rows_of(cohort, [str(samples.table["scan"].iloc[place])])
+    return bool(found and found[0]["veiled"])
 
 
 def downloads(name: str, files: Sequence[tuple[str, str, Callable[[], Any]]]) -> None:

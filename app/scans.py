@@ -21,7 +21,7 @@ from medssl.errors import MedsslError
 PAGE, COLUMNS = 24, 6
 PLANES = ["axial", "coronal", "sagittal"]
 ANY = ""
-VEIL = "Its pixels may carry burned-in text, which may name the patient. The small picture is blurred."
+VEIL = "Its pixels may carry burned-in text, which may name the patient. The picture is blurred."
 
 
 def show(cohort: Cohort, counted: Summary) -> None:

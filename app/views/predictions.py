@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import parts
 import reading_units
+import scans
 import state
 import streamlit as st
 
@@ -209,11 +210,16 @@ def _picture(found: Results, arm: str, budget: Any, row: pd.Series, pictured: re
             many = f" Of {found_heat.of} slices the one that speaks most for it." if found_heat.of > 1 else ""
             said = f"{model} Orange: what speaks for {cls} ({found_heat.probability:.2f} by this model).{many}"
     edge = pictures.outline(pictured.cohort, pictured.samples, place, LARGE)
-    image = pictures.picture(pictured.cohort, pictured.samples, place, LARGE)
+    asked = f"unveiled {unit}"
+    veil = gallery.veiled(pictured.cohort, pictured.samples, place) and not st.session_state.get(asked)
+    image = pictures.picture(pictured.cohort, pictured.samples, place, LARGE, veil)
     if edge is not None:
         edge = edge if st.checkbox("Outline of the mask", value=True, key=f"mask {found.name}") else None
     shown = pictures.overlaid(image, heat, edge)
     gallery.scan(pictures.to_png(shown), f"Scan of class {row['truth']}, predicted {row['predicted']}")
+    if veil:
+        st.caption(scans.VEIL)
+        st.button("Show the pixels", on_click=st.session_state.update, args=({asked: True},))
     if said:
         st.caption(said)
 

@@ -261,7 +261,7 @@ def _leaks(cohort: Cohort, scans: pd.DataFrame, near: pd.DataFrame, twins: _Twin
     }
     path = cohort.path / "split.json"
     if path.is_file():
-        leaks["torn_by_split"] = torn(Split.load(path), tied_patients(scans, near))
+        leaks["torn_by_split"] = torn(Split.load(path), tied_patients(cohort, near))
     return {name: round(value, 1) for name, value in leaks.items()}
 
 

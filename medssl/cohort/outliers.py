@@ -46,6 +46,12 @@ def constant(cohort: Cohort, scans: pd.DataFrame) -> list[str]:
     return [row["scan"] for row in _rows(scans) if _range(row) == 0 and _is_constant(cohort.array(row["scan"]))]
 
 
+def blank_pictures(cohort: Cohort, scans: pd.DataFrame) -> set[str]:
+    """Content hashes of those of the scans that are constant: equal in many patients, and pictures of none."""
+    unique = scans.drop_duplicates("content_hash")
+    return set(unique.loc[unique["scan"].isin(constant(cohort, unique)), "content_hash"])
+
+
 def find(scans: pd.DataFrame) -> Iterator[Found]:
     """CT that is not in HU, or not as HU should be, and outliers in intensity and geometry; cases may be empty."""
     rows = _rows(scans)

@@ -72,7 +72,7 @@ def to_gray(array: np.ndarray, padding: np.ndarray | None, low: float, high: flo
     else:
         gray = array.astype(np.float32)
         gray -= low
-        gray *= 255.0 / max(high - low, 1e-6)
+        gray *= 255.0 / (high - low if high > low else 1.0)
         np.clip(gray, 0, 255, out=gray)
     return gray if padding is None else np.where(padding, gray.dtype.type(0), gray)
 

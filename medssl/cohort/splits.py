@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from medssl.cohort.cohort import Cohort
+from medssl.cohort.outliers import blank_pictures
 from medssl.config import Fractions
 from medssl.errors import UserError
 from medssl.progress import say
@@ -105,14 +107,16 @@ def split_patients(patients: pd.DataFrame, fractions: Fractions) -> Split:
     return Split.of(parts, fractions)
 
 
-def tied_patients(scans: pd.DataFrame, near: pd.DataFrame) -> pd.DataFrame:
-    """patient, ties, near: one row a patient in the order of `scans`, with the keys that tie it to others.
+def tied_patients(cohort: Cohort, near: pd.DataFrame | None = None) -> pd.DataFrame:
+    """patient, ties, near: one row a patient in the order of the cohort's scans, with the keys that tie it to others.
 
     Args:
-        scans: as `Cohort.scans` gives them.
-        near: as `Cohort.near_duplicates` gives them.
+        near: pairs of near duplicates, if not those of `Cohort.near_duplicates`.
     """
-    keys = scans[["patient", "group", "content_hash"]].melt(id_vars="patient").dropna()
+    scans, near = cohort.scans(), cohort.near_duplicates() if near is None else near
+    shared = scans[scans.groupby("content_hash")["patient"].transform("nunique") > 1]
+    pictures = scans["content_hash"].mask(scans["content_hash"].isin(blank_pictures(cohort, shared)))
+    keys = scans[["patient", "group"]].assign(picture=pictures).melt(id_vars="patient").dropna()
     frame = keys.groupby("patient", sort=False)["value"].agg(lambda v: sorted(set(v))).rename("ties").reset_index()
     owner = dict(zip(scans["scan"], scans["patient"], strict=True))
     pairs: dict[str, list[str]] = {}

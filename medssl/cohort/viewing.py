@@ -116,13 +116,18 @@ def thumbnail(cohort: Cohort, row: dict[str, Any], veiled: bool = False, side: i
     except FileNotFoundError:
         pass
     image = picture(cohort, row, slices(row, "axial") // 2, size=side)
-    content = png(image.filter(ImageFilter.GaussianBlur(BLUR)) if veiled else image)
+    content = png(blurred(image) if veiled else image)
     try:
         with atomic(file) as fresh:
             fresh.write_bytes(content)
     except OSError:  # a cohort on a disk that may only be read, or is full: the picture is shown all the same
         pass
     return content
+
+
+def blurred(image: Image.Image) -> Image.Image:
+    """Text in it is illegible: as much, for its size, as in a small picture."""
+    return image.filter(ImageFilter.GaussianBlur(BLUR * max(image.size) / SIDE))
 
 
 def png(image: Image.Image) -> bytes:

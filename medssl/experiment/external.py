@@ -9,6 +9,7 @@ import pandas as pd
 
 from medssl.cohort import Cohort, Samples
 from medssl.cohort.duplicates import near_between
+from medssl.cohort.outliers import blank_pictures
 from medssl.config import Experiment, View
 from medssl.errors import UserError
 from medssl.experiment.labels import each_stratum, labeled_units
@@ -48,7 +49,9 @@ def external_units(
     if shared := len(set(scans["patient"]) & set(known["patient"])):
         what = f"{shared} patient(s) of external cohort '{cohort.name}' are also in '{config.cohort.name}'"
         raise UserError(what, "external", fix)
-    same = {*scans["content_hash"]} & {*known["content_hash"]} | near_between(cohort.path, scans, home.path, known)
+    equal = known[known["content_hash"].isin(scans["content_hash"])]
+    same = {*equal["content_hash"]} - blank_pictures(home, equal)
+    same |= near_between(cohort.path, scans, home.path, known)
     if same:
         shown = ", ".join(sorted(known.loc[known["content_hash"].isin(same), "scan"])[:3])
         what = (

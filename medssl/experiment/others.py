@@ -17,6 +17,7 @@ import pandas as pd
 from medssl.cohort import Cohort
 from medssl.cohort.cohort import UNIT_COLUMN
 from medssl.cohort.duplicates import near_between
+from medssl.cohort.outliers import blank_pictures
 from medssl.cohort.samples import planned
 from medssl.cohort.splits import Split, components, tied_patients
 from medssl.config import SUPERVISED, Arm, Experiment, Other, Target, View
@@ -158,9 +159,11 @@ def _kept_out(other: Cohort, tested: list[tuple[Cohort, set[str]]]) -> frozenset
     for cohort, patients in tested:
         held = cohort.scans()
         held = held[held["patient"].isin(patients)]
-        pictures = {*held["content_hash"]} | near_between(cohort.path, held, other.path, scans)
+        same = scans[scans["content_hash"].isin(held["content_hash"])]
+        pictures = {*same["content_hash"]} - blank_pictures(other, same)
+        pictures |= near_between(cohort.path, held, other.path, scans)
         hit |= patients & set(scans["patient"]) | set(scans.loc[scans["content_hash"].isin(pictures), "patient"])
-    number = components(tied_patients(scans, other.near_duplicates()))
+    number = components(tied_patients(other))
     numbers = {number[patient] for patient in hit}
     return frozenset(patient for patient, own in number.items() if own in numbers)
 

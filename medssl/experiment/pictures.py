@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 
-from medssl.cohort import Cohort, Samples
+from medssl.cohort import Cohort, Samples, viewing
 from medssl.cohort import rendering as draw
 
 HEAT = np.array([255, 120, 0], np.float32)  # orange, on gray told apart by every kind of colour sight
@@ -14,14 +14,24 @@ OUTLINE = np.array([0, 200, 255], np.uint8)
 STRONGEST = 0.65  # opacity of heat 1
 
 
-def picture(cohort: Cohort, samples: Samples, place: int, size: int = 192) -> np.ndarray:
+def picture(cohort: Cohort, samples: Samples, place: int, size: int = 192, veiled: bool = False) -> np.ndarray:
     """Sample number `place` at `size` pixels: the same field of view, gray levels and slice, drawn from the scan anew.
 
     Of several contrasts or windows it is the first; of a 3-D sample the middle axial slice.
 
+    Args:
+        veiled: blurred, for scans whose pixels may carry a name.
+
     Returns:
         (size, size) or in colour (size, size, 3) uint8.
     """
+    from PIL import Image
+
+    found = _picture(cohort, samples, place, size)
+    return np.asarray(viewing.blurred(Image.fromarray(found))) if veiled else found
+
+
+def _picture(cohort: Cohort, samples: Samples, place: int, size: int) -> np.ndarray:
     if samples.view.spatial_dims == 3:
         return _resized(_middle(samples.images[place][0]), size)
     row, view = cohort.scan(str(samples.table["scan"].iloc[place])), samples.view

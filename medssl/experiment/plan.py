@@ -199,7 +199,7 @@ def _refuse_few_validation(plan: Plan) -> None:
 def patients_with_ties(cohort: Cohort, units: pd.DataFrame) -> pd.DataFrame:
     """What `split_patients` needs: patients, labels, and keys that tie patients (group, same or near images)."""
     frame = units[["patient", "label"]].drop_duplicates()
-    return tied_patients(cohort.scans(), cohort.near_duplicates()).merge(frame, on="patient", how="left")
+    return tied_patients(cohort).merge(frame, on="patient", how="left")
 
 
 def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_keys: Mapping[str, str]) -> list[Job]:

@@ -147,6 +147,11 @@ FINDINGS: dict[str, Finding] = {
     "split_series": Finding(
         "info", "The series holds several volumes; each is a scan of its own.", "Check their number in the catalog."
     ),
+    "series_of_several_patients": Finding(
+        "warning",
+        "Images of several patients carry the UID of one series; each patient's are a series of their own.",
+        "Check the export: identifiers may have been overwritten.",
+    ),
     "gantry_tilt": Finding(
         "info", "The gantry was tilted: slices are stacked obliquely, as the affine says.", "Nothing."
     ),

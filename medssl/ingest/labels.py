@@ -25,6 +25,11 @@ SCAN_KINDS = ("path", "name", "uid", "folder")  # what a scan column may name, t
 PARTICIPANTS = "participants.tsv"
 ODD_COLUMNS = "{} columns of the label table look like ids or free text and were left out; --target takes them"
 
+SEVERAL_PATIENTS = (
+    "{} rows fit scans of more than one patient (of different institutions, or in folders of one name), and all got "
+    "the same labels: check that, or name scans by their paths"
+)
+
 
 class Fitted(NamedTuple):
     """The rows of a table and the scans that they mean: (scan, target, value), patient and group of each scan."""
@@ -104,13 +109,17 @@ def _apply(cohort: Cohort, table: Table, keys: Keys) -> dict[str, Any]:
             "DELETE FROM findings WHERE code IN ('no_patient_id', 'generic_patient_id') "
             "AND scan IN (SELECT scan FROM scans WHERE patient_from='labels')"
         )
+    notes = [ODD_COLUMNS.format(len(fitted.odd))] if fitted.odd else []
+    own = [{fitted.known.owner[s] for s in scans if fitted.known.owner[s][1] == "id"} for scans in fitted.matches]
+    if shared := sum(len(patients) > 1 for patients in own):
+        notes += [SEVERAL_PATIENTS.format(shared)]
     return {
         "rows": sum(bool(m) for m in fitted.matches),
         "table_rows": len(table.rows),
         "scans": len({scan for m in fitted.matches for scan in m}),
         "targets": sorted({target for _, target, _ in fitted.values}),
         "matched_by": fitted.matched_by,
-    } | ({"note": ODD_COLUMNS.format(len(fitted.odd))} if fitted.odd else {})
+    } | ({"note": "; ".join(notes)} if notes else {})
 
 
 def fit(cohort: Cohort, table: Table, keys: Keys) -> Fitted:

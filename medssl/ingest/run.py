@@ -7,7 +7,9 @@ files: so a run that was killed goes on, and a rerun on an unchanged source read
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -69,6 +71,7 @@ def ingest(
         remove_unfinished(target.path)
         state = _state(found, table)
         with catalog.writing(target.path) as db:
+            _refuse_namesakes(db, places, found, keys)
             closing.begin(db, strict, state, code_revision("ingest"))
         fates = Fates(found)
         with ends_cleanly():
@@ -86,6 +89,31 @@ def ingest(
         what = f"none of {report.found} files is a scan ({report.rejected} rejected, {report.ignored} ignored)"
         raise UserError(what, SourcePath(", ".join(map(str, places))), f"Most of them: {why[0]}")
     return report
+
+
+def _refuse_namesakes(db: sqlite3.Connection, places: list[Path], found: Sequence[File], keys: Keys) -> None:
+    """A file is known by its path below a folder of its source's name, wherever that lies: another source of that name
+    (as every patient's disc has its DICOM/IM0001) must not take the places of the first one's files.
+
+    Raises:
+        UserError: it would.
+    """
+    noted = db.execute("SELECT value FROM meta WHERE key='sources'").fetchone()
+    known: dict[str, list[str]] = json.loads(noted[0]) if noted else {}
+    files = {file: state for file, *state in db.execute("SELECT file, size, mtime_ns FROM files")}
+    for place in places:
+        earlier, here = known.setdefault(keys.source("folder", place.name), []), keys.place(str(place))
+        own = [(f.id, [f.size, f.mtime_ns]) for f in found if f.root == place.name]
+        others = [file for file, state in own if files.get(file, state) != state]
+        if earlier and here not in earlier and others:
+            raise UserError(
+                f"this cohort has a source of the same folder name from another place, with {len(others)} files of the "
+                "same names that are not the same",
+                SourcePath(place),
+                "Rename this folder. If it is the same source, copy it with the times of its files (cp -p, rsync -t).",
+            )
+        known[keys.source("folder", place.name)] = sorted({*earlier, here})
+    catalog.note(db, "sources", json.dumps(known))
 
 
 def is_complete(cohort: Path) -> bool:

@@ -53,7 +53,7 @@ def store(folder: Path, job: Job, scan: Scan) -> dict[str, Any]:
         "spacing": None if scan.spacing is None else [round(float(s), 6) for s in scan.spacing],
         "affine": None if scan.affine is None else np.round(scan.affine, 6).tolist(),
         "unit": scan.unit,
-        "percentiles": {f"{p:g}": round(float(v), 4) for p, v in zip(PERCENTILES, values, strict=True)},
+        "percentiles": {f"{p:g}": _rounded(float(v)) for p, v in zip(PERCENTILES, values, strict=True)},
         "content_hash": "",
         "source": job.source,
         "patient_from": job.patient_from,
@@ -68,6 +68,11 @@ def store(folder: Path, job: Job, scan: Scan) -> dict[str, Any]:
     else:
         write(folder, job.scan, padding, "padding")
     return row
+
+
+def _rounded(value: float) -> float:
+    """To four digits behind the point, or six that count: maps of ADC in mm2/s have values of .001."""
+    return round(value, 4) if abs(value) >= 1 else float(f"{value:.6g}")
 
 
 def write(folder: Path, scan: str, array: np.ndarray, part: Part = "") -> None:

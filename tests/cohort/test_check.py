@@ -190,7 +190,7 @@ def test_a_split_that_tears_duplicates_must_be_decided(cohort) -> None:
     for i in range(12):
         add(cohort, jpeg(scene(i)), patient=f"q{i:02d}", patient_from="id")
     whole = Cohort.open(cohort.path)
-    blind = tied_patients(whole.scans(), whole.near_duplicates().iloc[:0])
+    blind = tied_patients(whole, whole.near_duplicates().iloc[:0])
     cohort_split(cohort.path, blind.assign(label="xy"[0]), Fractions(test=0.4, validation=0.2))
     found = look(cohort)
     assert found["torn_split"]["decide"] and found["torn_split"]["cases"][0]["groups"] > 0

@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter, zoom
 from test_samples import add
 
 from medssl.cohort import Cohort, duplicates
+from medssl.cohort.arrays import write_array
 from medssl.cohort.splits import cohort_split, grow, split_patients, tied_patients, torn
 from medssl.config import Fractions
 from medssl.errors import UserError
@@ -107,7 +108,7 @@ def pairs_of(cohort: Cohort, count: int) -> Cohort:
 
 
 def labeled(cohort: Cohort, near: bool = True):
-    frame = tied_patients(cohort.scans(), cohort.near_duplicates().iloc[: None if near else 0])
+    frame = tied_patients(cohort, cohort.near_duplicates().iloc[: None if near else 0])
     return frame.assign(label=[("x", "y")[int(p[1:]) % 2] for p in frame["patient"]])
 
 
@@ -115,6 +116,19 @@ def test_near_duplicates_stay_on_one_side_of_the_split(tmp_path) -> None:
     patients = labeled(pairs_of(Cohort.create(tmp_path / "cohort"), 12))
     part = split_patients(patients, Fractions(test=0.4, validation=0.2)).part_of()
     assert all(part[f"a{i:02d}"] == part[f"b{i:02d}"] for i in range(12)) and len(set(part.values())) == 3
+
+
+@pytest.mark.parametrize("blank", [True, False])
+def test_a_blank_picture_ties_nobody(tmp_path, blank) -> None:
+    """An empty first frame is equal in all patients, whom another picture that they share would tie."""
+    cohort = Cohort.create(tmp_path / "cohort")
+    shared = np.full((40, 50), 7, np.uint8) if blank else scene(99)
+    for i in range(12):
+        add(cohort, scene(i), patient=f"a{i:02d}")
+        add(cohort, shared, patient=f"a{i:02d}", scan=f"s{i:016x}")
+        write_array(cohort.path, f"s{i:016x}", shared)
+    parts = split_patients(labeled(Cohort.open(cohort.path)), Fractions(test=0.4, validation=0.2))
+    assert bool(parts.test and parts.validation) == blank
 
 
 def test_a_split_from_before_near_duplicates_were_known_stays_and_says_so(tmp_path, capsys) -> None:

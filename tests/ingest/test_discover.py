@@ -98,3 +98,22 @@ def test_estimates_of_real_scans_are_near(shared_data, tmp_path, workspace, caps
     took = sum(p.stat().st_size for p in (tmp_path / "cohort" / "arrays").rglob("*.npy") if "padding" not in p.name)
     said = float(re.search(r"about (\d+) MB", capsys.readouterr().err)[1]) * 1e6
     assert said == pytest.approx(took, rel=0.15)
+
+
+def test_another_source_of_the_same_name_takes_no_scan_away(tmp_path, workspace) -> None:
+    """As the discs of two patients: each has its DICOM/IM0001."""
+    for disc in (1, 2):
+        ids = {"PatientID": f"P{disc}", "SeriesInstanceUID": f"1.2.{disc}"}
+        scans = dicoms.series(dicoms.volume(seed=disc), dicoms.AXIAL, **ids)
+        dicoms.save(scans, tmp_path / f"disc{disc}" / "DICOM")
+    cohort = tmp_path / "cohort"
+    ingest([tmp_path / "disc1" / "DICOM"], cohort, workspace=workspace, jobs=0)
+    before = Cohort.open(cohort).scans()["scan"].tolist()
+    with pytest.raises(UserError, match="same folder name from another place, with 6 files") as error:
+        ingest([tmp_path / "disc2" / "DICOM"], cohort, workspace=workspace, jobs=0)
+    assert "Rename this folder" in error.value.fix and Cohort.open(cohort).scans()["scan"].tolist() == before
+    shutil.copytree(tmp_path / "disc1" / "DICOM", tmp_path / "moved" / "DICOM")  # with the times of the files
+    ingest([tmp_path / "moved" / "DICOM"], cohort, workspace=workspace, jobs=0)
+    (tmp_path / "disc2" / "DICOM").rename(tmp_path / "disc2" / "DISC2")
+    ingest([tmp_path / "disc2" / "DISC2"], cohort, workspace=workspace, jobs=0)
+    assert len(Cohort.open(cohort).scans()) == 2

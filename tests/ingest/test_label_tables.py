@@ -48,6 +48,16 @@ def test_rows_name_files_in_many_ways(pictures, take, form, scan) -> None:
     assert report.ignored_as == {"label_table": 1}
 
 
+def test_an_id_of_several_institutions_is_said(tmp_path, take) -> None:
+    for issuer in "AB":
+        ids = {"PatientID": "001", "InstitutionName": issuer, "StudyInstanceUID": f"1.2.{ord(issuer)}"}
+        scan = dicoms.series(dicoms.volume(), dicoms.AXIAL, SeriesInstanceUID=f"1.3.{ord(issuer)}", **ids)
+        dicoms.save(scan, tmp_path / "source" / issuer)
+    file = table(tmp_path / "source", "who,kind", "001,x")
+    cohort, report = take(tmp_path / "source", file=file, patient="who", targets=["kind"])
+    assert len(cohort.labels("kind")) == 2 and "1 rows fit scans of more than one patient" in report.labels["note"]
+
+
 def test_tsv_with_byte_order_mark_and_empty_values(pictures, take) -> None:
     (pictures / "labels.tsv").write_text("\ufefffile\tkind\na0\tx\na1\t\na2\tNA\nnowhere\ty\n", encoding="utf-8")
     cohort, report = take(pictures, file="labels.tsv", scan="file")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from medssl.cohort import Cohort
+from medssl.config import View
 from medssl.errors import UserError
 from medssl.ingest import ingest
 
@@ -79,6 +80,20 @@ def test_smallest_type_that_holds_the_values(tmp_path, take, values, dtype) -> N
     row = only(cohort)
     assert row["dtype"] == dtype
     np.testing.assert_array_equal(cohort.array(row["scan"]), values.transpose(2, 1, 0))
+
+
+@pytest.mark.parametrize("scale", [1e-6, 8e-4, 2.0])
+def test_small_values_keep_their_percentiles(tmp_path, take, scale) -> None:
+    """Maps of diffusion in mm2/s, which four digits behind the point would make black and white."""
+    values = (np.abs(np.random.default_rng(0).normal(1, 0.3, (12, 12, 12))) * scale).astype(np.float32)
+    folder = tmp_path / "source"
+    folder.mkdir()
+    nib.Nifti1Image(values, np.eye(4)).to_filename(folder / "a.nii.gz")
+    cohort, _ = take(folder)
+    row = cohort.scan(cohort.scans()["scan"].iloc[0])
+    assert row["percentiles"]["99.5"] == pytest.approx(np.percentile(values, 99.5), rel=1e-4)
+    gray = cohort.samples(View(size=12, slices=1)).images
+    assert len(np.unique(gray)) > 50 and 100 < gray[gray > 0].mean() < 155
 
 
 def test_voxels_that_are_no_numbers_are_masked(tmp_path, take) -> None:

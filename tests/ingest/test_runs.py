@@ -277,7 +277,7 @@ def test_strict_rejects_masks_with_their_scans(tmp_path, workspace) -> None:
 def the_split(place: Path) -> Split:
     """As an experiment would draw it now."""
     cohort = Cohort.open(place)
-    patients = tied_patients(cohort.scans(), cohort.near_duplicates())
+    patients = tied_patients(cohort)
     return cohort_split(place, patients.assign(label=[i % 2 for i in range(len(patients))]), Fractions())
 
 

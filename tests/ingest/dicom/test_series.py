@@ -70,6 +70,34 @@ def test_echoes_are_scans_of_their_own(tmp_path, take) -> None:
     assert report.scans == 2 and scans["series"].nunique() == 1 and "split_series" in codes(cohort)
 
 
+def test_patients_who_share_a_series_uid_are_told_apart(tmp_path, take) -> None:
+    """Of one of them there are fewer slices than a volume needs, and two images carry the UID of another one."""
+    ids = {"SeriesInstanceUID": "1.2.9"}
+    first = dicoms.series(dicoms.volume(), dicoms.AXIAL, PatientID="P1", StudyInstanceUID="1.3.1", **ids)
+    beyond = dicoms.AXIAL.copy()
+    beyond[2, 3] += 60
+    second = dicoms.series(dicoms.volume((2, 20, 24), 1), beyond, PatientID="P2", StudyInstanceUID="1.3.2", **ids)
+    second[0].SOPInstanceUID = second[0].file_meta.MediaStorageSOPInstanceUID = first[0].SOPInstanceUID
+    dicoms.save(first, tmp_path / "source" / "a")
+    dicoms.save(second, tmp_path / "source" / "b")
+    cohort, report = take(tmp_path / "source")
+    scans = cohort.scans()
+    assert (report.accepted, report.ignored) == (8, 0)
+    assert sorted(map(tuple, scans["shape"])) == [(2, 20, 24), (6, 20, 24)]
+    assert scans["patient"].nunique() == scans["series"].nunique() == scans["exam"].nunique() == 2
+    assert "series_of_several_patients" in codes(cohort)
+
+
+def test_a_series_that_lost_its_institution_is_of_the_same_patient(tmp_path, take) -> None:
+    for number, (study, issuer) in enumerate([("1.3.1", "A"), ("1.3.1", ""), ("1.3.2", "B")]):
+        ids = {"PatientID": "001", "StudyInstanceUID": study, "SeriesInstanceUID": f"1.2.{number}"}
+        made = dicoms.series(dicoms.volume(seed=number), dicoms.AXIAL, InstitutionName=issuer, **ids)
+        dicoms.save(made, tmp_path / "source" / str(number))
+    cohort, _ = take(tmp_path / "source")
+    assert cohort.scans()["exam"].nunique() == 2 and len(cohort.scans()) == 3
+    assert cohort.scans()["patient"].nunique() == 2
+
+
 def test_a_localizer_does_not_spoil_the_volume(tmp_path, take) -> None:
     good = dicoms.series(dicoms.volume(), dicoms.AXIAL)
     localizer = dicoms.series(dicoms.volume((1, 20, 24), 2), dicoms.oblique())

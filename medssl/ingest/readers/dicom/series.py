@@ -42,21 +42,47 @@ class Payload:
 
 
 def plan(probes: list[Probe], keys: Keys) -> Plan:
-    """Group by series, then by plane (matrix, pixel size, direction), then by even stacks."""
+    """Group by series, then by plane (matrix, pixel size, direction), then by even stacks.
+
+    A series of several patients (some de-identifiers write one UID for all) is that many series.
+    """
     out = Plan()
-    series: dict[str, list[Slice]] = defaultdict(list)
-    seen: set[str] = set()
-    for probe in sorted(probes, key=lambda p: (p.file.root, p.file.name)):
+    series: dict[str, dict[str, list[Slice]]] = defaultdict(lambda: defaultdict(list))
+    seen: set[tuple[str, str]] = set()
+    ordered = sorted(probes, key=lambda p: (p.file.root, p.file.name))
+    _agree_on_issuers(ordered)
+    for probe in ordered:
         first: Header = probe.header[0]
-        if first.sop and first.sop in seen:
+        owner = f"exam {first.study}" if is_generic(first.patient_id) else f"{first.issuer} {first.patient_id}"
+        if first.sop and (first.sop, owner) in seen:
             out.ignored.append((probe.file, "repeated_instance"))
             continue
-        seen.add(first.sop)
-        series[first.series or f"file {probe.file.id}"] += [Slice(probe.file, header) for header in probe.header]
-    for uid in sorted(series):
-        _plan_series(uid, series[uid], keys, out)
+        seen.add((first.sop, owner))
+        series[first.series or f"file {probe.file.id}"][owner] += [Slice(probe.file, header) for header in probe.header]
+    for uid, owners in sorted(series.items()):
+        for owner, slices in sorted(owners.items()):
+            begun = len(out.jobs)
+            _plan_series(uid if len(owners) == 1 else f"{uid} {owner}", slices, keys, out)
+            for job in out.jobs[begun:] if len(owners) > 1 else ():
+                job.findings.append("series_of_several_patients")
     _say_what_is_left_out(out)
     return out
+
+
+def _agree_on_issuers(probes: Sequence[Probe]) -> None:
+    """Within one exam a PatientID means one person, also where a derived series lost the institution's name or spells
+    it otherwise: all get the issuer that most files name."""
+    exams: dict[tuple[str, str], list[Header]] = defaultdict(list)
+    for probe in probes:
+        for header in probe.header:
+            if header.study:
+                exams[header.study, header.patient_id].append(header)
+    for headers in exams.values():
+        count = Counter(header.issuer for header in headers)
+        if len(count) > 1:
+            issuer = min((i for i in count if i), key=lambda i: (-count[i], i))
+            for header in headers:
+                header.issuer = issuer
 
 
 def _say_what_is_left_out(out: Plan) -> None:
