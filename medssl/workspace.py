@@ -23,7 +23,8 @@ import os
 import secrets
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +219,15 @@ def code_revision(*rooms: str) -> str:
             total.update(file.relative_to(root).as_posix().encode())
             total.update(file.read_bytes())
     return total.hexdigest()[:12]
+
+
+def library_versions(*packages: str) -> dict[str, str]:
+    """Of those of these distributions that are installed: what they compute is not reused under another version."""
+    found = {}
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def _alive(process: int) -> bool:

@@ -153,7 +153,7 @@ def test_paths_of_a_source_are_shown_on_a_terminal_and_by_keyed_ids_in_a_pipe(sc
     missing = ("ingest", tmp_path / "DOE^JANE", "--cohort", tmp_path / "c", "--workspace", tmp_path / "ws")
     assert "DOE^JANE" in on_terminal(*missing)
     done = piped(*missing)
-    assert done.returncode == 2 and "DOE" not in done.stderr and "Error: d" in done.stderr
+    assert done.returncode == 2 and "DOE" not in done.stderr and "Error: path d" in done.stderr
 
 
 def test_an_unexpected_error_says_its_type_and_line_in_a_pipe_and_nothing_else(medssl, scans, tmp_path, monkeypatch):

@@ -31,7 +31,7 @@ class Views(Strict):
 
     Attributes:
         crop: smallest and largest share of the area (volume in 3-D) that a crop keeps; (1, 1) for no crop.
-        aspect: largest ratio of a crop's sides.
+        aspect: by how much each side of a crop may be longer or shorter: the ratio of two is its square at most.
         rotation: degrees either way.
         flip: left and right may be swapped.
         flip_vertical: up and down may be swapped.
@@ -135,8 +135,9 @@ def along(x: Tensor, matrices: Tensor, axis: int) -> Tensor:
 def affine(dims: int, views: Views, generator: RowGenerator) -> Tensor:
     """(N, dims, dims + 1): where each output position comes from, in [-1, 1] coordinates with x (the last axis) first.
 
-    The crop's share of the area is uniform, its aspect log-uniform as in Szegedy 2015; its place is uniform over all
-    that lie inside the image. Rotation is in the plane of the last two axes.
+    The crop's share of the area is uniform, and so is the logarithm of each side's factor (Szegedy 2015 draws the ratio
+    of the sides, which cannot be done alike for three); its place is uniform over all that lie inside the image.
+    Rotation is in the plane of the last two axes.
     """
     share = generator.between(*views.crop)
     aspect = torch.exp(math.log(views.aspect) * generator.between(-1, 1, dims))

@@ -100,7 +100,7 @@ def _shown(where: str, workspace: Path | None) -> str:
     from medssl.ingest.identity import Keys
     from medssl.workspace import Workspace
 
-    return Keys(Workspace(workspace)).place(where)
+    return f"path {Keys(Workspace(workspace)).place(where)} (shown on a terminal alone)"
 
 
 def _unexpected(error: Exception, workspace: Path | None) -> str:

@@ -44,10 +44,7 @@ def _exams(rows: list[dict], contrasts: list[dict[str, Any]], cohort: str) -> li
     known = {*COLUMNS, *(name for row in rows for name in row["attributes"] or {})}
     for name in {name for contrast in contrasts for name in contrast} - known:
         raise unknown("attribute of a scan", name, sorted(known), "view.contrasts")
-    exams: dict[str, list[dict]] = defaultdict(list)
-    for row in rows:
-        exams[row["exam"]].append(row)
-    found = [[[row for row in exam if _fits(row, c)] for c in contrasts] for exam in exams.values()]
+    found = list(_by_contrast(rows, contrasts).values())
     twice = sum(any(len(scans) > 1 for scans in exam) for exam in found)
     if twice:
         fix = "Add what tells them apart, such as echo_time_ms."
@@ -64,6 +61,22 @@ def _exams(rows: list[dict], contrasts: list[dict[str, Any]], cohort: str) -> li
         raise UserError(f"in {apart} of {len(whole)} exams the contrasts lie on different grids", "view.contrasts", fix)
     order = {row["scan"]: place for place, row in enumerate(rows)}
     return sorted(whole, key=lambda exam: order[exam[0]["scan"]])
+
+
+def unclear_exams(rows: list[dict], view: View) -> set[str]:
+    """Exams for which `drawn` would refuse all: several scans fit one contrast, or they lie on different grids."""
+    found = _by_contrast(rows, list(view.contrasts or ()))
+    twice = {exam for exam, fit in found.items() if any(len(scans) > 1 for scans in fit)}
+    whole = {exam: [scans[0] for scans in fit] for exam, fit in found.items() if fit and all(fit)}
+    return twice | {exam for exam, scans in whole.items() if not _same_grid(scans)}
+
+
+def _by_contrast(rows: list[dict], contrasts: list[dict[str, Any]]) -> dict[str, list[list[dict]]]:
+    """The scans of each exam that fit each contrast."""
+    exams: dict[str, list[dict]] = defaultdict(list)
+    for row in rows:
+        exams[row["exam"]].append(row)
+    return {name: [[row for row in exam if _fits(row, c)] for c in contrasts] for name, exam in exams.items()}
 
 
 def _fits(row: dict, contrast: dict[str, Any]) -> bool:

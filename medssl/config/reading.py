@@ -46,7 +46,9 @@ def find_config(path: str | Path) -> Path:
     known = {p.stem: p for folder in shipped for p in sorted(folder.glob("*.yaml"))}
     if path.stem in known and str(path.parent) in (".", "configs"):
         return known[path.stem]
-    raise UserError("no such config", str(path), f"Name a YAML file, or one of: {', '.join(sorted(known))}.")
+    near = nearest(path.stem, list(known))
+    hint = f"Did you mean '{near}'? " if near else ""
+    raise UserError("no such config", str(path), f"{hint}Name a YAML file, or one of: {', '.join(sorted(known))}.")
 
 
 def shipped_configs() -> list[Path]:

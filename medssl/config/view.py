@@ -74,8 +74,14 @@ class View(Strict):
             if len(value) != self.channels:
                 fix = "Leave view.channels out."
                 raise UserError(f"{len(value)} {name} are not {self.channels} channels", "view.channels", fix)
-        if any(low >= high for low, high in self.windows or ()):
-            raise UserError("a window is (low, high), low below high", "view.windows")
+        return self
+
+    @model_validator(mode="after")
+    def _black_below_white(self) -> View:
+        pairs = {"window": [self.window], "percentiles": [self.percentiles], "windows": self.windows or ()}
+        for name, ranges in pairs.items():
+            if any(low >= high for low, high in ranges):
+                raise UserError("a range is (low, high), low below high", f"view.{name}")
         return self
 
     @model_validator(mode="after")

@@ -3,7 +3,7 @@
 encoder = create_encoder("small")                       # or any timm name, with weights="imagenet"
 features = embed_all(encoder, samples.images)           # (N, D) float32
 save_checkpoint(path, encoder, heads, metadata)         # one safetensors file
-encoder, metadata, report = load_checkpoint(path)
+encoder, metadata, report, heads = load_checkpoint(path)
 """
 
 from medssl.encoders.base import Encoder

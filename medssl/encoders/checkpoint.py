@@ -24,7 +24,7 @@ from medssl.encoders.build import build
 from medssl.errors import UserError
 from medssl.workspace import atomic
 
-LEAST_MATCH = 0.98  # of the encoder's tensors; a classifier that is not there belongs to no encoder
+COUNTERS = "num_batches_tracked"  # ends names of tensors that files may lack
 PREFIXES = (
     "",
     "encoder.",
@@ -44,11 +44,6 @@ class LoadReport:
     loaded: list[str]
     missing: list[str]
     unexpected: list[str]
-
-    @property
-    def match(self) -> float:
-        """Share of the encoder's tensors that were loaded."""
-        return len(self.loaded) / max(len(self.loaded) + len(self.missing), 1)
 
     def __str__(self) -> str:
         return f"{len(self.loaded)} loaded, {len(self.missing)} missing, {len(self.unexpected)} unexpected"
@@ -87,12 +82,11 @@ def save_checkpoint(
     return Path(path)
 
 
-def load_checkpoint(path: str | Path, least_match: float = LEAST_MATCH) -> LoadedEncoder:
+def load_checkpoint(path: str | Path) -> LoadedEncoder:
     """Build the encoder that a medssl checkpoint describes and load its weights.
 
     Raises:
-        UserError: no such file, not safetensors, not written by medssl, or less than `least_match` of the
-            encoder's tensors are in it.
+        UserError: no such file, not safetensors, not written by medssl, or without some of the encoder's weights.
     """
     metadata = read_metadata(path)
     if "architecture" not in metadata:
@@ -103,7 +97,7 @@ def load_checkpoint(path: str | Path, least_match: float = LEAST_MATCH) -> Loade
         )
     encoder = build(metadata["architecture"])
     tensors = _read(path)
-    report = _load(encoder, tensors, path, least_match)
+    report = _load(encoder, tensors, path)
     heads: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith("heads."):
@@ -116,7 +110,7 @@ def load_weights(path: str | Path, name: str, spatial_dims: int = 2, in_channels
     """The encoder `name` with weights from a medssl checkpoint of it, or from a plain state dict.
 
     Raises:
-        UserError: no such file, another architecture, or too few tensors fit.
+        UserError: no such file, another architecture, or weights that are not there or do not fit.
     """
     metadata = read_metadata(path)
     asked = {"name": name, "spatial_dims": spatial_dims, "in_channels": in_channels}
@@ -130,7 +124,7 @@ def load_weights(path: str | Path, name: str, spatial_dims: int = 2, in_channels
             )
         return load_checkpoint(path).encoder
     encoder = build(asked)
-    _load(encoder, _read(path), path, LEAST_MATCH)
+    _load(encoder, _read(path), path)
     return encoder.eval()
 
 
@@ -170,30 +164,29 @@ def encoder_hash(encoder: Encoder) -> str:
     return total.hexdigest()[:16]
 
 
-def _load(encoder: Encoder, tensors: dict[str, Tensor], path: str | Path, least_match: float) -> LoadReport:
-    """Load what fits by name and shape, under the prefix (`module.`, `backbone.`, ...) that fits best."""
+def _load(encoder: Encoder, tensors: dict[str, Tensor], path: str | Path) -> LoadReport:
+    """Load by name and shape, under the prefix (`module.`, `backbone.`, ...) that fits best: all weights, since one
+    layer that is left random spoils those after it."""
     own = encoder.state_dict()
 
-    def fitting(prefix: str, inner: str) -> dict[str, str]:
-        found = {}
-        for key in own:
-            if key.startswith(inner):
-                theirs = prefix + key[len(inner) :]
-                if theirs in tensors and tensors[theirs].shape == own[key].shape:
-                    found[key] = theirs
-        return found
+    def named(prefix: str, inner: str) -> dict[str, str]:
+        pairs = {key: prefix + key[len(inner) :] for key in own if key.startswith(inner)}
+        return {key: theirs for key, theirs in pairs.items() if theirs in tensors}
 
-    best = max((fitting(p, i) for p in PREFIXES for i in ("", "network.")), key=len)
+    there = max((named(p, i) for p in PREFIXES for i in ("", "network.")), key=len)
+    best = {key: name for key, name in there.items() if tensors[name].shape == own[key].shape}
     # Files of other libraries carry no mean and std; those are ours to keep.
     missing = [k for k in own if k not in best and not (k in ("mean", "std") and not _is_ours(tensors))]
     left = set(tensors) - set(best.values())
     report = LoadReport(list(best), missing, sorted(k for k in left if not k.startswith("heads.")))
-    if report.match < least_match:
+    if lacking := [k for k in missing if not k.endswith(COUNTERS)]:
+        first = lacking[0]
+        here = tuple(own[first].shape)
+        other = f"of shape {tuple(tensors[there[first]].shape)}, not {here}" if first in there else "missing"
         raise UserError(
-            f"only {report.match:.0%} of the encoder '{encoder.name}' is in the file ({report}; "
-            f"first missing: {', '.join(report.missing[:3])}); at least {least_match:.0%} must be",
+            f"the file does not hold the encoder '{encoder.name}' ({report}; {first} is {other})",
             str(path),
-            "Name the network that these weights belong to, with the same number of channels.",
+            "Name the network that these weights belong to, and a View with as many channels as it takes.",
         )
     encoder.load_state_dict({key: tensors[name] for key, name in best.items()}, strict=False)
     return report

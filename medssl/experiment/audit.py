@@ -74,7 +74,8 @@ def _patients(record: Record) -> Iterator[str]:
     if astray := record.trained - record.split[home]:
         yield f"{len(astray)} patient(s) gave labels for training and are not in the {home} part"
     evidence = record.results.evidence()
-    if set(evidence["split"]) != {record.config.evaluate, *(PART + name for name in record.external)}:
+    far = [PART + name for name in record.external if record.config.evaluate == "test"]
+    if set(evidence["split"]) != {record.config.evaluate, *far}:
         yield "evidence was scored on other parts than the config says"
     evidence = evidence[evidence["split"] == record.config.evaluate]
     if astray := set(evidence["patient"]) - record.split[record.config.evaluate]:

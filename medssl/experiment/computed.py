@@ -51,6 +51,7 @@ def compute_tables(
     elsewhere = {
         source.name: Replicates(load(PART + source.name), config.metrics, config.replicates)
         for source in config.external
+        if config.evaluate == "test"
     }
     far_scores = [_of(name, in_order(scores(far), config)) for name, far in elsewhere.items()]
     far_gaps = [_of(name, in_order(differences(far, config.baseline, same), config)) for name, far in elsewhere.items()]

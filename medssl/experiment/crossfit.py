@@ -7,6 +7,7 @@ evidence know nothing but draws, each of which has units of its own to be tested
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ def cross_fit(
         raise UserError("every patient is labeled or tied to one who is: nobody is left to pretrain on", "arms", fix)
     drawn = by_strata(units, target)
     budgets = {draw: _taught(drawn, test, config, draw) for draw, test in tested.items()}
-    pool = _unlabeled(cohort, set(parts["pool"]), config)
+    pool = unlabeled_units(cohort, parts["pool"], config)
     everything = pd.concat([units.assign(part="test")[["unit", "patient", "label", "part"]], pool], ignore_index=True)
     return Split.of(parts, wanted), everything, budgets, tested
 
@@ -106,12 +107,19 @@ def _taught(units: pd.DataFrame, test: list[str], config: Experiment, draw: int)
     return draw_budgets(others, config.budgets, config.per, 1, chance)[0]
 
 
-def _unlabeled(cohort: Cohort, patients: set[str], config: Experiment) -> pd.DataFrame:
-    """Units of the pool, at most `UNLABELED` by chance, in the cohort's order; nobody knows their labels."""
+def unlabeled_units(
+    cohort: Cohort, patients: Iterable[str], config: Experiment, labeled: Iterable[str] = ()
+) -> pd.DataFrame:
+    """Units of the pool, at most `UNLABELED` by chance, in the cohort's order; nobody knows their labels.
+
+    Args:
+        patients: of the pool.
+        labeled: units that are not asked for.
+    """
     scans = cohort.scans()
-    scans = scans[scans["patient"].isin(patients)]
+    scans = scans[scans["patient"].isin(set(patients))]
     frame = pd.DataFrame({"unit": scans[UNIT_COLUMN[config.target.unit]], "patient": scans["patient"]})
-    frame = frame.drop_duplicates("unit").reset_index(drop=True)
+    frame = frame[~frame["unit"].isin(set(labeled))].drop_duplicates("unit").reset_index(drop=True)
     if len(frame) > UNLABELED:
         some = np.random.default_rng(config.seed).choice(len(frame), UNLABELED, replace=False)
         frame = frame.iloc[np.sort(some)]

@@ -139,6 +139,7 @@ def fit_arm(job: JobInputs) -> Fit:
     train = number[list(job.train)].to_numpy()
     truth = target.encode(units["label"].iloc[train].tolist())
     pool, _ = pool_and_test(units, job.split, job.test)
+    pool = pool[np.isin(pool, shared.unit_of)]  # what nobody labeled may have no sample in this View
     problem = Problem(
         target=target.taught(truth),
         train=train,

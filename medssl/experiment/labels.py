@@ -28,11 +28,17 @@ def labeled_units(cohort: Cohort, target: Target) -> pd.DataFrame:
         raise UserError(f"a target of kind {target.kind_name} is one label", "target.columns", fix)
     whole: pd.DataFrame | None = None
     for column in target.columns:
+        if column.strip().lower() == NOTHING:
+            fix = f"Leave it out: a unit with none of the others counts as '{NOTHING}'."
+            raise UserError(f"'{column}' is no label beside the others, but the want of them", "target.columns", fix)
         frame = cohort.units(column, target.unit)
         values = frame["label"].str.lower()
         if not values.isin(YES | NO).all():
             fix = "Write 1 or 0 (or yes and no); leave a cell empty where it is not known."
             raise UserError(f"the label '{column}' holds other values than 1 and 0", "target.columns", fix)
+        if not values.isin(YES).any():
+            fix = "Leave it out, or label some that have it."
+            raise UserError(f"no {target.unit} has the label '{column}'", "target.columns", fix)
         frame = frame.assign(label=values.isin(YES).map({True: column, False: ""}))
         if whole is not None:
             said = frame.set_index("unit")["label"]

@@ -14,7 +14,7 @@ from medssl.cohort.budgets import Budgets, draw_budgets
 from medssl.cohort.splits import Split, cohort_split, components, tied_patients
 from medssl.config import SUPERVISED, Arm, Budget, Experiment, View
 from medssl.errors import UserError, unknown
-from medssl.experiment.crossfit import Tested, cross_fit
+from medssl.experiment.crossfit import Tested, cross_fit, unlabeled_units
 from medssl.experiment.external import PART, external_units
 from medssl.experiment.groups import attribute_values
 from medssl.experiment.labels import by_strata, each_stratum, labeled_units, make_target
@@ -23,8 +23,9 @@ from medssl.experiment.tuning import Held, held_out, recipes, tuning_metric
 from medssl.experiment.weights import refuse_unfit_files
 from medssl.metrics import CALIBRATED, FAMILIES, check_metric
 from medssl.transfer import PIXELS, Strategy, TargetKind, strategy
-from medssl.workspace import code_revision, digest
+from medssl.workspace import code_revision, digest, library_versions
 
+LIBRARIES = ("torch", "timm", "scikit-learn", "scikit-image")  # whose computations reach scores
 JOB_ROOMS = ("augment", "cohort", "encoders", "metrics", "transfer", "experiment/job.py", "experiment/tuning.py")
 
 
@@ -55,8 +56,8 @@ class Plan:
     """All that is decided before the first job runs.
 
     Attributes:
-        units: labeled units; columns `unit, patient, label, part` (pool, validation, test or `external:NAME`). Where it
-            is cross-fitted, all that are labeled are `test`, and units of the pool have no label.
+        units: columns `unit, patient, label, part` (pool, validation, test or `external:NAME`): all that are labeled,
+            and units of the pool without a label. Where it is cross-fitted, all that are labeled are `test`.
         budgets: labeled units of each draw and budget.
         target: of the labels of all units.
         tested: where it is cross-fitted, the units that each draw tests.
@@ -129,7 +130,9 @@ def make_plan(
     pool = by_strata(units[units["part"] == "pool"], target)
     budgets = draw_budgets(pool, config.budgets, config.per, config.draws, config.seed)
     elsewhere = [external_units(other, config, cohort, units, target) for other in external]
-    everything = pd.concat([units[["unit", "patient", "label", "part"]], *elsewhere], ignore_index=True)
+    unlabeled = unlabeled_units(cohort, split.pool, config, units["unit"])
+    columns = ["unit", "patient", "label", "part"]
+    everything = pd.concat([one[columns] for one in (units, *elsewhere, unlabeled) if len(one)], ignore_index=True)
     held = held_out(config, units, budgets, tied, target)
     found = {} if others is None else find_others(config, cohort, split, units, target, external, others)
     plan = Plan(config, cohort, split, everything, budgets, target, external, tied=tied, held=held, others=found)
@@ -139,8 +142,9 @@ def make_plan(
 
 
 def is_scored(part: pd.Series, evaluate: str) -> pd.Series:
-    """Which units the models are scored on: the part that the config says, and all external ones."""
-    return (part == evaluate) | part.fillna("").str.startswith(PART)
+    """Which units the models are scored on: the part that the config says, and with the test part all external ones,
+    which are test patients too."""
+    return (part == evaluate) | (part.fillna("").str.startswith(PART) & (evaluate == "test"))
 
 
 def _methods(name: str, config: Experiment) -> list[Strategy]:
@@ -224,6 +228,10 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_key
         "pool": digest(plan.units.loc[plan.units["part"] == "pool", ["unit", "label"]].to_dict("list")),
         "precision": precision,
         "threads": 1,
+        "versions": library_versions(*LIBRARIES),
+        "modalities": [
+            usual_modality(cohort) for cohort in (plan.cohort, *(one.cohort for one in plan.others.values()))
+        ],
     }
     if plan.calibrated:
         labels = plan.units.loc[plan.units["part"] == "validation", ["unit", "label"]]
@@ -264,6 +272,11 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_key
                     key, seed = digest(what), what["seed"]
                     jobs.append(Job(key, name, budget, draw, seed, precision, train, run, recipe, test, held))
     return jobs
+
+
+def usual_modality(cohort: Cohort) -> str:
+    """Of most of its scans: it decides how they are augmented."""
+    return str(cohort.scans()["modality"].mode()[0])
 
 
 def arm_recipe(arm: Arm, config: Experiment) -> str:

@@ -15,11 +15,11 @@ from medssl.errors import SourcePath, UserError
 from medssl.experiment.job import ArmInputs, EncoderSource, OtherInputs
 from medssl.experiment.labels import make_target
 from medssl.experiment.others import OtherData, used_others
-from medssl.experiment.plan import Plan, job_seed
+from medssl.experiment.plan import LIBRARIES, Plan, job_seed, usual_modality
 from medssl.experiment.tuning import recipes
 from medssl.progress import say
 from medssl.transfer import HANDCRAFTED, TargetKind, strategy, unit_means
-from medssl.workspace import Workspace, atomic, code_revision, data_folder, digest
+from medssl.workspace import Workspace, atomic, code_revision, data_folder, digest, library_versions
 
 SUPERVISED_ROOMS = ("transfer/supervised.py", "transfer/target.py", "transfer/targets")
 FEATURE_ROOMS = ("encoders", "transfer/features.py", "transfer/radiomics.py")
@@ -94,6 +94,28 @@ def pretrain_encoders(plan: Plan, workspace: Workspace) -> dict[str, list[tuple[
         name: [pretrain_encoder(name, plan, workspace, run) for run in range(count)]
         for name, count in encoder_seeds(plan.config).items()
     }
+
+
+def check_encoders(plan: Plan) -> None:
+    """Make every encoder that arms and pretraining runs start from once, before anything is computed.
+
+    Raises:
+        UserError: no such encoder, or weights that it does not have.
+    """
+    config, seeds = plan.config, encoder_seeds(plan.config)
+    wanted = {
+        (arm.encoder, arm.init, plan.view(arm)): f"arms.{name}"
+        for name, arm in config.arms.items()
+        if not arm.pretrain and arm.encoder not in HANDCRAFTED
+    }
+    for name in seeds:
+        spec = config.pretraining[name]
+        wanted[spec.encoder, spec.weights, pretraining_view(spec, plan)] = f"pretraining.{name}"
+    for (encoder, weights, view), where in wanted.items():
+        try:
+            EncoderSource(encoder, weights, view.channels, view.spatial_dims).make(0)
+        except UserError as error:
+            raise UserError(error.what, f"{where}.{error.where}" if error.where else where, error.fix) from None
 
 
 def encoder_seeds(config: Experiment) -> dict[str, int]:
@@ -207,6 +229,8 @@ def prepare_arm(
     arm: Arm = plan.config.arms[name]
     source, key = _encoder_source(arm, plan.config, pretrained, samples, run)
     unit_of = unit_numbers(samples.table, plan.units["unit"], plan.config.target.unit)
+    if gone := len(np.setdiff1d(np.flatnonzero(plan.units["label"].notna()), unit_of)):
+        raise UserError(f"{gone} labeled unit(s) have no image in this view", "view", "Take a View that they have.")
     features = None
     methods = [
         strategy(arm.strategy_name, arm.strategy_settings | changes, f"arms.{name}.strategy")
@@ -224,7 +248,7 @@ def prepare_arm(
         fix = "Take a frozen one, such as probe or gradient_boosting, or give the arm an encoder."
         what = f"the strategy '{arm.strategy_name}' trains an encoder, and '{arm.encoder}' is none"
         raise UserError(what, f"arms.{name}.strategy", fix)
-    modality = str(plan.cohort.scans()["modality"].mode()[0])
+    modality = usual_modality(plan.cohort)
     images = Path(str(samples.images.filename))  # type: ignore[attr-defined]  # a memory map knows its file
     others = _other_inputs(plan.others[arm.jointly], plan.view(arm)) if arm.jointly else None
     return ArmInputs(arm, source, images, unit_of, features, modality, others), key
@@ -233,7 +257,7 @@ def prepare_arm(
 def _other_inputs(other: OtherData, view: View) -> OtherInputs:
     samples = other.cohort.samples(view)
     unit_of = unit_numbers(samples.table, other.units["unit"], other.target.unit)
-    modality = str(other.cohort.scans()["modality"].mode()[0])
+    modality = usual_modality(other.cohort)
     images = Path(str(samples.images.filename))  # type: ignore[attr-defined]  # a memory map knows its file
     target = None if other.same_task else other.target
     return OtherInputs(images, unit_of, other.units["label"].tolist(), target, modality)
@@ -275,7 +299,7 @@ def _features(
     seed: int,
 ) -> Path:
     """File of (units, D) mean embeddings, computed once per encoder, samples and list of units."""
-    what = [key, samples.key, digest(unit_of.tolist()), code_revision(*FEATURE_ROOMS)]
+    what = [key, samples.key, digest(unit_of.tolist()), code_revision(*FEATURE_ROOMS), library_versions(*LIBRARIES)]
     path = workspace.features(digest(what))
     if not path.exists():
         if source is None:
@@ -286,5 +310,14 @@ def _features(
             say(f"Embedding {len(samples)} samples at {samples.view.size} px with {key}")
             embedded = embed_all(source.make(seed), samples.images)
         with atomic(path) as fresh, fresh.open("wb") as file:
-            np.save(file, unit_means(embedded, unit_of, units))
+            np.save(file, _means(embedded, unit_of, units))
     return path
+
+
+def _means(embedded: np.ndarray, unit_of: np.ndarray, units: int) -> np.ndarray:
+    """(units, D): as `unit_means`; not a number for units that have no sample, as unlabeled ones may."""
+    there = unit_of >= 0
+    present, number = np.unique(unit_of[there], return_inverse=True)
+    found = np.full((units, embedded.shape[1]), np.nan, np.float32)
+    found[present] = unit_means(embedded[there], number, len(present))
+    return found

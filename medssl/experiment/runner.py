@@ -20,7 +20,14 @@ from medssl.experiment.labels import each_stratum
 from medssl.experiment.others import OtherData
 from medssl.experiment.plan import Plan, list_jobs, make_plan
 from medssl.experiment.power import foresee, foresee_sentence
-from medssl.experiment.prepare import encoder_seeds, ensure_cohort, open_others, prepare_arm, pretrain_encoders
+from medssl.experiment.prepare import (
+    check_encoders,
+    encoder_seeds,
+    ensure_cohort,
+    open_others,
+    prepare_arm,
+    pretrain_encoders,
+)
 from medssl.experiment.results import Results
 from medssl.experiment.tuning import LEAST, every, listed, tuned_budgets
 from medssl.experiment.ways import origins, ways_table
@@ -54,6 +61,7 @@ def preview(config: Experiment, workspace: Workspace | None = None) -> tuple[dic
     needed."""
     workspace = workspace or Workspace()
     plan = _open_plan(config, workspace)
+    check_encoders(plan)
     found = foresee(plan)
     runs = {name: {"length": config.pretraining[name].length, "seeds": n} for name, n in encoder_seeds(config).items()}
     about = {"name": config.name, "patients": _sizes(plan), "pretraining": runs, "jobs": _job_count(config)}
@@ -76,6 +84,7 @@ def _open_plan(config: Experiment, workspace: Workspace) -> Plan:
 
 def _run(plan: Plan, folder: Path, workspace: Workspace, processes: int | None) -> Results:
     config, cohort = plan.config, plan.cohort
+    check_encoders(plan)
     write_plan(plan, folder, workspace)
     say(_summary(plan))
     say(foresee_sentence(foresee(plan)))

@@ -21,7 +21,7 @@ from medssl.augment.views import Kept
 from medssl.config import View
 from medssl.encoders import Encoder
 from medssl.pretext.base import Batch, PretextTask, TaskSettings
-from medssl.pretext.heads import mlp, retrieval
+from medssl.pretext.heads import chance, mlp, retrieval
 from medssl.pretext.momentum import MomentumCopy
 from medssl.pretext.pictures import Column, Picture, pictures, taken_for_each_other
 from medssl.pretext.processes import process_count
@@ -120,7 +120,7 @@ class DINO(PretextTask):
 
     def floor(self, batch: Batch, generator: RowGenerator) -> dict[str, float]:
         """Loss: all answers equally likely. Accuracy: one in N."""
-        return {"loss": math.log(self.settings.prototypes), "accuracy": 1 / len(batch.rows)}
+        return {"loss": math.log(self.settings.prototypes), "accuracy": chance(batch)}
 
     @torch.no_grad()
     def _follow_centre(self, answers: Tensor) -> None:

@@ -22,7 +22,7 @@ from medssl.encoders import Encoder
 from medssl.pretext.base import Batch, PretextTask
 from medssl.pretext.heads import mlp
 from medssl.pretext.negatives import NegativeSettings, apart, refuse_one_patient
-from medssl.pretext.processes import gather
+from medssl.pretext.processes import gather, process_count
 from medssl.pretext.questions import SAME_IMAGE
 
 
@@ -64,8 +64,9 @@ class Exemplar(PretextTask):
             return batch_hard(z, self.settings.copies, near)
 
     def floor(self, batch: Batch, generator: RowGenerator) -> dict[str, float]:
-        """Loss: all distances equal. Accuracy: one of the other images is nearer half the time, were there but one."""
-        return {"loss": math.log(2), "accuracy": 1 / len(batch.rows)}
+        """Loss: all distances equal. Accuracy: any other view is as near as those of the same image."""
+        copies, images = self.settings.copies, len(batch.rows) * process_count()
+        return {"loss": math.log(2), "accuracy": (copies - 1) / (copies * images - 1)}
 
 
 def batch_hard(z: Tensor, copies: int, apart: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:

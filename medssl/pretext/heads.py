@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from medssl.augment import RowGenerator, Views
 from medssl.pretext.base import Batch, PretextTask
-from medssl.pretext.processes import gather
+from medssl.pretext.processes import gather, process_count
 
 
 def mlp(inputs: int, hidden: int, outputs: int, layers: int, last_norm: bool) -> nn.Sequential:
@@ -32,6 +32,11 @@ def retrieval(first: Tensor, second: Tensor) -> Tensor:
     keys, start = gather(F.normalize(second.detach().float(), dim=1))
     found = (F.normalize(first.detach().float(), dim=1) @ keys.T).argmax(1)
     return (found == start + torch.arange(len(first), device=first.device)).float().mean()
+
+
+def chance(batch: Batch) -> float:
+    """`retrieval` where nothing is learned: one of the images of all processes."""
+    return 1 / (len(batch.rows) * process_count())
 
 
 def cosine(first: Tensor, second: Tensor) -> Tensor:

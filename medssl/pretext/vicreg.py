@@ -17,7 +17,7 @@ from medssl.augment import RowGenerator
 from medssl.config import View
 from medssl.encoders import Encoder
 from medssl.pretext.base import Batch, PretextTask, TaskSettings
-from medssl.pretext.heads import mlp, retrieval
+from medssl.pretext.heads import chance, mlp, retrieval
 from medssl.pretext.processes import gather
 from medssl.pretext.questions import SAME_IMAGE
 
@@ -68,7 +68,7 @@ class VICReg(PretextTask):
 
     def floor(self, batch: Batch, generator: RowGenerator) -> dict[str, float]:
         """Loss: of a constant code (no variance), which is also where a collapse ends. Accuracy: one in N."""
-        return {"loss": 2 * self.settings.variance * (1 - EPSILON**0.5), "accuracy": 1 / len(batch.rows)}
+        return {"loss": 2 * self.settings.variance * (1 - EPSILON**0.5), "accuracy": chance(batch)}
 
 
 def vicreg(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -98,7 +98,10 @@ def _cached(
             inputs = task.inputs(batch, generator)
             views = inputs.view(-1, len(batch.rows), *inputs.shape[1:])  # (V, N, C, *spatial)
             with torch.no_grad():
-                found = [task.embed(views[:, part].flatten(0, 1)) for part in slices]
+                states, found = [], []
+                for part in slices:
+                    states.append(_random_state(inputs.device))
+                    found.append(task.embed(views[:, part].flatten(0, 1)))
         joined = torch.cat([e.view(len(views), -1, e.shape[1]) for e in found], 1)
         embeddings = joined.flatten(0, 1).requires_grad_()
         with fabric.autocast():
@@ -106,13 +109,28 @@ def _cached(
         fabric.backward(loss)
         assert embeddings.grad is not None
         gradient = embeddings.grad.view(len(views), len(batch.rows), -1)
-        for part in slices:
+        after = _random_state(inputs.device)
+        for part, state in zip(slices, states, strict=True):
+            _set_random_state(inputs.device, state)  # layers that draw (stochastic depth) draw the same again
             with fabric.autocast():
                 again = task.embed(views[:, part].flatten(0, 1))
             again.backward(gradient[:, part].flatten(0, 1))
+        _set_random_state(inputs.device, after)
     task.last_embedding = embeddings.detach()
     average(fabric, task)
     return loss.detach(), metrics
+
+
+def _random_state(device: torch.device) -> tuple[Tensor, ...]:
+    """Of torch's generators that layers on this device draw from."""
+    own = (torch.cuda.get_rng_state(device),) if device.type == "cuda" else ()
+    return (torch.get_rng_state(), *own)
+
+
+def _set_random_state(device: torch.device, state: tuple[Tensor, ...]) -> None:
+    torch.set_rng_state(state[0])
+    if len(state) > 1:
+        torch.cuda.set_rng_state(state[1], device)
 
 
 def _has_batch_norm(module: nn.Module) -> bool:

@@ -74,11 +74,10 @@ class MLflow:
         if "MLFLOW_TRACKING_URI" not in os.environ:
             mlflow.set_tracking_uri(f"sqlite:///{folder.resolve() / 'mlflow.db'}")
         mlflow.set_experiment("medssl")
-        self._mlflow, name = mlflow, folder.resolve().name
-        query = f"tags.`medssl.out` = '{name}'"
-        before = mlflow.search_runs(filter_string=query, max_results=1, output_format="list") if step else []
-        mlflow.start_run(run_id=before[0].info.run_id if before else None, run_name=name)
-        mlflow.set_tag("medssl.out", name)
+        self._mlflow, known = mlflow, folder / "mlflow_run"  # names its run: others may have folders of this name
+        before = known.read_text() if step and known.is_file() else None
+        run = mlflow.start_run(run_id=before, run_name=folder.resolve().name)
+        write_text(known, run.info.run_id)
 
     def add(self, numbers: dict[str, float], step: int) -> None:
         self._mlflow.log_metrics(numbers, step=step)

@@ -98,10 +98,11 @@ class Loop:
         """Train on one batch; returns loss, metrics and gradient norm as tensors on the device."""
         recipe, task = self.recipe, self.task
         begun, task.view_seconds = self.clock(), 0.0
-        # Rows are keyed by the generator; this seeds what a layer may draw by itself (dropout), by step as well.
-        torch.manual_seed(hash((recipe.seed, step, self.fabric.global_rank)) & 0x7FFFFFFF)
         batch = self.feed(step)
         fed = self.clock()
+        # Rows are keyed by the generator; this seeds what a layer may draw by itself (dropout), by step as well. After
+        # the feed: worker processes that are started in a step take numbers too.
+        torch.manual_seed(hash((recipe.seed, step, self.fabric.global_rank)) & 0x7FFFFFFF)
         for optimizer, peaks in zip(self.optimizers, self.peaks, strict=True):
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = learning_rate_at(step, recipe.steps, peak)

@@ -19,7 +19,7 @@ from medssl.errors import UserError
 from medssl.pretext import PretextTask, task_class
 from medssl.training import rules
 from medssl.training.estimate import ROWS, SHARE, Estimate, device_memory, estimate, gib
-from medssl.training.feed import Feed
+from medssl.training.feed import SHARE_OF_MEMORY, Feed
 from medssl.training.gradients import refuse_parts
 from medssl.training.identity import outside, weights_key
 from medssl.training.loop import Loop, Recipe
@@ -196,7 +196,8 @@ class Request:
         rows = min(2 * max(ROWS, self.kind.least_batch), self.items)
         images, table, device = self.samples.images, self.samples.table, self.fabric.device
         feed = Feed(images, table, self.keep, self.sampling(rows), device, workers=0, hold=False)
-        return estimate(self.fabric, self.task, feed(0), feed.size if feed.fits else 0)
+        # By the device's whole memory, and not by what is free: a rerun must decide the same batch.
+        return estimate(self.fabric, self.task, feed(0), feed.size if feed.size <= SHARE_OF_MEMORY * self.memory else 0)
 
     @property
     def memory(self) -> int:

@@ -54,7 +54,8 @@ class Sampling:
             self.count = len(self._items)
             what, whose = ("slices", "scan") if kind == "stack" else ("images", "exam")
             if not self.count:
-                raise UserError(f"no {whose} has {group} {what}, as this task needs", "samples")
+                fix = f"Bring {whose}s that have, or take a task for single images, such as simclr (`medssl tasks`)."
+                raise UserError(f"no {whose} has {group} {what}, as this task needs", "samples", fix)
             if small := int((self._sizes < group).sum()):
                 self.note = (
                     f"left out: {small:,} of {len(self._sizes):,} {whose}s, which have fewer than {group} {what}"

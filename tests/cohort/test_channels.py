@@ -5,6 +5,7 @@ import pytest
 from test_samples import add
 
 from medssl.cohort import Cohort, View
+from medssl.cohort.channels import unclear_exams
 from medssl.errors import UserError
 
 T1_T2 = [{"bids_suffix": "T1w"}, {"bids_suffix": "T2w"}]
@@ -87,6 +88,16 @@ def test_windows_of_a_ct_are_channels(cohort) -> None:
     assert len(np.unique(found.images[:, 0])) == 3 and len(np.unique(found.images[:, 1])) == 2
 
 
+def test_exams_that_would_spoil_all_are_named(cohort) -> None:
+    exam(cohort, "good", 0)
+    exam(cohort, "twice", 1, ("T1w", "T2w", "T2w"))
+    exam(cohort, "lacks", 2, ("T1w",))
+    exam(cohort, "moved", 3, ("T1w",))
+    exam(cohort, "moved", 4, ("T2w",), spacing=[2.0, 1.0, 1.0])
+    rows = cohort.scans().to_dict("records")
+    assert unclear_exams(rows, View(contrasts=T1_T2)) == {"twice", "moved"} and not unclear_exams(rows, View())
+
+
 def test_a_view_says_what_its_channels_are(cohort) -> None:
     add(cohort, volume(0))
     assert View(channels=3).colour and not View().colour
@@ -100,6 +111,8 @@ def test_a_view_says_what_its_channels_are(cohort) -> None:
         {"contrasts": [T1_T2[0], T1_T2[0]]},
         {"contrasts": T1_T2, "channels": 3},
         {"windows": [(0, 1), (2, 1)]},
+        {"intensity": "window", "window": (240, -160)},
+        {"percentiles": (99.5, 0.5)},
     ):
         with pytest.raises(UserError):
             View(**wrong)

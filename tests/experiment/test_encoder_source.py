@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from medssl.config import load_experiment
+from medssl.config import Experiment, load_experiment, validate
 from medssl.encoders import create_encoder, save_checkpoint
 from medssl.errors import UserError
 from medssl.experiment import run
 from medssl.experiment.job import EncoderSource
+from medssl.experiment.runner import preview
 from medssl.transfer import strategy
 
 
@@ -51,3 +52,27 @@ def test_rotation_of_padded_images_is_refused_before_any_job(tiny_config, worksp
 def test_what_is_fitted_inside_decides_as_well_whether_jobs_are_new():
     assert strategy("distill", {"teacher": "s4l"}).rooms == strategy("s4l").rooms == ("pretext",)
     assert strategy("distill").rooms == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (
+            {"arms": {"random": {"encoder": "small", "init": "imagnet"}}},
+            r"arms\.random\.weights: .*no weights 'imagnet'",
+        ),
+        ({"arms": {"random": {"encoder": "smal"}}}, r"arms\.random\..*'smal'"),
+        (
+            {"pretraining": {"simclr": {"task": "simclr", "weights": "imagnet", "steps": 6}}},
+            r"pretraining\.simclr\.weights",
+        ),
+    ],
+)
+def test_a_name_that_is_none_is_said_before_anything_is_pretrained(tiny_raw, workspace, changes, says):
+    arms = {"simclr": {"pretrain": "simclr"}} | changes.get("arms", {})
+    own = {"arms": arms, "baseline": ["simclr"], "claim": None}
+    raw = tiny_raw | changes | own
+    for start in (preview, run):
+        with pytest.raises(UserError, match=says):
+            start(validate(Experiment, raw, "tiny"), workspace)
+    assert not list(workspace.path.glob("encoders/*"))

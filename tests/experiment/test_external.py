@@ -77,6 +77,17 @@ def test_an_external_cohort_is_a_further_column(elsewhere, finished):
     pd.testing.assert_frame_equal(Results.open(results.path).external()[0], far, check_dtype=False)
 
 
+def test_external_patients_are_looked_at_with_the_test_split_alone(elsewhere):
+    results = elsewhere()
+    tuned = run(
+        results.settings.model_copy(update={"evaluate": "validation", "name": "tuning"}),
+        Workspace(results.path.parent.parent),
+        processes=1,
+    )
+    assert set(tuned.evidence()["split"]) == {"validation"} and tuned.external()[0].empty
+    assert all(check.passed for check in audit(tuned.path))
+
+
 def from_the_pool(results, workspace, part="pool"):
     """Pixels of a scan of that part."""
     cohort = Cohort.open(workspace.cohort("tiny"))

@@ -250,6 +250,11 @@ def test_each_kind_is_tuned_and_taught_by_other_labels_of_other_kinds(config, wo
             {"others": {"same": {"target": {"name": "bright"}}}},
             r"these labels are what the budgets count out",
         ),
+        (
+            "columns",
+            {"target": {"name": "x", "kind": "multilabel", "columns": ["bright", "No Finding"]}},
+            r"no label beside the others, but the want of them",
+        ),
         ("multilabel", {"per": "class"}, r"per: total"),
         ("regression", {"metrics": ["accuracy"], "claim": None}, r"unknown metric of a target of kind regression"),
         ("regression", {"budgets": [2, 16]}, r"cannot hold one unit of each of 3"),

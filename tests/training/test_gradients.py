@@ -102,6 +102,21 @@ def test_what_is_not_the_same_mathematics_is_refused():
             refuse_parts(plain, 8, 2)
 
 
+def test_layers_that_draw_draw_the_same_in_both_passes_of_a_cached_batch():
+    """As a transformer with stochastic depth does, which has no batch norm to be refused for."""
+    task, found = make("simclr"), []
+    drop = torch.nn.Dropout(0.3)
+    embed = task.encoder.embed
+    task.encoder.embed = lambda x: found.append(drop(embed(x))) or found[-1]
+    torch.manual_seed(5)
+    batch, fabric = whole_batch("simclr"), Fabric(accelerator="cpu", devices=1)
+    module = fabric.setup_module(task)
+    gradients(fabric, module, task, batch, RowGenerator(0, 3, batch.rows), 2)
+    first, second = found[:2], found[2:]
+    assert len(second) == 2 and all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert not torch.equal(found[0] == 0, found[1] == 0), "and not the same in all parts"
+
+
 def test_simclr_gradients_equal_a_naive_loss():
     """The same network, with the loss written as the paper's double loop."""
     task = make("simclr")

@@ -25,5 +25,5 @@ def calibrate(target: TargetKind, logits: np.ndarray, labels: list[str]) -> Cali
         rule = f"Not calibrated: at least {FEWEST} validation units {sides} are needed, and {why}."
         return Calibration(rule=rule)
     temperature = fit_temperature(target, logits, target.encode(labels))
-    rule = "Temperature scaling (Guo 2017) on the validation units, which taught nothing else."
+    rule = "Temperature scaling (Guo 2017) on the labels of the validation units, which taught nothing else."
     return Calibration(temperature=temperature, units=len(labels), rule=rule)

@@ -31,6 +31,10 @@ LEFT_OUT = {  # code -> what is wrong with a scan that the View cannot draw, and
         "The volume says nothing of its orientation, so the slices of the predictor's View (view.plane) are not known.",
         "Give DICOM series or NIfTI files with an affine.",
     ),
+    "unclear_contrasts": (
+        "Several scans of the exam fit one contrast of the predictor's View, or its contrasts lie on different grids.",
+        "Give one scan for each of view.contrasts in predictor.json, resampled to one grid.",
+    ),
     "no_sample": (
         "The exam lacks a contrast that the predictor's View asks for.",
         "Give a scan for each of view.contrasts in predictor.json.",

@@ -262,7 +262,7 @@ def _read_weights(path: Path, encoder: str) -> tuple[Any, dict[str, dict[str, An
     from medssl.encoders import load_checkpoint
 
     if encoder not in HANDCRAFTED:
-        found = load_checkpoint(path, least_match=1.0)
+        found = load_checkpoint(path)
         return found.encoder, found.heads
     heads: dict[str, dict[str, Any]] = {}
     for key, value in load_file(path).items():

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from medssl.cohort import Cohort, catalog
+from medssl.cohort.channels import unclear_exams
 from medssl.cohort.cohort import UNIT_COLUMN
 from medssl.cohort.samples import make_samples
 from medssl.errors import UserError
@@ -73,6 +74,8 @@ def draw(cohort: Cohort, about: About, known: Known) -> Drawn:
     scans, column = cohort.scans(), UNIT_COLUMN[about.target.unit]
     codes: list[Any] = [known.why_left_out(row, about.view) for row in scans.to_dict("records")]
     why = pd.Series(codes, scans.index, object)
+    unclear = unclear_exams(scans[why.isna()].to_dict("records"), about.view)
+    why[why.isna() & scans["exam"].isin(unclear)] = "unclear_contrasts"
     kept = scans[why.isna()]
     if kept.empty:
         code = str(why.mode()[0])

@@ -7,6 +7,8 @@ the same of a strong view.
 - Labeled scans are seen as in finetuning, not weakly as in the paper: a handful is learnt by heart within few steps.
 - Scaled down (see `PoolRecipe`): 24 unlabeled images beside 16 labeled ones for a hundred steps, where the paper takes
   7 times as many unlabeled as labeled for 2^20. The last weights predict, not their average, as the rate ends at zero.
+- In the last fifth of the steps every view is the whole image (`network.view`), weak and strong alike: what the network
+  is sure of it is taught as a pseudo-label.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 what a teacher says of another; the teacher is the moving average of the student's weights, and it is what predicts.
 
 Scaled down to a hundred steps (see `PoolRecipe`): the average reaches over the last twenty steps, where the paper's
-reaches over the last thousand of 150,000. As the rate goes to zero, student and teacher end close to each other.
+reaches over the last thousand of 150,000. As the rate goes to zero, student and teacher end close to each other. In the
+last fifth of the steps both see the whole image (`network.view`), and differ by their weights alone.
 """
 
 from __future__ import annotations
