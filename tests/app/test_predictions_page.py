@@ -1,6 +1,7 @@
 """The prediction page in every state: finished, without its cohort, of another kind of target, damaged, filtered."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from open_page import open_page, query, words
 from synthetic import write_experiment
 from synthetic_cohort import write_cohort
 
+from medssl.cohort import catalog
 from medssl.errors import UserError
 from medssl.experiment import saliency
 
@@ -84,6 +86,22 @@ def test_the_mask_is_outlined_and_can_be_taken_off(monkeypatch, finished):
     assert words(app) != outlined
     bare = open_page(monkeypatch, finished, "predictions", unit="u002")
     assert not [c for c in bare.checkbox if c.key == "mask synthetic"]
+
+
+def test_pixels_that_may_name_a_patient_are_shown_only_when_asked_for(monkeypatch, finished, tmp_path):
+    place = shutil.copytree(finished, tmp_path / "workspace")
+    plain = open_page(monkeypatch, place, "predictions", unit="u002")
+    assert not [b for b in plain.button if b.label == "Show the pixels"]
+    with catalog.writing(place / "cohorts" / "virtual") as db:
+        row = ("burned_in_pixels", "warning", "u002", None, "It may name the patient.", "Look.")
+        db.execute("INSERT INTO findings(code, severity, scan, file, sentence, todo) VALUES(?,?,?,?,?,?)", row)
+    app = open_page(monkeypatch, place, "predictions", unit="u002")
+    veiled = next(h.proto.body for h in app.get("html") if "m-scan" in h.proto.body)
+    assert "burned-in text" in words(app) and veiled not in words(plain)
+    next(b for b in app.button if b.label == "Show the pixels").click().run()
+    assert "burned-in text" not in words(app) and veiled not in words(app) and not app.exception
+    pictures = [h.proto.body for page in (plain, app) for h in page.get("html") if "m-scan" in h.proto.body]
+    assert pictures[0] == pictures[1], "the same as without the finding"
 
 
 def test_heat_of_a_model_is_laid_over(monkeypatch, finished):
