@@ -92,7 +92,8 @@ class Row:
     ) -> None:
         self.task, self.place, self.minutes, self.how, self.variant = task, place, minutes, how, variant
         self.settings = SETS[place].settings | (changes or {})
-        self.encoder = IMAGENET if variant.imagenet else encoder_of(task_class(task))
+        kind = task_class(task)  # which also registers its settings
+        self.encoder = IMAGENET if variant.imagenet else encoder_of(kind)
         self.start = "imagenet" if variant.imagenet else "random"
         self.random = "imagenet" if variant.imagenet else f"random_{self.encoder}"  # arms of the experiment
         self.scratch = "imagenet_finetune" if variant.imagenet else f"scratch_{self.encoder}"
