@@ -229,9 +229,7 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_key
         "precision": precision,
         "threads": 1,
         "versions": library_versions(*LIBRARIES),
-        "modalities": [
-            usual_modality(cohort) for cohort in (plan.cohort, *(one.cohort for one in plan.others.values()))
-        ],
+        "modalities": [one.modality for one in (plan.cohort, *(other.cohort for other in plan.others.values()))],
     }
     if plan.calibrated:
         labels = plan.units.loc[plan.units["part"] == "validation", ["unit", "label"]]
@@ -272,11 +270,6 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_key
                     key, seed = digest(what), what["seed"]
                     jobs.append(Job(key, name, budget, draw, seed, precision, train, run, recipe, test, held))
     return jobs
-
-
-def usual_modality(cohort: Cohort) -> str:
-    """Of most of its scans: it decides how they are augmented."""
-    return str(cohort.scans()["modality"].mode()[0])
 
 
 def arm_recipe(arm: Arm, config: Experiment) -> str:
