@@ -229,7 +229,7 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_key
         "precision": precision,
         "threads": 1,
         "versions": library_versions(*LIBRARIES),
-        "modalities": [one.modality for one in (plan.cohort, *(other.cohort for other in plan.others.values()))],
+        "modality": plan.cohort.modality,
     }
     if plan.calibrated:
         labels = plan.units.loc[plan.units["part"] == "validation", ["unit", "label"]]
@@ -248,7 +248,8 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_key
                 "strategy": [arm.strategy_name, arm.strategy_settings],
             }
             if arm.jointly is not None:
-                fixed["jointly"] = plan.others[arm.jointly].labels_key
+                other = plan.others[arm.jointly]
+                fixed["jointly"] = [other.labels_key, other.cohort.modality]
             recipe = arm_recipe(arm, config)
             for run, encoder in enumerate(encoder_keys[name]):
                 for draw in range(config.draws):
