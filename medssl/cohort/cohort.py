@@ -90,6 +90,12 @@ class Cohort:
         return self.path.name
 
     @property
+    def modality(self) -> str:
+        """Of most scans, in DICOM's word; empty where no scan says. It decides how they are augmented."""
+        found = self.scans()["modality"].dropna().mode()
+        return str(found[0]) if len(found) else ""
+
+    @property
     def hash(self) -> str:
         """Names the content: which pixels, on which grids, belong to one patient and one group. Labels do not count.
 

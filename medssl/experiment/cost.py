@@ -12,7 +12,7 @@ import numpy as np
 from medssl.cohort import Cohort
 from medssl.config import DEFAULT_STEPS, SUPERVISED, Pretraining, View
 from medssl.experiment.plan import Plan
-from medssl.experiment.prepare import pretraining_view
+from medssl.experiment.pretraining import pretraining_view
 from medssl.experiment.tuning import recipes, tuned_budgets
 from medssl.transfer import HANDCRAFTED, strategy
 

@@ -229,9 +229,7 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_key
         "precision": precision,
         "threads": 1,
         "versions": library_versions(*LIBRARIES),
-        "modalities": [
-            usual_modality(cohort) for cohort in (plan.cohort, *(one.cohort for one in plan.others.values()))
-        ],
+        "modality": plan.cohort.modality,
     }
     if plan.calibrated:
         labels = plan.units.loc[plan.units["part"] == "validation", ["unit", "label"]]
@@ -250,7 +248,8 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_key
                 "strategy": [arm.strategy_name, arm.strategy_settings],
             }
             if arm.jointly is not None:
-                fixed["jointly"] = plan.others[arm.jointly].labels_key
+                other = plan.others[arm.jointly]
+                fixed["jointly"] = [other.labels_key, other.cohort.modality]
             recipe = arm_recipe(arm, config)
             for run, encoder in enumerate(encoder_keys[name]):
                 for draw in range(config.draws):
@@ -272,11 +271,6 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_key
                     key, seed = digest(what), what["seed"]
                     jobs.append(Job(key, name, budget, draw, seed, precision, train, run, recipe, test, held))
     return jobs
-
-
-def usual_modality(cohort: Cohort) -> str:
-    """Of most of its scans: it decides how they are augmented."""
-    return str(cohort.scans()["modality"].mode()[0])
 
 
 def arm_recipe(arm: Arm, config: Experiment) -> str:

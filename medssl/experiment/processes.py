@@ -38,7 +38,9 @@ KEEPER = 'trap : TERM INT HUP; "$@"; code=$?; echo $code >"$0.new"; mv "$0.new" 
 CLOCK_S = 10.0  # by which the system may be of another opinion about a start time, after its clock was set
 TAIL = 64 << 10  # bytes of a log that are read
 SAID = "Error: "
-KEYED = "^d[0-9a-f]{16}: "  # a place that may name a patient, as a pipe shows it: it tells a reader nothing
+KEYED = (
+    r"^path d[0-9a-f]{16} \(.*?\): "  # a place that may name a patient, as a pipe shows it: it tells a reader nothing
+)
 
 
 @dataclass(frozen=True)

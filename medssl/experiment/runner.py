@@ -20,14 +20,8 @@ from medssl.experiment.labels import each_stratum
 from medssl.experiment.others import OtherData
 from medssl.experiment.plan import Plan, list_jobs, make_plan
 from medssl.experiment.power import foresee, foresee_sentence
-from medssl.experiment.prepare import (
-    check_encoders,
-    encoder_seeds,
-    ensure_cohort,
-    open_others,
-    prepare_arm,
-    pretrain_encoders,
-)
+from medssl.experiment.prepare import ensure_cohort, open_others, prepare_arm
+from medssl.experiment.pretraining import check_encoders, encoder_seeds, pretrain_encoders
 from medssl.experiment.results import Results
 from medssl.experiment.tuning import LEAST, every, listed, tuned_budgets
 from medssl.experiment.ways import origins, ways_table

@@ -243,7 +243,6 @@ def of_cohort(
     kind.check(view)
     own = settings_for("task", task, settings or {}, f"task {task}")
     kind.check_scans(scans[~scans["patient"].isin(exclude)], view, own)
-    modality = scans["modality"].dropna().mode()
     split = cohort.path / "split.json"
     targets = cohort.targets() if split.is_file() else []  # without a split nobody knows whose labels may be looked at
     labels: dict[str, str] = {}
@@ -255,7 +254,7 @@ def of_cohort(
         known = known[known["patient"].isin(pool)]
         labels = dict(zip(known["scan"], known["value"], strict=True))
     return cohort.samples(view), {
-        "modality": str(modality.iloc[0]) if len(modality) else "",
+        "modality": cohort.modality,
         "labels": labels,
         "about": {"cohort": cohort.name, "cohort_hash": cohort.hash},
     }

@@ -96,11 +96,12 @@ def test_pixels_that_may_name_a_patient_are_shown_only_when_asked_for(monkeypatc
         row = ("burned_in_pixels", "warning", "u002", None, "It may name the patient.", "Look.")
         db.execute("INSERT INTO findings(code, severity, scan, file, sentence, todo) VALUES(?,?,?,?,?,?)", row)
     app = open_page(monkeypatch, place, "predictions", unit="u002")
-    veiled = next(h.proto.body for h in app.get("html") if "m-scan" in h.proto.body)
+    large = '<div class="m-scan">'
+    veiled = next(h.proto.body for h in app.get("html") if large in h.proto.body)
     assert "burned-in text" in words(app) and veiled not in words(plain)
     next(b for b in app.button if b.label == "Show the pixels").click().run()
     assert "burned-in text" not in words(app) and veiled not in words(app) and not app.exception
-    pictures = [h.proto.body for page in (plain, app) for h in page.get("html") if "m-scan" in h.proto.body]
+    pictures = [h.proto.body for page in (plain, app) for h in page.get("html") if large in h.proto.body]
     assert pictures[0] == pictures[1], "the same as without the finding"
 
 

@@ -12,7 +12,8 @@ from medssl.config import Experiment, validate
 from medssl.errors import UserError
 from medssl.experiment.cost import A_JOB_S, START_S, cost
 from medssl.experiment.plan import make_plan
-from medssl.experiment.prepare import encoder_seeds, ensure_cohort
+from medssl.experiment.prepare import ensure_cohort
+from medssl.experiment.pretraining import encoder_seeds
 from medssl.transfer import registry as strategies
 
 

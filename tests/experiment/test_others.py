@@ -15,7 +15,8 @@ from medssl.experiment import Results, audit, run
 from medssl.experiment.labels import make_target
 from medssl.experiment.others import mapped
 from medssl.experiment.plan import list_jobs, make_plan
-from medssl.experiment.prepare import encoder_key, open_others
+from medssl.experiment.prepare import open_others
+from medssl.experiment.pretraining import encoder_key
 from medssl.report import render_report, terminal_table
 from medssl.workspace import Workspace
 

@@ -86,7 +86,13 @@ def test_the_patient_key_needs_the_secret_the_issuer_and_the_id(take, tmp_path, 
 
     names = (("A", "HOSPITAL"), ("A", "CLINIC"), ("B", "HOSPITAL"))
     objects = [
-        image(volume((1, 20, 24), seed=i)[0], PatientID=who, InstitutionName=where, SeriesInstanceUID=f"1.2.{i}")
+        image(
+            volume((1, 20, 24), seed=i)[0],
+            PatientID=who,
+            InstitutionName=where,
+            SeriesInstanceUID=f"1.2.{i}",
+            StudyInstanceUID=f"1.3.{i}",
+        )
         for i, (who, where) in enumerate(names)
     ]
     save(objects, tmp_path / "source")
