@@ -292,6 +292,8 @@ def job_seed(seed: int, draw: int, own: int = 0) -> int:
 
 
 def encoder_label(arm: Arm, config: Experiment) -> tuple[str, int]:
-    """Encoder name and input size: arms that agree in both differ in their training alone."""
-    name = config.pretraining[arm.pretrain].encoder if arm.pretrain else arm.encoder
+    """Encoder name and input size: arms that agree in both differ in their training alone. A student predicts in place
+    of the encoder that taught it."""
+    own = config.pretraining[arm.pretrain].encoder if arm.pretrain else arm.encoder
+    name = arm.strategy_settings.get("student") or own
     return name, (arm.size or config.view.size) if name != PIXELS else 0

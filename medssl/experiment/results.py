@@ -347,7 +347,7 @@ class Results:
             evidence_key(self.files()),
             {key: self.config[key] for key in decide},
             config.target.model_dump(),
-            code_revision("statistics", "metrics", "experiment/computed.py"),
+            code_revision("statistics", "metrics", "experiment/computed.py", "experiment/plan.py"),
         ]
         return self.path / "tables" / f"{digest(what)}.json"
 

@@ -4,6 +4,7 @@ import pytest
 
 from medssl.config import load_experiment, shipped_configs
 from medssl.encoders import create_encoder
+from medssl.experiment.plan import encoder_label
 from medssl.experiment.tuning import recipes
 
 NAMES = sorted({path.stem for folder in shipped_configs() for path in folder.glob("*.yaml")})
@@ -27,4 +28,5 @@ def test_bigger_encoders_differ_in_their_size_alone_and_the_largest_teaches_the_
     assert len(set(sizes.values())) == 5
     taught = config.arms["narrow_from_largest"]
     assert taught.pretrain == max(sizes, key=sizes.get)
+    assert encoder_label(taught, config) == encoder_label(config.arms["narrow"], config) == ("small_narrow", 64)
     assert taught.strategy_settings["student"] == config.pretraining[min(sizes, key=sizes.get)].encoder
