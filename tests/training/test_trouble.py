@@ -315,3 +315,19 @@ def test_a_task_meets_those_alone_whom_it_draws():
         request_of(data, "micle", batch=2).fresh_task()
     data.table.loc[2:3, "patient"] = "p1"
     request_of(data, "micle", batch=2).fresh_task()
+
+
+@pytest.mark.parametrize("draws", [0, 3])
+def test_numbers_that_a_feed_takes_are_not_missed_by_layers(draws):
+    """Worker processes that are started in the first step of a process take some; a resumed run starts them again."""
+    loop = request_of(task="rotation", batch=16).loop(4)
+    feed, drop = loop.feed, torch.nn.Dropout(0.5)
+    batch = feed(0)
+    loop.feed = lambda step: (torch.rand(draws), batch)[1]
+    seen = []
+    layer = next(module for module in loop.task.encoder.modules() if isinstance(module, torch.nn.Conv2d))
+    layer.register_forward_pre_hook(lambda module, x: seen.append(drop(torch.ones(32))))
+    torch.manual_seed(draws)
+    loop.step(2)
+    torch.manual_seed(hash((loop.recipe.seed, 2, 0)) & 0x7FFFFFFF)
+    assert torch.equal(seen[0], drop(torch.ones(32)))
