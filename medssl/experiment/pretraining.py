@@ -34,18 +34,19 @@ def check_encoders(plan: Plan) -> None:
     """
     config, seeds = plan.config, encoder_seeds(plan.config)
     wanted = {
-        (arm.encoder, arm.init, plan.view(arm)): f"arms.{name}"
+        (arm.encoder, arm.init, plan.view(arm)): (f"arms.{name}", "init")
         for name, arm in config.arms.items()
         if not arm.pretrain and arm.encoder not in HANDCRAFTED
     }
     for name in seeds:
         spec = config.pretraining[name]
-        wanted[spec.encoder, spec.weights, pretraining_view(spec, plan)] = f"pretraining.{name}"
-    for (encoder, weights, view), where in wanted.items():
+        wanted[spec.encoder, spec.weights, pretraining_view(spec, plan)] = f"pretraining.{name}", "weights"
+    for (encoder, weights, view), (where, key) in wanted.items():
         try:
             EncoderSource(encoder, weights, view.channels, view.spatial_dims).make(0)
         except UserError as error:
-            raise UserError(error.what, f"{where}.{error.where}" if error.where else where, error.fix) from None
+            place = "encoder" if error.where == "encoder" else key
+            raise UserError(error.what, f"{where}.{place}", error.fix) from None
 
 
 def encoder_seeds(config: Experiment) -> dict[str, int]:

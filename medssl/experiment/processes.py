@@ -38,9 +38,8 @@ KEEPER = 'trap : TERM INT HUP; "$@"; code=$?; echo $code >"$0.new"; mv "$0.new" 
 CLOCK_S = 10.0  # by which the system may be of another opinion about a start time, after its clock was set
 TAIL = 64 << 10  # bytes of a log that are read
 SAID = "Error: "
-KEYED = (
-    r"^path d[0-9a-f]{16} \(.*?\): "  # a place that may name a patient, as a pipe shows it: it tells a reader nothing
-)
+# A place that may name a patient, as a pipe shows it: it tells a reader nothing.
+KEYED = r"^path d[0-9a-f]{16} \(.*?\): "
 
 
 @dataclass(frozen=True)

@@ -59,9 +59,13 @@ def test_what_is_fitted_inside_decides_as_well_whether_jobs_are_new():
     [
         (
             {"arms": {"random": {"encoder": "small", "init": "imagnet"}}},
-            r"arms\.random\.weights: .*no weights 'imagnet'",
+            r"arms\.random\.init: .*no weights 'imagnet'",
         ),
-        ({"arms": {"random": {"encoder": "smal"}}}, r"arms\.random\..*'smal'"),
+        (
+            {"arms": {"random": {"encoder": "tf_efficientnet_lite0", "init": "imagnet"}}},
+            r"arms\.random\.init: unknown weights(.|\n)*Did you mean 'imagenet'",
+        ),
+        ({"arms": {"random": {"encoder": "smal"}}}, r"arms\.random\.encoder: .*'smal'"),
         (
             {"pretraining": {"simclr": {"task": "simclr", "weights": "imagnet", "steps": 6}}},
             r"pretraining\.simclr\.weights",
