@@ -163,7 +163,7 @@ def _budgets(results: Results) -> None:
     if not about["rows"] or not counts:
         parts.empty(state.Problem("This experiment has not drawn its budgets yet.", "Run its config again."))
         return
-    heads = ["Part", "Patients", "Labelled patients", f"Labelled {unit}s", *about["classes"]]
+    heads = ["Part", "Patients", "Labeled patients", f"Labeled {unit}s", *about["classes"]]
     rows = [
         [row["part"], *(f"{row[k]:,}" for k in ("patients", "labeled", "units")), *(f"{n:,}" for n in row["classes"])]
         for row in about["rows"]
@@ -171,7 +171,7 @@ def _budgets(results: Results) -> None:
     parts.table(heads, rows)
     per = "Labels a class" if results.settings.per == "class" else "Labels"
     st.subheader("Budgets", anchor=False)
-    parts.table([per, f"Labelled {unit}s in total"], [[str(b), f"{n:,}"] for b, n in counts.items()])
+    parts.table([per, f"Labeled {unit}s in total"], [[str(b), f"{n:,}"] for b, n in counts.items()])
     st.caption(
         "Budgets nest: the labels of a small one are among those of the next. Each draw takes other patients, and all "
         "arms get the same ones."

@@ -66,7 +66,7 @@ def budget_name(budget: Any, per: str = "class") -> str:
 
 
 def counts_by_budget(label_counts: Mapping[Any, int]) -> dict[int | str, int]:
-    """Labelled units in total for each budget, in the order of budgets."""
+    """Labeled units in total for each budget, in the order of budgets."""
     return {budget_key(b): int(label_counts[b]) for b in sorted(label_counts, key=budget_rank)}
 
 

@@ -169,7 +169,7 @@ def test_a_damaged_check_is_made_again(open_app, workspace):  # noqa: F811
 
 def test_split_and_budgets_of_the_chosen_experiment(open_app, workspace):  # noqa: F811
     text = plain(open_app(workspace, "cohort", show="Split and budgets", experiment="synthetic"))
-    assert "One split for all experiments" in text and "Labelled images in total" in text and "80" in text
+    assert "One split for all experiments" in text and "Labeled images in total" in text and "80" in text
     write_cohort(workspace, "another", volumes=0, images=2)
     text = plain(open_app(workspace, "cohort", cohort="another", show="Split and budgets", experiment="synthetic"))
     assert "not been split" in text and "about another cohort" in text
