@@ -51,6 +51,8 @@ def test_every_task_draws_what_it_sees(name, dims):
 class Cohort:
     """What `show` asks of a cohort, around samples of any origin."""
 
+    modality = "XR"
+
     def __init__(self, data):
         self.data, self.name, self.hash, self.path = data, "toy", "h", data.path
 
