@@ -38,7 +38,7 @@ from medssl.training.run import make_fabric
 from medssl.training.state import save_state
 
 NO_BLUR = {"views": {"blur": 0}}
-BF16 = rules.resolve_precision("auto", torch.device("cpu")) == "bf16" or torch.cuda.is_available()
+BF16 = rules.resolve_precision("auto", torch.device("cpu"), 2) == "bf16" or torch.cuda.is_available()
 AT_LEAST = {
     "resnet18_64_vs_limit": 0.90,
     "resnet10t_64_vs_limit": 0.90,

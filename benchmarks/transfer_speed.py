@@ -212,7 +212,7 @@ def finetuning(folder: Path, steps: int, key: str):
         seed=0,
         recipe="",
         split="test",
-        precision=resolve_precision("auto", torch.device("cpu")),
+        precision=resolve_precision("auto", torch.device("cpu"), 2),
         target=Target(name="label"),
         units=units,
         train=tuple(names[:50]),

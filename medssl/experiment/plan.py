@@ -219,14 +219,12 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_key
     from medssl.training.rules import resolve_precision
 
     config = plan.config
-    precision = resolve_precision("auto", torch.device("cpu"))
     scored = plan.units.loc[is_scored(plan.units["part"], config.evaluate)]
     common = {
         "target": config.target.model_dump(),
         "split": plan.split.hash,
         "test": digest(scored.to_dict("list")),
         "pool": digest(plan.units.loc[plan.units["part"] == "pool", ["unit", "label"]].to_dict("list")),
-        "precision": precision,
         "threads": 1,
         "versions": library_versions(*LIBRARIES),
         "modality": plan.cohort.modality,
@@ -238,11 +236,17 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_key
     tried = {name: recipes(name, arm, config.tuning) for name, arm in config.arms.items()}
     revisions = {name: code_revision(*JOB_ROOMS, *method.rooms) for name, method in methods.items()}
     jobs = []
+    cpu = torch.device("cpu")
+    precisions = {
+        name: resolve_precision("auto", cpu, plan.view(arm).spatial_dims) for name, arm in config.arms.items()
+    }
     for budget in config.budgets:
         for name, arm in config.arms.items():
+            precision = precisions[name]
             fixed: dict[str, Any] = {
                 **common,
                 "arm": name,
+                "precision": precision,
                 "samples": samples_keys[name],
                 "revision": revisions[name],
                 "strategy": [arm.strategy_name, arm.strategy_settings],

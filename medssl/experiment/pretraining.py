@@ -119,20 +119,18 @@ def _pretrain_on_labels(other: OtherData, spec: Pretraining, view: View, out: Pa
 def encoder_key(name: str, spec: Pretraining, plan: Plan) -> str:
     """Folder name of an encoder: readable, and different for everything that decides its weights, since a folder that
     another run began is refused."""
-    import torch
-
     from medssl.training.identity import outside, weights_key
-    from medssl.training.rules import resolve_precision
+    from medssl.training.rules import resolve_precision, this_device
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     other = plan.others[spec.other] if spec.other is not None else None
+    view, device = pretraining_view(spec, plan), this_device()
     what: dict[str, Any] = {
         "run": {**spec.choices(), "weights": weights_key(spec.weights)},
-        "samples": (other or plan).cohort.samples(pretraining_view(spec, plan)).key,
+        "samples": (other or plan).cohort.samples(view).key,
         "cohort": plan.cohort.hash,
         "excluded": digest(list(plan.split.test)),
         "device": device.type,
-        "precision": resolve_precision(spec.precision, device),
+        "precision": resolve_precision(spec.precision, device, view.spatial_dims),
         "outside": outside(),
     }
     if other is not None:

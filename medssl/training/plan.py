@@ -82,7 +82,7 @@ class Request:
     Args:
         samples, task, settings, exclude, modality: as for `fit`.
         engine: raw values of `Engine`.
-        launch: makes Fabric from a precision.
+        launch: makes Fabric from a precision, `32` or `bf16`.
 
     Raises:
         UserError: something that cannot be done.
@@ -107,7 +107,9 @@ class Request:
         self.keep = np.flatnonzero(~samples.table["patient"].isin(exclude).to_numpy())
         if not len(self.keep):
             raise UserError("there are 0 to train on: every patient is excluded, or no scan is usable", "samples")
-        self.fabric = launch(self.engine.precision)
+        dims = samples.view.spatial_dims
+        self.precision = rules.resolve_precision(self.engine.precision, rules.this_device(), dims)
+        self.fabric = launch(self.precision)
         device, processes = self.fabric.device, self.fabric.world_size
         self.items, least = self.sampling(1).count, self.kind.least_batch * processes
         self.batch = rules.resolve_batch(self.engine.batch, device, self.items, least, processes, self._fitting)
@@ -115,7 +117,6 @@ class Request:
         self.optimizer, self._make = rules.resolve_optimizer(self.engine.optimizer, self.batch)
         asked = self.engine.learning_rate
         self.rate = rules.resolve_learning_rate(asked, self.kind.learning_rate, self.batch, self.optimizer)
-        self.precision = rules.resolve_precision(self.engine.precision, device)
         self.identity: dict[str, Any] = {
             "task": self.kind.name,
             "settings": self.settings.model_dump(mode="json"),

@@ -19,17 +19,23 @@ WARMUP_SHARE, WARMUP_AT_MOST = 0.1, 500
 REFERENCE_BATCH = 128  # tasks state their learning rate at this batch
 
 
-def resolve_precision(asked: str, device: torch.device) -> str:
-    """`32` or `bf16`. `auto` takes bf16 where it is faster: GPUs that have it, and CPUs with AMX.
+def this_device() -> torch.device:
+    """Where networks are pretrained: the GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-    A CPU that merely knows bf16 instructions (avx512_bf16) is slower with them in convolutions, or faster but now and
-    then wrong in 3-D (docs/decisions.md).
+
+def resolve_precision(asked: str, device: torch.device, spatial_dims: int) -> str:
+    """`32` or `bf16`. `auto` takes bf16 where it is faster: GPUs and CPUs that have it.
+
+    In 3-D a CPU without AMX stays in 32 bits, since there torch's bf16 gradients on small maps are not the same twice
+    (docs/decisions.md).
     """
     if asked in ("32", "bf16"):
         return asked
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "32"
-    return "bf16" if device.type == "cpu" and "amx_bf16" in _cpu_flags() else "32"
+    reliable = {"amx_bf16"} if spatial_dims == 3 else {"amx_bf16", "avx512_bf16"}
+    return "bf16" if device.type == "cpu" and reliable & _cpu_flags() else "32"
 
 
 def resolve_batch(

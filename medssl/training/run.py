@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from lightning_fabric import Fabric
 
 from medssl.config import DEFAULT_STEPS, View, settings_for
@@ -197,12 +196,11 @@ def fit(
 
 
 def make_fabric(precision: str) -> Fabric:
-    """One device, or, under torchrun, one process of several."""
+    """One device, or, under torchrun, one process of several; `precision` is `32` or `bf16`."""
     local, world = (int(os.environ.get(name, 1)) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind = {"32": "32-true", "bf16": "bf16-mixed"}[rules.resolve_precision(precision, device)]
+    kind = {"32": "32-true", "bf16": "bf16-mixed"}[precision]
     fabric = Fabric(
-        accelerator=device.type,
+        accelerator=rules.this_device().type,
         devices=local,
         num_nodes=max(1, world // local),
         strategy="ddp_find_unused_parameters_true" if world > 1 else "auto",

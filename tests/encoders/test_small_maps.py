@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from timm.layers import Conv2dSame
 from torch import nn
 
 from medssl.encoders import create_encoder, small_maps
@@ -59,16 +60,32 @@ def test_depthwise_kernels_larger_than_the_map_have_their_gradient(monkeypatch, 
     assert bool(taken) == (y.shape[2] * y.shape[3] < high * wide)
 
 
-def test_depthwise_in_bf16_has_the_gradient_of_32_bits():
-    conv = both(nn.Conv2d(8, 8, 5, 1, 2, groups=8, bias=False))[1]
-    x = torch.randn(16, 8, 3, 3, generator=torch.Generator().manual_seed(0))
-    gradients = []
+@pytest.mark.parametrize("side, stride", [(3, 1), (9, 2), (16, 1)])
+def test_depthwise_computes_in_32_bits_under_autocast_to_bf16(side, stride):
+    conv = both(nn.Conv2d(8, 8, 5, stride, 2, groups=8, bias=False))[1]
+    x = torch.randn(16, 8, side, side, generator=torch.Generator().manual_seed(0)).bfloat16()
+    found = []
     for mixed in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-            y = conv(x)
-        gradients += torch.autograd.grad(y.float().square().sum(), [conv.weight])
-    assert gradients[1].dtype == torch.float32
-    torch.testing.assert_close(gradients[1], gradients[0], rtol=0.03, atol=0.03 * float(gradients[0].abs().max()))
+            y = conv(x if mixed else x.float())
+        assert y.dtype == (torch.bfloat16 if mixed else torch.float32)
+        found.append([y.bfloat16(), *torch.autograd.grad(y.float().sum(), [conv.weight])])
+    for wide, narrow in zip(*found, strict=True):
+        torch.testing.assert_close(narrow, wide, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("side", [1, 2, 7, 8])
+@pytest.mark.parametrize("stride, kernel", [(1, 3), (2, 3), (2, 5), (3, 5)])
+def test_depthwise_pads_as_tensorflow_does_where_timm_does(side, stride, kernel):
+    plain, quick = both(Conv2dSame(6, 6, kernel, stride, groups=6).double())
+    found = []
+    for conv in (plain, quick):
+        x = torch.randn(4, 6, side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        y = conv(x.requires_grad_())
+        weights = torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view(y.shape)
+        found.append([y, *torch.autograd.grad((y * weights).sum(), [x, *conv.parameters()])])
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs)
 
 
 def test_a_frozen_depthwise_kernel_has_no_gradient():
@@ -96,8 +113,9 @@ def test_only_plain_convolutions_change():
         nn.Conv2d(4, 4, 3, groups=2),
         nn.Conv2d(4, 4, 3, dilation=2),
         nn.Conv2d(4, 4, 3, padding="same"),
+        Conv2dSame(4, 4, 3, 2),
     )
-    assert all(type(m) is nn.Conv2d for m in speed_up_small_maps(kept))
+    assert [type(m) for m in speed_up_small_maps(kept)] == [nn.Conv2d] * 4 + [Conv2dSame]
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "small", "tf_efficientnet_lite0"])

@@ -153,9 +153,9 @@ def test_auto_follows_hardware_and_pool(monkeypatch):
     assert rules.resolve_batch("auto", CPU, 5000, 2) == 128
     assert rules.resolve_batch("auto", CPU, 100, 2) == 64
     assert rules.resolve_batch("auto", torch.device("cuda"), 5000, 2) == 256
-    for flags, precision in (({"avx512_bf16"}, "32"), ({"amx_bf16"}, "bf16")):
-        monkeypatch.setattr(rules, "_cpu_flags", lambda flags=flags: flags)
-        assert rules.resolve_precision("auto", CPU) == precision
+    for flags, images, volumes in (("avx2", "32", "32"), ("avx512_bf16", "bf16", "32"), ("amx_bf16", "bf16", "bf16")):
+        monkeypatch.setattr(rules, "_cpu_flags", lambda flags=flags: {"sse", flags})
+        assert [rules.resolve_precision("auto", CPU, dims) for dims in (2, 3)] == [images, volumes]
     assert rules.resolve_learning_rate(None, 1e-3, 512) == pytest.approx(2e-3)
 
 
