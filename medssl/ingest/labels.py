@@ -26,8 +26,8 @@ PARTICIPANTS = "participants.tsv"
 ODD_COLUMNS = "{} columns of the label table look like ids or free text and were left out; --target takes them"
 
 SEVERAL_PATIENTS = (
-    "{} rows fit scans of more than one patient (of different institutions, or in folders of one name), and all got "
-    "the same labels: check that, or name scans by their paths"
+    "{} rows fit scans of more than one patient (of different institutions, or files without a patient in folders of "
+    "one name), and all got the same labels: check that, or name patients, or scans by their paths"
 )
 
 
@@ -110,8 +110,8 @@ def _apply(cohort: Cohort, table: Table, keys: Keys) -> dict[str, Any]:
             "AND scan IN (SELECT scan FROM scans WHERE patient_from='labels')"
         )
     notes = [ODD_COLUMNS.format(len(fitted.odd))] if fitted.odd else []
-    own = [{fitted.known.owner[s] for s in scans if fitted.known.owner[s][1] == "id"} for scans in fitted.matches]
-    if shared := sum(len(patients) > 1 for patients in own):
+    owners = [{patients.get(scan, fitted.known.owner[scan][0]) for scan in scans} for scans in fitted.matches]
+    if shared := sum(len(several) > 1 for several in owners):
         notes += [SEVERAL_PATIENTS.format(shared)]
     return {
         "rows": sum(bool(m) for m in fitted.matches),

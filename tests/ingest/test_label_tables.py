@@ -58,6 +58,19 @@ def test_an_id_of_several_institutions_is_said(tmp_path, take) -> None:
     assert len(cohort.labels("kind")) == 2 and "1 rows fit scans of more than one patient" in report.labels["note"]
 
 
+def test_a_name_of_several_folders_is_said(tmp_path, take) -> None:
+    for i, place in enumerate(("p1/T1", "p2/T1", "p3/T2")):
+        (tmp_path / "source" / place).mkdir(parents=True)
+        image = nib.Nifti1Image(dicoms.volume(seed=i).transpose(2, 1, 0), np.eye(4))
+        nib.save(image, tmp_path / "source" / place / f"v{i}.nii")
+    file = table(tmp_path / "source", "folder,kind", "T1,x", "T2,y")
+    cohort, report = take(tmp_path / "source", file=file, scan="folder", targets=["kind"])
+    assert len(cohort.labels("kind")) == 3 and "1 rows fit scans of more than one patient" in report.labels["note"]
+    file = table(tmp_path / "source", "folder,who,kind", "T1,p,x", "T2,q,y", name="who.csv")
+    _, report = take(tmp_path / "source", "known", file=file, scan="folder", patient="who", targets=["kind"])
+    assert "note" not in report.labels, "the table says that they are one patient's"
+
+
 def test_tsv_with_byte_order_mark_and_empty_values(pictures, take) -> None:
     (pictures / "labels.tsv").write_text("\ufefffile\tkind\na0\tx\na1\t\na2\tNA\nnowhere\ty\n", encoding="utf-8")
     cohort, report = take(pictures, file="labels.tsv", scan="file")
