@@ -10,6 +10,7 @@ OUT/state/                   for resuming; gone when finished
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import shutil
 import statistics
@@ -199,6 +200,7 @@ def make_fabric(precision: str) -> Fabric:
     """One device, or, under torchrun, one process of several; `precision` is `32` or `bf16`."""
     local, world = (int(os.environ.get(name, 1)) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
     kind = {"32": "32-true", "bf16": "bf16-mixed"}[precision]
+    logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)  # the plan says it in our words
     fabric = Fabric(
         accelerator=rules.this_device().type,
         devices=local,

@@ -69,6 +69,12 @@ def test_training_changes_the_weights_and_the_seed_decides_them(tmp_path):
     assert not torch.equal(weights(one)["encoder.stem.0.weight"], start["stem.0.weight"])
 
 
+def test_what_is_said_of_a_run_is_said_in_our_words(tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        run(tmp_path, steps=1, precision="bf16")
+    assert "Mixed Precision" not in caplog.text
+
+
 def test_a_finished_run_is_not_computed_again(tmp_path, monkeypatch):
     first = run(tmp_path)
     stamp = first.checkpoint.stat().st_mtime_ns
