@@ -236,13 +236,9 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_key
     tried = {name: recipes(name, arm, config.tuning) for name, arm in config.arms.items()}
     revisions = {name: code_revision(*JOB_ROOMS, *method.rooms) for name, method in methods.items()}
     jobs = []
-    cpu = torch.device("cpu")
-    precisions = {
-        name: resolve_precision("auto", cpu, plan.view(arm).spatial_dims) for name, arm in config.arms.items()
-    }
     for budget in config.budgets:
         for name, arm in config.arms.items():
-            precision = precisions[name]
+            precision = resolve_precision("auto", torch.device("cpu"), plan.view(arm).spatial_dims)
             fixed: dict[str, Any] = {
                 **common,
                 "arm": name,

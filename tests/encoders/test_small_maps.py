@@ -15,6 +15,21 @@ def both(conv: nn.Conv2d) -> tuple[nn.Conv2d, nn.Conv2d]:
     return conv, other
 
 
+def assert_same(plain: nn.Conv2d, quick: nn.Conv2d, side: int) -> torch.Tensor:
+    """Outputs and all gradients of both on the same image are equal; returns the output."""
+    found = []
+    for conv in (plain, quick):
+        x = torch.randn(
+            4, conv.in_channels, side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+        )
+        y = conv(x.requires_grad_())
+        weights = torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view(y.shape)
+        found.append([y, *torch.autograd.grad((y * weights).sum(), [x, *conv.parameters()])])
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs)
+    return y
+
+
 SHAPES = [
     (1, 1, 3, 1), (1, 2, 3, 1), (2, 1, 3, 1), (3, 2, 3, 1), (4, 2, 3, 1), (4, 2, 7, 3), (5, 2, 3, 0), (9, 1, 3, 1),
     (2, 1, (3, 1), (1, 0)),
@@ -25,14 +40,7 @@ SHAPES = [
 @pytest.mark.parametrize("bias", [True, False])
 def test_it_is_the_convolution_and_its_gradients(side, stride, kernel, padding, bias):
     plain, quick = both(nn.Conv2d(3, 5, kernel, stride, padding, bias=bias).double())
-    found = []
-    for conv in (plain, quick):
-        x = torch.randn(4, 3, side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-        y = conv(x.requires_grad_())
-        weights = torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view(y.shape)
-        found.append([y, *torch.autograd.grad((y * weights).sum(), [x, *conv.parameters()])])
-    for mine, theirs in zip(*found, strict=True):
-        torch.testing.assert_close(mine, theirs)
+    assert_same(plain, quick, side)
 
 
 DEPTHWISE = [
@@ -48,14 +56,7 @@ def test_depthwise_kernels_larger_than_the_map_have_their_gradient(monkeypatch, 
     taken = []
     overlap = small_maps.overlap
     monkeypatch.setattr(small_maps, "overlap", lambda *given: taken.append(1) or overlap(*given))
-    found = []
-    for conv in (plain, quick):
-        x = torch.randn(4, 6, side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-        y = conv(x.requires_grad_())
-        weights = torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view(y.shape)
-        found.append([y, *torch.autograd.grad((y * weights).sum(), [x, *conv.parameters()])])
-    for mine, theirs in zip(*found, strict=True):
-        torch.testing.assert_close(mine, theirs)
+    y = assert_same(plain, quick, side)
     high, wide = plain.kernel_size
     assert bool(taken) == (y.shape[2] * y.shape[3] < high * wide)
 
@@ -78,14 +79,7 @@ def test_depthwise_computes_in_32_bits_under_autocast_to_bf16(side, stride):
 @pytest.mark.parametrize("stride, kernel", [(1, 3), (2, 3), (2, 5), (3, 5)])
 def test_depthwise_pads_as_tensorflow_does_where_timm_does(side, stride, kernel):
     plain, quick = both(Conv2dSame(6, 6, kernel, stride, groups=6).double())
-    found = []
-    for conv in (plain, quick):
-        x = torch.randn(4, 6, side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-        y = conv(x.requires_grad_())
-        weights = torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view(y.shape)
-        found.append([y, *torch.autograd.grad((y * weights).sum(), [x, *conv.parameters()])])
-    for mine, theirs in zip(*found, strict=True):
-        torch.testing.assert_close(mine, theirs)
+    assert_same(plain, quick, side)
 
 
 def test_a_frozen_depthwise_kernel_has_no_gradient():
