@@ -206,8 +206,8 @@ def page(
     made |= {"table": table(rows, trials), "trials": tried(trials), "shortcuts": opened(shortcuts or [])}
     for mark, content in made.items():
         pattern = re.compile(f"(<!-- {mark} -->\n).*?(\n<!-- /{mark} -->)", re.DOTALL)
-        if not pattern.search(text):
-            raise ValueError(f"the page has no part '{mark}'")
+        if not pattern.search(text) or text.count(f"<!-- /{mark} -->") > 1:
+            raise ValueError(f"the page must have one part '{mark}'")
         text = pattern.sub(lambda found, new=content: found[1] + new + found[2], text)
     return text
 

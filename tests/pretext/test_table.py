@@ -1,5 +1,6 @@
 """The table of pretext tasks: rows are reused only for what was asked, and the page says what they say."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -63,8 +64,17 @@ def test_the_page_keeps_what_people_wrote_and_describes_every_task():
     assert shown.startswith("# Pretext tasks") and "How to read it." in shown and "### busi" in shown
     assert all(f"\n### {name}\n" in shown and task.paper in shown for name, task in tasks().items())
     assert page(shown, *arguments) == shown
-    with pytest.raises(ValueError, match="no part"):
-        page("no marks", [], {})
+    for broken in ("no marks", kept + "<!-- /table -->"):
+        with pytest.raises(ValueError, match="must have one part 'ta"):
+            page(broken, [], {})
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", *(p.name for p in (ROOT / "docs").glob("*.md"))])
+def test_no_page_says_a_thing_twice(name):
+    """A careless edit once left two copies of a whole part, which did not agree."""
+    page = ROOT / name if (ROOT / name).exists() else ROOT / "docs" / name
+    headings = re.findall(r"^## .*", page.read_text(), re.MULTILINE)
+    assert len(headings) == len(set(headings))
 
 
 def test_opened_shortcuts_are_listed_with_what_features_gained():
