@@ -31,7 +31,8 @@ def embed_all(encoder: Encoder, images: np.ndarray, batch: int | None = None) ->
     encoder.eval().to(memory_format=layout(encoder.spatial_dims))
     features = np.empty((len(images), encoder.embed_dim), np.float32)
     try:
-        with torch.inference_mode():
+        # In full 32 bits on a GPU too, so that a predictor gives the same scores there and on a CPU.
+        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             for start in range(0, len(images), batch):
                 part = torch.from_numpy(np.array(images[start : start + batch])).to(device)
                 x = (part.float() / 255).contiguous(memory_format=layout(encoder.spatial_dims))

@@ -34,6 +34,7 @@ class FourRotations(Encoder):
             std=inner.std.tolist(),
         )
         self.inner, self.patch = inner, inner.patch
+        self.to(inner.mean.device)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return self.inner(x)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medssl.cohort import Cohort
 from medssl.config import DEFAULT_STEPS, SUPERVISED, Pretraining, View
+from medssl.experiment.jobs import ON_A_GPU
 from medssl.experiment.plan import Plan
 from medssl.experiment.pretraining import pretraining_view
 from medssl.experiment.tuning import recipes, tuned_budgets
 from medssl.transfer import HANDCRAFTED, strategy
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from torch import Tensor
 
 IMAGES = 16  # that are tried, once for warmth and once for the clock
 A_JOB_S = 0.1  # of what is no training: reading, fitting a probe, evidence
@@ -65,7 +69,10 @@ def cost(plan: Plan, seeds: Mapping[str, int], processes: int) -> Cost:
         UserError: a pretraining run that cannot be done as it is asked for.
     """
     from medssl.training import dry_run
+    from medssl.training.rules import this_device
 
+    if this_device().type == "cuda":
+        processes = max(1, processes // ON_A_GPU)  # those that share one are together as fast as one alone
     config, excluded = plan.config, frozenset(plan.split.test)
     pretraining: dict[str, float] = {}
     memory = there = 0
@@ -137,27 +144,34 @@ def _whole(images: float) -> int:
 
 
 def _seconds_an_image(encoder: str, dims: int, images: np.ndarray) -> tuple[float, float]:
-    """Seconds an image of a forward pass alone, and of one with its backward pass; on one thread, as in a job."""
+    """Seconds an image of a forward pass alone, and of one with its backward pass; on one thread or a GPU, as in a
+    job."""
     import torch
 
     from medssl.encoders import create_encoder
+    from medssl.training.rules import this_device
 
-    network = create_encoder(encoder, dims, images.shape[1])
-    x = torch.from_numpy(np.array(images[:IMAGES])).float() / 255
+    network = create_encoder(encoder, dims, images.shape[1]).to(this_device())
+    x = torch.from_numpy(np.array(images[:IMAGES])).to(this_device()).float() / 255
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with torch.random.fork_rng(devices=[]), torch.inference_mode():
-            forward = _second_time(lambda: network.eval().embed(x)) / len(x)
+            forward = _second_time(lambda: network.eval().embed(x).sum()) / len(x)
         with torch.random.fork_rng(devices=[]):
-            both = _second_time(lambda: network.train().embed(x).sum().backward()) / len(x)
+            both = _second_time(lambda: _trained(network.train().embed(x).sum())) / len(x)
     finally:
         torch.set_num_threads(threads)
     return forward, both
 
 
-def _second_time(work: Any) -> float:
-    work()
+def _trained(loss: Tensor) -> Tensor:
+    loss.backward()
+    return loss.detach()
+
+
+def _second_time(work: Callable[[], Tensor]) -> float:
+    float(work())  # which waits for a GPU
     begun = time.perf_counter()
-    work()
+    float(work())
     return time.perf_counter() - begun

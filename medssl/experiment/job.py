@@ -79,7 +79,7 @@ class ArmInputs:
 @dataclass(frozen=True)
 class JobInputs:
     """Everything one job needs, small enough to be sent to another process. `recipes` are chosen from by the labeled
-    units `validation` and the `metric`; without such units the first one is taken."""
+    units `validation` and the `metric`; without such units the first one is taken. `device`: where it trains."""
 
     key: str
     experiment: str
@@ -102,6 +102,7 @@ class JobInputs:
     validation: tuple[str, ...] = ()
     metric: str = ""
     calibrate: bool = False
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,7 @@ def fit_arm(job: JobInputs) -> Fit:
         precision=job.precision,
         heads=lambda: shared.source.heads() if shared.source else {},
         others=other_labels(shared.others, target) if shared.others else None,
+        device=job.device,
     )
     methods = [strategy(shared.arm.strategy_name, shared.arm.strategy_settings | one) for one in job.recipes]
     if not job.validation:

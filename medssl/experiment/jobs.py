@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 
 from medssl.errors import MedsslError
@@ -15,32 +17,51 @@ from medssl.progress import bar, say
 from medssl.workspace import digest
 
 Outcome = tuple[str, float | None, str | None]  # key, seconds, error
+ON_A_GPU = 2  # jobs at a time: while one makes its views, the other one trains
 
 
-def run_jobs(jobs: list[Job], plan: Plan, arms: dict[tuple[str, int], ArmInputs], folder: Path, processes: int) -> None:
+def jobs_at_a_time() -> int:
+    """One a core, or two a GPU where there are any."""
+    from medssl.training.rules import devices
+
+    found = devices()
+    return os.cpu_count() or 1 if found == ["cpu"] else ON_A_GPU * len(found)
+
+
+def run_jobs(
+    jobs: list[Job],
+    plan: Plan,
+    arms: dict[tuple[str, int], ArmInputs],
+    folder: Path,
+    processes: int | None = None,
+) -> None:
     """Run those that have no evidence yet, so many at a time; the index says how each went.
 
     Args:
         jobs: all of the plan.
         arms: what the jobs of an arm share, by arm and pretraining seed.
         folder: of the experiment.
+        processes: default `jobs_at_a_time()`.
 
     Raises:
         MedsslError: some failed, after all others are done.
     """
+    from medssl.training.rules import devices
+
     results = folder / "results"
     results.mkdir(exist_ok=True)
     done = {job.key for job in jobs if (results / f"{job.key}.parquet").exists()}
     index = Index(folder)
     index.plan(jobs, done)
-    todo = [job_inputs(job, plan, arms[job.arm, job.run], results) for job in jobs if job.key not in done]
+    places = cycle(devices())
+    todo = [job_inputs(job, plan, arms[job.arm, job.run], results, next(places)) for job in jobs if job.key not in done]
     if todo:
         if plan.config.evaluate == "test":
             for looked_at in (plan.cohort, *plan.external):
                 enter(looked_at.path, plan.config.name, digest(plan.config.model_dump(mode="json")), len(todo))
         failed: list[str] = []
         with bar("Jobs", len(jobs), done=len(done)) as progress:
-            for key, seconds, error in _finished(todo, processes):
+            for key, seconds, error in _finished(todo, processes or jobs_at_a_time()):
                 index.finish(key, seconds, error)
                 if error:
                     failed.append(error)
@@ -82,8 +103,8 @@ def _finished(todo: list[JobInputs], processes: int) -> Iterator[Outcome]:
             suspects |= under_way
 
 
-def job_inputs(job: Job, plan: Plan, shared: ArmInputs, results: Path) -> JobInputs:
-    """What a worker is given for a job; its evidence goes to the folder `results`."""
+def job_inputs(job: Job, plan: Plan, shared: ArmInputs, results: Path, device: str = "cpu") -> JobInputs:
+    """What a worker is given for a job, which trains on `device`; its evidence goes to the folder `results`."""
     return JobInputs(
         key=job.key,
         experiment=plan.config.name,
@@ -106,6 +127,7 @@ def job_inputs(job: Job, plan: Plan, shared: ArmInputs, results: Path) -> JobInp
         validation=job.validation,
         metric=tuning_metric(plan.config),
         calibrate=plan.calibrated,
+        device=device,
     )
 
 

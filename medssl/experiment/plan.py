@@ -214,9 +214,7 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_key
         encoder_keys: arm -> keys of its encoders (its pretraining runs, or name and initialisation).
         samples_keys: arm -> key of its samples.
     """
-    import torch
-
-    from medssl.training.rules import resolve_precision
+    from medssl.training.rules import resolve_precision, this_device
 
     config = plan.config
     scored = plan.units.loc[is_scored(plan.units["part"], config.evaluate)]
@@ -238,7 +236,7 @@ def list_jobs(plan: Plan, encoder_keys: Mapping[str, Sequence[str]], samples_key
     jobs = []
     for budget in config.budgets:
         for name, arm in config.arms.items():
-            precision = resolve_precision("auto", torch.device("cpu"), plan.view(arm).spatial_dims)
+            precision = resolve_precision("auto", this_device(), plan.view(arm).spatial_dims)
             fixed: dict[str, Any] = {
                 **common,
                 "arm": name,

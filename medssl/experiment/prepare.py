@@ -178,9 +178,10 @@ def _features(
             embedded = HANDCRAFTED[key](samples.images)
         else:
             from medssl.encoders import embed_all
+            from medssl.training.rules import this_device
 
             say(f"Embedding {len(samples)} samples at {samples.view.size} px with {key}")
-            embedded = embed_all(source.make(seed), samples.images)
+            embedded = embed_all(source.make(seed).to(this_device()), samples.images)
         with atomic(path) as fresh, fresh.open("wb") as file:
             np.save(file, _means(embedded, unit_of, units))
     return path

@@ -89,6 +89,7 @@ def unit_heat(predictor: Predictor, cohort: Cohort, unit: str, cls: str) -> Heat
     if encoder is None:
         fix = "Choose an arm that has an encoder."
         raise UserError("this arm reads 16 x 16 raw pixels without an encoder: it has no saliency map", "", fix)
+    encoder.cpu()  # where the head is; for a few pictures that will do
     samples = cohort.samples(predictor.about.view)
     places = np.flatnonzero(samples.table[UNIT_COLUMN[predictor.about.target.unit]].to_numpy() == unit)
     if not len(places):

@@ -20,8 +20,13 @@ REFERENCE_BATCH = 128  # tasks state their learning rate at this batch
 
 
 def this_device() -> torch.device:
-    """Where networks are pretrained: the GPU where there is one."""
+    """Where networks are pretrained and embed: the GPU where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def devices() -> list[str]:
+    """Where jobs train their networks, each on one: every GPU, or else the CPU."""
+    return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"]
 
 
 def resolve_precision(asked: str, device: torch.device, spatial_dims: int) -> str:

@@ -16,8 +16,8 @@ Numbers = Tensor | np.ndarray | float
 
 
 class Head(nn.Module):
-    """What all heads share: their tensors are buffers of the names of their arguments, so that
-    `type(head)(**head.state_dict())` is the same head.
+    """What all heads share: they compute on the CPU, and their tensors are buffers of the names of their arguments, so
+    that `type(head)(**head.state_dict())` is the same head.
 
     Attributes:
         kind: its name in a file.
@@ -30,7 +30,7 @@ class Head(nn.Module):
     def __init__(self, **parts: Numbers) -> None:
         super().__init__()
         for name, value in parts.items():
-            self.register_buffer(name, torch.as_tensor(value).detach().float().clone())
+            self.register_buffer(name, torch.as_tensor(value).detach().float().cpu().clone())
 
     def standardised(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std

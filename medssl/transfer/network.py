@@ -66,15 +66,16 @@ class Group(NamedTuple):
 
 
 def labeled(problem: Problem) -> Labeled:
-    """The samples of the labeled units."""
+    """The samples of the labeled units, on the job's device."""
     samples = np.flatnonzero(np.isin(problem.unit_of, problem.train))
     truth_of = dict(zip(problem.train.tolist(), problem.truth.tolist(), strict=True))
     truth = torch.tensor([truth_of[unit] for unit in problem.unit_of[samples].tolist()])
-    return Labeled(torch.from_numpy(np.array(problem.images[samples])), truth)
+    images = torch.from_numpy(np.array(problem.images[samples]))
+    return Labeled(images.to(problem.device), truth.to(problem.device))
 
 
 def make_encoder(problem: Problem, who: str) -> Encoder:
-    """The arm's encoder as it is initialised, ready to be trained.
+    """The arm's encoder as it is initialised, on the job's device, ready to be trained.
 
     Raises:
         UserError: it shrinks these images to a single point.
@@ -82,7 +83,12 @@ def make_encoder(problem: Problem, who: str) -> Encoder:
     encoder = problem.encoder(problem.seed)
     side = problem.images.shape[-1]
     encoder.check_field("an image", side, side, who)
-    return encoder.to(memory_format=layout(encoder.spatial_dims))
+    return encoder.to(problem.device, memory_format=layout(encoder.spatial_dims))
+
+
+def linear_layer(problem: Problem, inputs: int, outputs: int) -> nn.Linear:
+    """A new layer on the job's device. Its weights are drawn on the CPU, so that they are the same on every device."""
+    return nn.Linear(inputs, outputs).to(problem.device)
 
 
 def views_of(problem: Problem, recipe: Recipe) -> Views:
@@ -106,7 +112,7 @@ def view(images: Tensor, views: Views, generator: RowGenerator, step: int, steps
 
 def autocast(problem: Problem) -> torch.autocast:
     """The precision of the forward pass."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=problem.precision == "bf16")
+    return torch.autocast(torch.device(problem.device).type, torch.bfloat16, enabled=problem.precision == "bf16")
 
 
 def supervised(problem: Problem, encoder: Encoder, head: nn.Module) -> Callable[[Batch], Tensor]:
@@ -156,7 +162,7 @@ def train(
         share = (rate or schedule)(step, steps)
         for held, group in zip(optimizer.param_groups, groups, strict=True):
             held["lr"] = recipe.learning_rate * group.scale * share
-        generator = RowGenerator(problem.seed, step, torch.arange(batch))
+        generator = RowGenerator(problem.seed, step, torch.arange(batch, device=images.device))
         x = view(images[rows].float() / 255, views, generator, step, steps)
         now = Batch(x, truth[rows], step, steps, generator)
         value = loss(now)

@@ -144,6 +144,7 @@ class Problem:
         seed: of everything random in this job.
         precision: `32` or `bf16`, of the training steps.
         others: further labels, where the arm names some.
+        device: where networks are trained, as torch names it.
     """
 
     target: TargetKind
@@ -159,3 +160,4 @@ class Problem:
     precision: str = "32"
     heads: Callable[[], Heads] = dict
     others: OtherLabels | None = None
+    device: str = "cpu"

@@ -20,7 +20,7 @@ from medssl.encoders import Encoder
 from medssl.errors import UserError
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.heads import LinearHead
-from medssl.transfer.network import Batch, make_encoder, passes
+from medssl.transfer.network import Batch, autocast, linear_layer, make_encoder, passes
 from medssl.transfer.problem import Heads, Problem, Strategy
 from medssl.transfer.recipe import Recipe
 from medssl.transfer.registry import strategy
@@ -48,7 +48,7 @@ class Unlabeled(NamedTuple):
     """Samples of the pool.
 
     Attributes:
-        images: (B, C, *spatial) float in [0, 1], as they are.
+        images: (B, C, *spatial) float in [0, 1], as they are, on the job's device like all else.
         unit: (B,) the number of each one's unit.
         generator: of these rows, which follow the labeled ones in the step's batch.
     """
@@ -76,9 +76,12 @@ class Pool:
     def draw(self, beside: Batch) -> Unlabeled:
         """The next samples, to stand beside these labeled ones."""
         rows = next(self.order)
-        images = torch.from_numpy(np.asarray(self.problem.images[self.samples[rows.numpy()]]))
-        places = len(beside.truth) + torch.arange(self.batch)
-        return Unlabeled(images.float() / 255, self.unit[rows], RowGenerator(self.problem.seed, beside.step, places))
+        device = self.problem.device
+        images = torch.from_numpy(np.asarray(self.problem.images[self.samples[rows.numpy()]])).to(device)
+        generator = RowGenerator(
+            self.problem.seed, beside.step, len(beside.truth) + torch.arange(self.batch, device=device)
+        )
+        return Unlabeled(images.float() / 255, self.unit[rows].to(device), generator)
 
 
 class Network(nn.Module):
@@ -91,12 +94,12 @@ class Network(nn.Module):
     def __init__(self, problem: Problem, who: str) -> None:
         super().__init__()
         self.encoder = make_encoder(problem, who)
-        self.head = nn.Linear(self.encoder.embed_dim, problem.target.outputs)
-        self.mixed = problem.precision == "bf16"
+        self.head = linear_layer(problem, self.encoder.embed_dim, problem.target.outputs)
+        self.precision = autocast(problem)
         self.train()
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.mixed):
+        with self.precision:
             features = self.encoder.embed(x)
         return self.head(features.float())
 

@@ -104,8 +104,9 @@ def _embedder(task: Task) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
     if task.source.encoder == PIXELS:
         return pixel_features, task.samples.images.shape[1] * 256
     from medssl.encoders import embed_all
+    from medssl.training.rules import this_device
 
-    encoder = task.source.make()
+    encoder = task.source.make().to(this_device())
     return lambda images: embed_all(encoder, images), encoder.embed_dim
 
 

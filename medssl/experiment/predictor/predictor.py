@@ -188,8 +188,9 @@ class Predictor:
         if self.fitted.encoder is None:
             return HANDCRAFTED[self.about.encoder](images)
         from medssl.encoders import embed_all
+        from medssl.training.rules import this_device
 
-        return embed_all(self.fitted.encoder, images)
+        return embed_all(self.fitted.encoder.to(this_device()), images)
 
     def _scores(self, embedded: np.ndarray, temperature: float) -> np.ndarray:
         return self.target.scores(self.fitted.logits(embedded) / np.float32(temperature))

@@ -96,6 +96,8 @@ def _inputs(
     plan: Plan, results: Results, workspace: Workspace, arm: str, budget: Budget, draw: int
 ) -> tuple[JobInputs, str | None, str]:
     """What the arm's job was given; its key, where the experiment has that job; the key of the encoder."""
+    from medssl.training.rules import devices
+
     chosen = plan.config.arms[arm]
     pretrained = {}
     if chosen.pretrain:
@@ -109,7 +111,7 @@ def _inputs(
     jobs = list_jobs(plan, {arm: [encoder]}, {arm: samples.key})
     job = next(job for job in jobs if job.budget == budget and job.draw == draw)
     recorded = set(results.jobs().loc[lambda t: t["status"] == "done", "job"])
-    inputs = job_inputs(job, plan, shared, results.evidence_folder)
+    inputs = job_inputs(job, plan, shared, results.evidence_folder, devices()[0])
     return inputs, job.key if job.key in recorded else None, encoder
 
 

@@ -95,7 +95,7 @@ class Distill(Nested):
         logits = predict(problem, self.inner.fit(problem), problem.pool)
         wanted = torch.full((int(problem.pool.max()) + 1, logits.shape[1]), torch.nan)
         wanted[problem.pool] = (torch.from_numpy(logits) / self.settings.temperature).softmax(1)
-        return wanted
+        return wanted.to(problem.device)
 
     def for_student(self, problem: Problem) -> Problem:
         """The problem with the student's encoder as the arm's."""
@@ -114,7 +114,7 @@ def imitation(logits: Tensor, wanted: Tensor, temperature: float) -> Tensor:
 def embedded(problem: Problem) -> Problem:
     """The problem with the pool's embeddings by the arm's encoder as it is, which jobs that train are not handed; other
     units have NaN."""
-    encoder = problem.encoder(problem.seed)
+    encoder = problem.encoder(problem.seed).to(problem.device)
     found = np.full((int(problem.pool.max()) + 1, encoder.embed_dim), np.nan, np.float32)
     found[problem.pool] = Fitted(nn.Identity(), encoder).embed(problem.images, problem.unit_of, problem.pool)
     return replace(problem, features=lambda: found)

@@ -13,7 +13,7 @@ from medssl.config import register
 from medssl.encoders import Encoder
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.heads import LinearHead
-from medssl.transfer.network import RATES, Group, make_encoder, supervised, train
+from medssl.transfer.network import RATES, Group, linear_layer, make_encoder, supervised, train
 from medssl.transfer.problem import Heads, Problem, Strategy
 from medssl.transfer.recipe import Recipe
 
@@ -46,7 +46,7 @@ class Finetune(Strategy):
             encoder = make_encoder(problem, "finetuning").train()
             if self.settings.freeze is not None:
                 encoder.hold(encoder.stages_to(self.settings.freeze, "strategy.freeze"))
-            head = torch.nn.Linear(encoder.embed_dim, problem.target.outputs)
+            head = linear_layer(problem, encoder.embed_dim, problem.target.outputs)
             learning = [weight for weight in encoder.parameters() if weight.requires_grad]
             train(problem, self.settings, [Group([*learning, *head.parameters()])], supervised(problem, encoder, head))
         return Fitted(LinearHead(head.weight, head.bias), encoder.eval())

@@ -57,7 +57,7 @@ class FromProjection(Strategy):
             encoder = make_encoder(problem, "finetuning").train()
             layers = first_layers(problem.heads(), self.settings.layers)
             width = next(m.out_features for m in reversed(layers) if isinstance(m, nn.Linear))
-            head = layers.append(nn.Linear(width, problem.target.outputs)).train()
+            head = layers.append(nn.Linear(width, problem.target.outputs)).to(problem.device).train()
             loss = supervised(problem, encoder, head)
             train(problem, self.settings, [Group([*encoder.parameters(), *head.parameters()])], loss)
         return Fitted(as_head(head), encoder.eval())

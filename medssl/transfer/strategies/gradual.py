@@ -14,7 +14,7 @@ from torch import Tensor
 from medssl.config import register
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.heads import LinearHead
-from medssl.transfer.network import RATES, Batch, Group, make_encoder, supervised, train
+from medssl.transfer.network import RATES, Batch, Group, linear_layer, make_encoder, supervised, train
 from medssl.transfer.problem import Problem, Strategy
 from medssl.transfer.recipe import Recipe
 
@@ -44,7 +44,7 @@ class Gradual(Strategy):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(problem.seed)
             encoder = make_encoder(problem, "finetuning").train()
-            head = torch.nn.Linear(encoder.embed_dim, problem.target.outputs)
+            head = linear_layer(problem, encoder.embed_dim, problem.target.outputs)
             stages, weights = encoder.in_stages(), dict(encoder.named_parameters())
             groups = [Group(list(head.parameters()))]
             for below, stage in enumerate(reversed(stages), start=1):

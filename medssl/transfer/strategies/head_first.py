@@ -88,12 +88,13 @@ def probe_head(problem: Problem, encoder: Encoder, penalty: float) -> ScaledLine
     some = problem.images[np.sort(chosen)]
     if not settled(encoder):
         batches = torch.from_numpy(some).split(SETTLED_BY)
-        settle_norms(encoder, ((x.float() / 255).contiguous(memory_format=layout(x.ndim - 2)) for x in batches))
+        form = layout(encoder.spatial_dims)
+        settle_norms(encoder, ((x.to(problem.device).float() / 255).contiguous(memory_format=form) for x in batches))
     looked_at = embed_all(encoder, some)
     mean, std = pool_scale(looked_at, np.arange(len(looked_at)))
-    features = (embed_all(encoder, images.numpy()) - mean) / std
-    weight, bias = problem.target.fit_linear(features, truth.numpy(), penalty * features.shape[1])
-    return ScaledLinear(weight, bias, mean, std)
+    features = (embed_all(encoder, images.cpu().numpy()) - mean) / std
+    weight, bias = problem.target.fit_linear(features, truth.cpu().numpy(), penalty * features.shape[1])
+    return ScaledLinear(weight, bias, mean, std).to(problem.device)
 
 
 STRATEGY = HeadFirst

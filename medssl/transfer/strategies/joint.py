@@ -16,13 +16,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from medssl.augment import RowGenerator
 from medssl.config import register
 from medssl.errors import UserError
 from medssl.transfer.fitted import Fitted
-from medssl.transfer.network import RATES, Batch, Group, autocast, passes, train, views_of
+from medssl.transfer.network import RATES, Batch, Group, autocast, linear_layer, passes, train, views_of
 from medssl.transfer.problem import OtherLabels, Problem, Strategy
 from medssl.transfer.recipe import Recipe
 from medssl.transfer.unlabeled import Network, seeded
@@ -62,12 +62,14 @@ class Joint(Strategy):
         target = others.target or problem.target.weighed(others.truth)
         with seeded(problem):
             network = Network(problem, "joint")
-            second = network.head if others.target is None else nn.Linear(network.head.in_features, target.outputs)
-            stream = Stream(others, settings.others, problem.seed + 1)
+            second = network.head
+            if others.target is not None:
+                second = linear_layer(problem, second.in_features, target.outputs)
+            stream = Stream(others, settings.others, problem.seed + 1, problem.device)
 
             def loss(batch: Batch) -> Tensor:
                 images, truth = stream.draw()
-                places = len(batch.truth) + torch.arange(len(truth))
+                places = len(batch.truth) + torch.arange(len(truth), device=truth.device)
                 seen = batch.view(images, views, RowGenerator(problem.seed, batch.step, places))
                 with autocast(problem):
                     features = network.encoder.embed(torch.cat([batch.images, seen]))
@@ -83,15 +85,15 @@ class Joint(Strategy):
 class Stream:
     """Batches of other labeled samples, in an order of `seed`, without end; all at once where there are fewer."""
 
-    def __init__(self, others: OtherLabels, batch: int, seed: int) -> None:
-        self.others, self.truth = others, torch.as_tensor(others.truth)
+    def __init__(self, others: OtherLabels, batch: int, seed: int, device: str) -> None:
+        self.others, self.truth, self.device = others, torch.as_tensor(others.truth), device
         self.order = passes(len(others.samples), min(batch, len(others.samples)), seed)
 
     def draw(self) -> tuple[Tensor, Tensor]:
         """images (B, C, *spatial) float in [0, 1] and encoded truth (B,) or (B, L)."""
         rows = next(self.order)
         images = np.asarray(self.others.images[self.others.samples[rows.numpy()]])
-        return torch.from_numpy(images).float() / 255, self.truth[rows]
+        return torch.from_numpy(images).to(self.device).float() / 255, self.truth[rows].to(self.device)
 
 
 STRATEGY = Joint

@@ -70,6 +70,7 @@ class S4L(Strategy):
             task = self.task(network.encoder, self.task_settings, seen, problem.modality)
             pool = Pool(problem, self.settings.unlabeled)
             task.meet(torch.arange(len(pool.unit)), pool.unit)
+            task.to(problem.device)
 
             def loss(batch: Batch) -> Tensor:
                 unlabeled = pool.draw(batch)
@@ -85,7 +86,7 @@ class S4L(Strategy):
 def puzzle(unlabeled: Unlabeled) -> Puzzle:
     """Samples of the pool as a pretext task takes them; each unit counts as a scan, an exam and a patient."""
     images, unit, generator = unlabeled
-    nowhere = torch.full((len(unit),), torch.nan)
+    nowhere = torch.full((len(unit),), torch.nan, device=unit.device)
     return Puzzle(images, unit, unit, unit, unit, position=nowhere, rows=generator.rows)
 
 

@@ -25,7 +25,7 @@ from medssl.encoders.rotated import ROTATIONS, FourRotations, rotations
 from medssl.errors import UserError
 from medssl.transfer.fitted import Fitted
 from medssl.transfer.heads import LinearHead
-from medssl.transfer.network import RATES, Batch, Group, autocast, make_encoder, train, views_of
+from medssl.transfer.network import RATES, Batch, Group, autocast, linear_layer, make_encoder, train, views_of
 from medssl.transfer.problem import Problem, Strategy
 from medssl.transfer.recipe import Recipe
 from medssl.transfer.unlabeled import need_classes, seeded
@@ -66,8 +66,8 @@ class SLA(Strategy):
         views = views_of(problem, self.settings).model_copy(update={"flip_vertical": False, "rotation": 0.0})
         with seeded(problem):
             encoder = make_encoder(problem, "sla").train()
-            joint = nn.Linear(encoder.embed_dim, classes * ROTATIONS)
-            single = nn.Linear(encoder.embed_dim, classes)
+            joint = linear_layer(problem, encoder.embed_dim, classes * ROTATIONS)
+            single = linear_layer(problem, encoder.embed_dim, classes)
 
             def loss(batch: Batch) -> Tensor:
                 with autocast(problem):
