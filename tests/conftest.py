@@ -30,3 +30,12 @@ def workspace(tmp_path):
     from medssl.workspace import Workspace
 
     return Workspace(tmp_path / "workspace")
+
+
+@pytest.fixture
+def gpu():
+    """A pretended one while the test lasts: the storages that lie on it."""
+    from pretended_gpu import pretended
+
+    with pretended() as memory:
+        yield memory

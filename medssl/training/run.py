@@ -213,8 +213,8 @@ def make_fabric(precision: str) -> Fabric:
 
 
 def steps_for(minutes: float, loop: Loop) -> int:
-    """How many steps fit into so many minutes, by a short warm measurement with a loop that is then thrown away."""
-    seconds = []
+    """How many steps fit into what a short warm measurement leaves of so many minutes; its loop is thrown away."""
+    begun, seconds = time.monotonic(), []
     for step in range(WARM_STEPS + TIMED_STEPS):
         start = time.monotonic()
         float(loop.guarded_step(step)["loss"])  # reading the loss waits for the device
@@ -222,7 +222,8 @@ def steps_for(minutes: float, loop: Loop) -> int:
     loop.feed.close()
     del loop
     gc.collect()  # what the loop kept on the device is free before the next one asks what is
-    steps = max(1, int(60 * minutes * SHARE_FOR_STEPS / statistics.median(seconds[WARM_STEPS:])))
+    left = 60 * minutes * SHARE_FOR_STEPS - (time.monotonic() - begun)
+    steps = max(1, int(left / statistics.median(seconds[WARM_STEPS:])))
     say(f"{minutes:g} minutes are {steps} steps here")
     return steps
 
