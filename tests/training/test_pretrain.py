@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -210,12 +209,14 @@ def test_a_task_of_tiles_ends_with_the_batch_statistics_of_whole_images(tmp_path
     assert norm.momentum == 0.1
 
 
-def test_the_trial_that_finds_the_steps_counts_as_well():
-    """Seven steps of .05 s go before; .95 of a twentieth of a minute hold 57 of them."""
+def test_the_trial_that_finds_the_steps_counts_as_well(monkeypatch):
+    """Seven steps of half a second go before; .95 of a minute would hold 114 of them."""
+    now = [0.0]
 
     def step(number):
-        time.sleep(0.05)
+        now[0] += 0.5
         return {"loss": torch.zeros(())}
 
+    monkeypatch.setattr("medssl.training.run.time", SimpleNamespace(monotonic=lambda: now[0]))
     loop = SimpleNamespace(guarded_step=step, feed=SimpleNamespace(close=lambda: None))
-    assert 40 <= steps_for(0.05, loop) <= 50
+    assert steps_for(1, loop) == 107
