@@ -6,10 +6,15 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from pretended_gpu import GPU, pretended
 
+from medssl.cohort import Cohort
 from medssl.errors import UserError
 from medssl.experiment import Results
 from medssl.experiment.predictor import Predictor, refit
+from medssl.experiment.saliency import unit_heat
+from medssl.training import rules
 from medssl.workspace import Workspace
 
 
@@ -29,6 +34,25 @@ def test_the_predictor_gives_the_scores_that_its_job_recorded(finished, taken, t
     truth = recorded(results, arm)
     assert len(truth) and set(found.index) == set(truth.index)
     assert found["score_rough"].reindex(truth.index).to_numpy() == pytest.approx(truth.to_numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize("arm", ["random", "scratch"])
+def test_a_gpu_gives_the_same_scores(finished, monkeypatch, tmp_path, arm):
+    """Fitted, kept, read, predicted and shown on a pretended one."""
+    results, workspace = finished
+    monkeypatch.setattr(rules, "devices", lambda: [GPU])
+    monkeypatch.setattr(rules, "this_device", lambda: torch.device(GPU))
+    cohort = Cohort.open(results.cohort_folder)
+    with pretended() as gpu:
+        predictor = refit(results, arm)
+        predictor.save(tmp_path / "taken", "A card.")
+        read = Predictor.load(tmp_path / "taken")
+        found = read.predictions(cohort, workspace).units.set_index("unit")["score_rough"]
+        assert all(weight in gpu for weight in read.fitted.encoder.parameters())
+        heat = unit_heat(read, cohort, found.index[0], "rough")
+    truth = recorded(results, arm)
+    assert found.reindex(truth.index).to_numpy() == pytest.approx(truth.to_numpy(), abs=1e-5)
+    assert heat.heat.shape == (32, 32)
 
 
 def test_another_budget_and_draw_are_another_job(finished):
