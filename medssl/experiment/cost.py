@@ -11,7 +11,6 @@ import numpy as np
 
 from medssl.cohort import Cohort
 from medssl.config import DEFAULT_STEPS, SUPERVISED, Pretraining, View
-from medssl.experiment.jobs import ON_A_GPU
 from medssl.experiment.plan import Plan
 from medssl.experiment.pretraining import pretraining_view
 from medssl.experiment.tuning import recipes, tuned_budgets
@@ -63,16 +62,13 @@ def cost(plan: Plan, seeds: Mapping[str, int], processes: int) -> Cost:
 
     Args:
         seeds: pretraining runs that arms use, and how many encoders each gives.
-        processes: jobs at a time.
+        processes: jobs at a time, of those that train on no GPU.
 
     Raises:
         UserError: a pretraining run that cannot be done as it is asked for.
     """
     from medssl.training import dry_run
-    from medssl.training.rules import this_device
 
-    if this_device().type == "cuda":
-        processes = max(1, processes // ON_A_GPU)  # those that share one are together as fast as one alone
     config, excluded = plan.config, frozenset(plan.split.test)
     pretraining: dict[str, float] = {}
     memory = there = 0
@@ -106,6 +102,8 @@ def _arm_seconds(
     name: str, plan: Plan, known: dict[tuple[str, int, int], tuple[float, float]], processes: int
 ) -> float:
     """Of one arm: its embeddings, or the training of all its jobs; trials of its recipes included."""
+    from medssl.training.rules import devices
+
     arm, draws = plan.config.arms[name], plan.config.draws
     count = draws * len(plan.config.budgets) * arm.pretrain_seeds
     tuned = draws * len(tuned_budgets(plan.held)) * arm.pretrain_seeds
@@ -136,7 +134,9 @@ def _arm_seconds(
                 learned = sum(one.images(_whole((len(chosen) - held) * each), pool) for one in tried)
                 trained += learned * both + len(tried) * held * each * forward
     scored = count * len(samples) * forward  # every job's own encoder reads the units that it is scored on
-    return plain + (arm.pretrain_seeds * trained + scored) / processes
+    gpus = [device for device in devices() if device != "cpu"]
+    side_by_side = len(gpus) or processes  # jobs that share a GPU are together as fast as one alone
+    return plain + (arm.pretrain_seeds * trained + scored) / side_by_side
 
 
 def _whole(images: float) -> int:

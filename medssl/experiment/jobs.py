@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 
@@ -20,14 +21,6 @@ Outcome = tuple[str, float | None, str | None]  # key, seconds, error
 ON_A_GPU = 2  # jobs at a time: while one makes its views, the other one trains
 
 
-def jobs_at_a_time() -> int:
-    """One a core, or two a GPU where there are any."""
-    from medssl.training.rules import devices
-
-    found = devices()
-    return os.cpu_count() or 1 if found == ["cpu"] else ON_A_GPU * len(found)
-
-
 def run_jobs(
     jobs: list[Job],
     plan: Plan,
@@ -41,31 +34,29 @@ def run_jobs(
         jobs: all of the plan.
         arms: what the jobs of an arm share, by arm and pretraining seed.
         folder: of the experiment.
-        processes: default `jobs_at_a_time()`.
+        processes: default one a core, or two a GPU for jobs that train.
 
     Raises:
         MedsslError: some failed, after all others are done.
     """
-    from medssl.training.rules import devices
-
     results = folder / "results"
     results.mkdir(exist_ok=True)
     done = {job.key for job in jobs if (results / f"{job.key}.parquet").exists()}
     index = Index(folder)
     index.plan(jobs, done)
-    places = cycle(devices())
-    todo = [job_inputs(job, plan, arms[job.arm, job.run], results, next(places)) for job in jobs if job.key not in done]
+    todo = [job_inputs(job, plan, arms[job.arm, job.run], results) for job in jobs if job.key not in done]
     if todo:
         if plan.config.evaluate == "test":
             for looked_at in (plan.cohort, *plan.external):
                 enter(looked_at.path, plan.config.name, digest(plan.config.model_dump(mode="json")), len(todo))
         failed: list[str] = []
         with bar("Jobs", len(jobs), done=len(done)) as progress:
-            for key, seconds, error in _finished(todo, processes or jobs_at_a_time()):
-                index.finish(key, seconds, error)
-                if error:
-                    failed.append(error)
-                progress.advance()
+            for some, at_a_time in _shared_out(todo):
+                for key, seconds, error in _finished(some, processes or at_a_time):
+                    index.finish(key, seconds, error)
+                    if error:
+                        failed.append(error)
+                    progress.advance()
         if failed:
             raise MedsslError(
                 f"{len(failed)} of {len(todo)} jobs failed; the first: {failed[0]}",
@@ -73,6 +64,21 @@ def run_jobs(
                 "The others are kept. Mend the cause and run the same command again: only what is missing runs.",
             )
     index.close()
+
+
+def _shared_out(todo: list[JobInputs]) -> Iterator[tuple[list[JobInputs], int]]:
+    """Jobs, and how many of them at a time. Where there are GPUs, those that train are dealt out to these in turn,
+    after all others."""
+    from medssl.training.rules import devices
+
+    found, cores = devices(), os.cpu_count() or 1
+    if found == ["cpu"]:
+        yield todo, cores
+        return
+    yield [job for job in todo if job.shared.features is not None], cores
+    training = (job for job in todo if job.shared.features is None)
+    dealt = [replace(job, device=device) for job, device in zip(training, cycle(found), strict=False)]
+    yield dealt, ON_A_GPU * len(found)
 
 
 def _finished(todo: list[JobInputs], processes: int) -> Iterator[Outcome]:
@@ -103,8 +109,8 @@ def _finished(todo: list[JobInputs], processes: int) -> Iterator[Outcome]:
             suspects |= under_way
 
 
-def job_inputs(job: Job, plan: Plan, shared: ArmInputs, results: Path, device: str = "cpu") -> JobInputs:
-    """What a worker is given for a job, which trains on `device`; its evidence goes to the folder `results`."""
+def job_inputs(job: Job, plan: Plan, shared: ArmInputs, results: Path) -> JobInputs:
+    """What a worker is given for a job; its evidence goes to the folder `results`."""
     return JobInputs(
         key=job.key,
         experiment=plan.config.name,
@@ -127,7 +133,6 @@ def job_inputs(job: Job, plan: Plan, shared: ArmInputs, results: Path, device: s
         validation=job.validation,
         metric=tuning_metric(plan.config),
         calibrate=plan.calibrated,
-        device=device,
     )
 
 

@@ -15,7 +15,7 @@ from medssl.experiment.crossfit import write_folds
 from medssl.experiment.external import joined_samples
 from medssl.experiment.index import Index
 from medssl.experiment.job import ArmInputs
-from medssl.experiment.jobs import jobs_at_a_time, run_jobs
+from medssl.experiment.jobs import run_jobs
 from medssl.experiment.labels import each_stratum
 from medssl.experiment.others import OtherData
 from medssl.experiment.plan import Plan, list_jobs, make_plan
@@ -37,7 +37,7 @@ def run(config: Experiment, workspace: Workspace | None = None, processes: int |
     Args:
         config: of `load_experiment`.
         workspace: where everything is kept.
-        processes: jobs at a time, one thread each; default: one a core, or two a GPU where there are any.
+        processes: jobs at a time, one thread each; default: one a core, or two a GPU for jobs that train.
 
     Raises:
         UserError: the config does not fit the scans (source, target, budgets, strategy), before anything is computed.
@@ -65,7 +65,7 @@ def preview(config: Experiment, workspace: Workspace | None = None) -> tuple[dic
             "budgets": tuned_budgets(plan.held),
             "fits": _fit_count(plan),
         }
-    price = cost(plan, encoder_seeds(config), jobs_at_a_time())
+    price = cost(plan, encoder_seeds(config), os.cpu_count() or 1)
     words = f"{_summary(plan)}\n{foresee_sentence(found)}\n{price}"
     return {**about, "detectable": found, "cost": price.as_json()}, words
 

@@ -111,7 +111,7 @@ def _inputs(
     jobs = list_jobs(plan, {arm: [encoder]}, {arm: samples.key})
     job = next(job for job in jobs if job.budget == budget and job.draw == draw)
     recorded = set(results.jobs().loc[lambda t: t["status"] == "done", "job"])
-    inputs = job_inputs(job, plan, shared, results.evidence_folder, devices()[0])
+    inputs = replace(job_inputs(job, plan, shared, results.evidence_folder), device=devices()[0])
     return inputs, job.key if job.key in recorded else None, encoder
 
 
