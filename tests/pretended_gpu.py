@@ -14,8 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 GPU = "cpu:0"  # torch takes it for the CPU that it is, and yet for another device than `cpu`
-WRITING = {"copy_", "index", "index_put", "index_put_", "_index_put_impl_", "set_"}  # what is first says where it lies
-CROSSING = {"_to_copy", *WRITING}  # a GPU is indexed from the CPU too
+INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_"}  # a GPU may be from the CPU, and not the other way
+WRITING = {"copy_", "set_", *INDEXED}  # what is first says where it lies
+CROSSING = {"_to_copy", *WRITING}
 
 
 class Memory:
@@ -53,7 +54,8 @@ class Operations(TorchDispatchMode):
         tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
         there = [t in self.memory for t in tensors]
         strange = [t for t, on in zip(tensors, there, strict=True) if not on and t.ndim]  # scalars may lie anywhere
-        if any(there) and strange and name not in CROSSING:
+        mixed = any(there) and strange and name not in CROSSING
+        if mixed or (name in INDEXED and any(there) and not there[0]):
             raise RuntimeError(f"{name} was given tensors on the GPU and on the CPU")
         result = function(*args, **kwargs)
         if name in WRITING or (tensors and name not in CROSSING):

@@ -16,7 +16,9 @@ def test_the_pretended_gpu_refuses_what_a_real_one_does(gpu):
     layer(x).sum().backward()
     assert all(p in gpu and p.grad in gpu for p in layer.parameters()) and torch.arange(3, device=x.device) in gpu
     assert torch.ones(2) not in gpu and layer(x).detach().cpu().numpy().shape == (4, 2)
-    for mixed in (lambda: layer(torch.ones(4, 3)), lambda: x + torch.ones(3)):
+    here, there = torch.arange(2), torch.arange(2, device=GPU)
+    assert x[here] in gpu and x[there] in gpu
+    for mixed in (lambda: layer(torch.ones(4, 3)), lambda: x + torch.ones(3), lambda: torch.ones(4)[there]):
         with pytest.raises(RuntimeError, match="on the GPU and on the CPU"):
             mixed()
     with pytest.raises(TypeError, match="numpy"):
