@@ -58,10 +58,9 @@ class Operations(TorchDispatchMode):
         if mixed or (name in INDEXED and any(there) and not there[0]):
             raise RuntimeError(f"{name} was given tensors on the GPU and on the CPU")
         result = function(*args, **kwargs)
-        if name in WRITING or (tensors and name not in CROSSING):
-            on = any(there[:1]) if name in WRITING else any(there)
-        else:  # made anew, or moved: torch itself says `cpu` where it means the place of an input
-            on = kwargs.get("device") == torch.device(GPU) or any(there) or (not tensors and self.memory.inside)
+        on = any(there) or kwargs.get("device") == torch.device(GPU) or (not tensors and self.memory.inside)
+        if name in WRITING:
+            on = there[0]
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor) and on:
                 self.memory.add(tensor)

@@ -87,15 +87,10 @@ class _Block(nn.TransformerEncoderLayer):
     (`small_vit`, one core with avx512_bf16)."""
 
     def forward(self, src: Tensor, *arguments: Any, **named: Any) -> Tensor:
-        if src.shape[1] > FEW or not _in_bf16_on_a_cpu(src):
+        if src.shape[1] > FEW or src.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):  # which is to bf16
             return super().forward(src, *arguments, **named)
         with sdpa_kernel(SDPBackend.MATH):
             return super().forward(src, *arguments, **named)
-
-
-def _in_bf16_on_a_cpu(x: Tensor) -> bool:
-    mixed = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-    return x.device.type == "cpu" and (mixed or x.dtype == torch.bfloat16)
 
 
 def positions(grid: torch.Size, width: int, device: torch.device) -> Tensor:
