@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
+from typing import NamedTuple
 
 from medssl.errors import MedsslError
 from medssl.experiment.index import Index
@@ -17,8 +18,17 @@ from medssl.experiment.tuning import recipes, tuning_metric
 from medssl.progress import bar, say
 from medssl.workspace import digest
 
-Outcome = tuple[str, float | None, str | None]  # key, seconds, error
 ON_A_GPU = 2  # jobs at a time: while one makes its views, the other one trains
+TOO_LARGE = "out of memory on {}, alone too: give its arm a smaller size, encoder or batch"
+
+
+class Outcome(NamedTuple):
+    """How a job ended. `crowded`: it found too little memory, of its GPU or of the machine."""
+
+    key: str
+    seconds: float | None = None
+    error: str | None = None
+    crowded: bool = False
 
 
 def run_jobs(
@@ -52,10 +62,10 @@ def run_jobs(
         failed: list[str] = []
         with bar("Jobs", len(jobs), done=len(done)) as progress:
             for some, at_a_time in _shared_out(todo):
-                for key, seconds, error in _finished(some, processes or at_a_time):
-                    index.finish(key, seconds, error)
-                    if error:
-                        failed.append(error)
+                for outcome in _finished(some, processes or at_a_time):
+                    index.finish(outcome.key, outcome.seconds, outcome.error)
+                    if outcome.error:
+                        failed.append(outcome.error)
                     progress.advance()
         if failed:
             raise MedsslError(
@@ -82,31 +92,39 @@ def _shared_out(todo: list[JobInputs]) -> Iterator[tuple[list[JobInputs], int]]:
 
 
 def _finished(todo: list[JobInputs], processes: int) -> Iterator[Outcome]:
-    """Jobs as they end, well or not. Where a worker is killed (by the system, for memory) those that were under way are
-    run again, one at a time, so that only a job that kills its worker when alone is given up."""
+    """Jobs as they end, well or not. One that finds too little memory is run again, alone. Where a worker is killed (by
+    the system, for memory) those that were under way are, so that only a job that kills its worker when alone is given
+    up."""
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     left = {job.key: job for job in todo}
     suspects: set[str] = set()
     while left:
+        crowded: set[str] = set()
         now = next(([job] for key, job in left.items() if key in suspects), list(left.values()))
         # One worker would be this process, which a job must not take down with it; a lone one has a second, idle.
         count = min(processes, max(2, len(now)))
         workers = Parallel(n_jobs=count, return_as="generator_unordered", batch_size=1)
         try:
             for outcome in workers(delayed(_attempt)(job) for job in now):
-                del left[outcome[0]]
+                if outcome.crowded and outcome.key not in suspects:
+                    crowded.add(outcome.key)
+                    continue
+                del left[outcome.key]
                 yield outcome
         except TerminatedWorkerError:
             under_way = {job.key for job in now if _mark(job).exists()} or {job.key for job in now}
             if len(now) == 1 and under_way <= suspects:
                 job = left.pop(now[0].key)
                 _mark(job).unlink(missing_ok=True)
-                yield job.key, None, f"{_words(job)}: its worker was killed twice, perhaps for lack of memory"
+                yield Outcome(job.key, error=f"{_words(job)}: its worker was killed twice, perhaps for lack of memory")
                 continue
             say(f"A worker was killed with {len(under_way)} job(s) under way. The others go on, these one at a time.")
             suspects |= under_way
+        if crowded:
+            say(f"{len(crowded)} job(s) found too little memory beside others. They are run again, one at a time.")
+            suspects |= crowded
 
 
 def job_inputs(job: Job, plan: Plan, shared: ArmInputs, results: Path) -> JobInputs:
@@ -137,21 +155,26 @@ def job_inputs(job: Job, plan: Plan, shared: ArmInputs, results: Path) -> JobInp
 
 
 def _attempt(job: JobInputs) -> Outcome:
-    """Run a job twice at most, so that a passing fault (memory, disk) does not cost the whole experiment. What medssl
-    itself refuses it would refuse again."""
-    error = ""
+    """Run a job twice at most, so that a passing fault (of a disk) does not cost the whole experiment. What medssl
+    itself refuses it would refuse again, and memory is no less crowded at once."""
+    import torch
+
+    error, crowded = "", False
     _mark(job).touch()
     try:
         for _ in range(2):
             try:
-                key, seconds = run_job(job)
-                return key, seconds, None
+                return Outcome(*run_job(job))
             except Exception as problem:
-                error = f"{type(problem).__name__}: {problem}"
-                if isinstance(problem, MedsslError):
+                from medssl.training.estimate import is_out_of_memory  # takes a second, which few jobs need
+
+                crowded = is_out_of_memory(problem)
+                error = TOO_LARGE.format(job.device) if crowded else f"{type(problem).__name__}: {problem}"
+                if crowded or isinstance(problem, MedsslError):
                     break
-        return job.key, None, f"{_words(job)}: {error}"
+        return Outcome(job.key, error=f"{_words(job)}: {error}", crowded=crowded)
     finally:
+        torch.cuda.empty_cache()  # else this worker keeps what its job had of a GPU from the jobs of the others
         _mark(job).unlink(missing_ok=True)
 
 

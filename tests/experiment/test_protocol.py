@@ -118,6 +118,43 @@ def test_only_the_job_that_kills_its_worker_is_given_up(tiny_config, workspace, 
             run(load_experiment(tiny_config(**raw)), workspace, processes=2)
 
 
+def test_a_job_without_memory_is_run_again_alone(tiny_config, workspace, monkeypatch, capsys):
+    """Two have no room beside another one on a GPU; one of them has none alone either."""
+    from medssl.experiment import jobs
+
+    monkeypatch.setattr(jobs, "_attempt", has_no_room)
+    arms = {"pixels": {"encoder": "pixels"}}
+    raw = {"arms": arms, "budgets": [2], "draws": 3, "pretraining": {}, "baseline": "pixels", "claim": None}
+    with pytest.raises(MedsslError, match=r"1 of 3 jobs failed.*draw 2: out of memory on cpu, alone too.*smaller size"):
+        run(load_experiment(tiny_config(**raw)), workspace, processes=2)
+    assert "2 job(s) found too little memory beside others" in capsys.readouterr().err
+    table = Results.open(workspace.experiment("tiny")).jobs().set_index("draw")
+    assert table["status"].to_dict() == {0: "done", 1: "done", 2: "failed"}
+    for draw, tries in {0: 1, 1: 2, 2: 2}.items():  # a second one in the same process would find as little
+        assert (workspace.path / f"tried_{draw}").read_text() == "." * tries
+
+
+def has_no_room(job):
+    """Draw 1 at first, draw 2 always."""
+    from unittest import mock
+
+    import torch
+
+    from medssl.experiment import jobs  # in a worker of its own, where nothing is patched
+
+    run_job, tries = jobs.run_job, job.out.parents[3] / f"tried_{job.draw}"
+
+    def crowded(job):
+        with tries.open("a") as file:
+            file.write(".")
+        if job.draw == 2 or (job.draw == 1 and tries.read_text() == "."):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+        return run_job(job)
+
+    with mock.patch.object(jobs, "run_job", crowded):
+        return jobs._attempt(job)
+
+
 def kills_its_worker_late(job):
     if job.draw == 1:
         time.sleep(1)
