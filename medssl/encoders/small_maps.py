@@ -2,7 +2,9 @@
 
 The last stages of a ResNet see a 64-pixel image as 2 x 2 places. There oneDNN's convolution in bf16 takes five times as
 long as the product of the gathered neighbours with the weights (512 channels, batch 256, forward and backward: 108 ms
-against 22 ms on two cores with AMX), and on a 1 x 1 map with stride 2 its gradient is whatever lay in the memory.
+against 22 ms on two cores with AMX), and on a 1 x 1 map with stride 2 its gradient is whatever lay in the memory. Up to
+some 36 places it is the gradient of the weights alone that takes too long (256 channels, 4 x 4 places, batch 32, one
+core with AMX: 4.9 ms, by the product 1.7 ms; the other two 0.9 ms each).
 
 Where a depthwise kernel is larger than the map, as in the last stages of an EfficientNet, oneDNN finds the gradient of
 the weights by a matrix product for each channel: 40 ms for 1,152 kernels of 5 x 5 on 2 x 2 places (batch 32, one core
@@ -22,26 +24,56 @@ import torch.nn.functional as F
 from timm.layers import Conv2dSame, pad_same
 from torch import Tensor, nn
 
-FEW = 4  # places of the output; from 16 on the convolution is the faster one
+FEW = 4  # places of the output; from 16 on the convolution is the faster one,
+SOME = 36  # and from 64 on also for the gradient of the weights
 
 
 class SmallMapConv2d(nn.Conv2d):
     """`nn.Conv2d`, by another way on a CPU where its output has few places; the same weights under the same names."""
 
     def forward(self, x: Tensor) -> Tensor:
-        rows, columns = out_size(self, x, 0), out_size(self, x, 1)
-        if x.device.type != "cpu" or rows * columns > FEW:
+        places = out_size(self, x, 0) * out_size(self, x, 1)
+        learns = self.weight.requires_grad and torch.is_grad_enabled()
+        if x.device.type != "cpu" or places > (SOME if learns and _is_bf16(x) else FEW):
             return super().forward(x)
-        (high, wide), (down, right) = self.kernel_size, self.stride
-        above, left = (int(p) for p in self.padding)  # never a word: see speed_up_small_maps
-        padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, left, left, above, above))
-        around = [
-            padded[:, i : i + down * (rows - 1) + 1 : down, j : j + right * (columns - 1) + 1 : right]
-            for i in range(high)
-            for j in range(wide)
-        ]
+        if places > FEW:
+            y = self._conv_forward(x, self.weight.detach(), self.bias)
+            return GatheredGradient.apply(y, x.detach(), self.weight, self)
         weight = self.weight.permute(0, 2, 3, 1).flatten(1)  # in channels_last no copy
-        return F.linear(torch.cat(around, -1), weight, self.bias).permute(0, 3, 1, 2)
+        return F.linear(neighbours(self, x), weight, self.bias).permute(0, 3, 1, 2)
+
+
+def neighbours(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """(B, rows, columns, high * wide * C): what the kernel sees at each place of the output."""
+    rows, columns = out_size(conv, x, 0), out_size(conv, x, 1)
+    (high, wide), (down, right) = conv.kernel_size, conv.stride
+    above, left = (int(p) for p in conv.padding)  # never a word: see speed_up_small_maps
+    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, left, left, above, above))
+    around = [
+        padded[:, i : i + down * (rows - 1) + 1 : down, j : j + right * (columns - 1) + 1 : right]
+        for i in range(high)
+        for j in range(wide)
+    ]
+    return torch.cat(around, -1)
+
+
+class GatheredGradient(torch.autograd.Function):
+    """Hands on y, the output of a convolution of x, and gives its weight (O, C, high, wide) the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, x: Tensor, weight: Tensor, conv: nn.Conv2d) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.conv = conv
+        return y.view_as(y)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor, None]:
+        (x,), conv = ctx.saved_tensors, ctx.conv
+        seen = neighbours(conv, x.to(gradient.dtype)).flatten(0, 2)
+        found = gradient.permute(0, 2, 3, 1).flatten(0, 2).t() @ seen
+        shape = (conv.out_channels, *conv.kernel_size, conv.in_channels)
+        return gradient, None, found.view(shape).permute(0, 3, 1, 2).to(conv.weight.dtype), None
 
 
 class DepthwiseConv2d(nn.Conv2d):
@@ -103,6 +135,11 @@ def overlap(inputs: int, outputs: int, stride: int, offset: int) -> tuple[slice,
     reads input r * stride + offset, where there is one."""
     first, last = max(0, -(offset // stride)), min(outputs - 1, (inputs - 1 - offset) // stride)
     return slice(first * stride + offset, last * stride + offset + 1, stride), slice(first, last + 1)
+
+
+def _is_bf16(x: Tensor) -> bool:
+    """Whether a convolution of x computes in bf16."""
+    return x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
 
 
 def out_size(conv: nn.Conv2d, x: Tensor, axis: int) -> int:

@@ -246,7 +246,10 @@ def one_thread() -> None:
     import torch
     from joblib.externals.loky import process_executor
 
+    from medssl.encoders.memory import keep_memory
+
     torch.set_num_threads(1)
+    keep_memory()
     process_executor._MAX_MEMORY_LEAK_SIZE = 2_000_000_000
 
 

@@ -43,6 +43,45 @@ def test_it_is_the_convolution_and_its_gradients(side, stride, kernel, padding, 
     assert_same(plain, quick, side)
 
 
+GATHERED = [(3, 1, 3, 1), (6, 1, 3, 1), (8, 2, 3, 1), (11, 2, 3, 1), (9, 3, 5, 2), (5, 2, 1, 0), (5, 1, (3, 1), (1, 0))]
+
+
+@pytest.mark.parametrize("side, stride, kernel, padding", GATHERED)
+@pytest.mark.parametrize("bias", [True, False])
+def test_weights_have_their_gradient_by_a_product_on_maps_of_some_places(
+    monkeypatch, side, stride, kernel, padding, bias
+):
+    plain = nn.Conv2d(3, 5, kernel, stride, padding, bias=bias).double()
+    quick = SmallMapConv2d(3, 5, kernel, stride, padding, bias=bias).double()
+    quick.load_state_dict(plain.state_dict())
+    taken, neighbours = [], small_maps.neighbours
+    monkeypatch.setattr(small_maps, "neighbours", lambda *given: taken.append(1) or neighbours(*given))
+    assert_same(plain, quick, side)
+    assert not taken, "in 32 bits the convolution is as quick"
+    monkeypatch.setattr(small_maps, "_is_bf16", lambda x: True)
+    y = assert_same(plain, quick, side)
+    assert small_maps.FEW < y.shape[2] * y.shape[3] <= small_maps.SOME and len(taken) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gathered_gradients_under_autocast(dtype):
+    """Float or bf16 images; weights keep their precision, held ones have no gradient, nor has anything without grad."""
+    conv = SmallMapConv2d(16, 32, 3, padding=1, bias=False)
+    x = torch.randn(8, 16, 4, 4, generator=torch.Generator().manual_seed(0)).to(dtype)
+    exact = torch.autograd.grad(nn.functional.conv2d(x.float(), conv.weight, padding=1).square().mean(), [conv.weight])
+    with torch.autocast("cpu", torch.bfloat16):
+        y = conv(x)
+        found = torch.autograd.grad(y.float().square().mean(), [conv.weight])
+    assert y.dtype == torch.bfloat16 and found[0].dtype == torch.float32
+    assert (found[0] - exact[0]).norm() < 0.01 * exact[0].norm()
+    with torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad():
+            assert not conv(x).requires_grad
+        conv.requires_grad_(False)
+        conv(x.requires_grad_()).float().square().mean().backward()
+    assert x.grad is not None and conv.weight.grad is None
+
+
 DEPTHWISE = [
     (1, 1, 3, 1), (2, 1, 3, 1), (2, 1, 5, 2), (3, 1, 5, 2), (4, 1, 5, 2), (4, 2, 5, 2), (5, 2, 5, 2), (7, 2, 5, 0),
     (7, 3, 5, 1), (3, 1, 7, 3), (2, 1, (1, 3), (0, 1)), (3, 1, (5, 1), (2, 0)),
