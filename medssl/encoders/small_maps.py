@@ -64,7 +64,8 @@ class GatheredGradient(torch.autograd.Function):
     def forward(ctx: Any, y: Tensor, x: Tensor, weight: Tensor, conv: nn.Conv2d) -> Tensor:
         ctx.save_for_backward(x)
         ctx.conv = conv
-        return y.view_as(y)
+        ctx.mark_dirty(y)  # and no view of it, which nothing in place may follow
+        return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -110,7 +111,8 @@ class KernelGradient(torch.autograd.Function):
     def forward(ctx: Any, y: Tensor, x: Tensor, weight: Tensor, conv: DepthwiseConv2d) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.stride, ctx.padding = conv.stride, conv.padding
-        return y.view_as(y)
+        ctx.mark_dirty(y)  # and no view of it, which nothing in place may follow
+        return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable

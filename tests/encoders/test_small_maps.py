@@ -82,6 +82,18 @@ def test_gathered_gradients_under_autocast(dtype):
     assert x.grad is not None and conv.weight.grad is None
 
 
+@pytest.mark.parametrize("groups, side", [(1, 5), (4, 2)])
+def test_what_follows_may_work_in_place(monkeypatch, groups, side):
+    monkeypatch.setattr(small_maps, "_is_bf16", lambda x: True)
+    plain, quick = both(nn.Conv2d(4, 4, 3, padding=1, groups=groups, bias=False))
+    x, found = torch.randn(2, 4, side, side, generator=torch.Generator().manual_seed(0)), []
+    for conv in (plain, quick):
+        y = torch.relu_(conv(x.clone().requires_grad_()))
+        found.append([y, *torch.autograd.grad(y.square().sum(), [conv.weight])])
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
 DEPTHWISE = [
     (1, 1, 3, 1), (2, 1, 3, 1), (2, 1, 5, 2), (3, 1, 5, 2), (4, 1, 5, 2), (4, 2, 5, 2), (5, 2, 5, 2), (7, 2, 5, 0),
     (7, 3, 5, 1), (3, 1, 7, 3), (2, 1, (1, 3), (0, 1)), (3, 1, (5, 1), (2, 0)),
