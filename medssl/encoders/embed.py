@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from medssl.encoders.base import Encoder
+from medssl.encoders.memory import keep_memory
 
 
 def layout(spatial_dims: int) -> torch.memory_format:
@@ -24,6 +25,7 @@ def embed_all(encoder: Encoder, images: np.ndarray, batch: int | None = None) ->
     Returns:
         (N, D) float32.
     """
+    keep_memory()
     pixels = int(np.prod(images.shape[2:]))
     batch = batch or max(8, min(512, 2**19 // pixels))
     device = encoder.mean.device
