@@ -27,7 +27,9 @@ from medssl.training.gradients import parts_work
 Work = Callable[[Fabric, PretextTask, Batch], None]
 ROWS = 8  # images that are tried
 PER_WEIGHT = 16  # bytes: float32 weight and gradient, and two moments of AdamW; a momentum copy has the weight alone
-SPARE = 1.25  # for buffers of the libraries
+# Times what tensors need at least: freed memory lies in pieces that the next tensors do not fit into, in more of them in
+# bf16 on a CPU (`benchmarks/pretext_memory.py`). Pages of its own for each tensor waste nothing and cost half the speed.
+SPARE, SPARE_BF16 = 1.25, 1.5
 IDLE = 0.01  # share of an encoder's weights that a task may leave untrained, such as a last norm
 SHARE = 0.6  # of the device's whole memory, for `batch: auto`
 
@@ -39,15 +41,17 @@ class Estimate:
         fixed: bytes that no batch changes: weights, gradients, moments, resident samples.
         per_image: bytes an image adds where most is held: views, what the backward pass needs, what a layer works on.
         seconds_per_image: forward and backward, with views, of a small batch after a first one.
+        spare: times as many bytes as that are taken.
     """
 
     fixed: int
     per_image: int
     seconds_per_image: float
+    spare: float = SPARE
 
     def memory(self, images: int) -> int:
         """Bytes at this many images at once."""
-        return int(SPARE * (self.fixed + images * self.per_image))
+        return int(self.spare * (self.fixed + images * self.per_image))
 
     def fitting(self, memory: float, most: int, least: int) -> int:
         """The largest power of two up to `most`, at least `least`, whose batch fits into so many bytes."""
@@ -79,7 +83,9 @@ def estimate(fabric: Fabric, task: PretextTask, batch: Batch, resident: int) -> 
     _refuse_idle_weights(trial)
     fixed = sum(PER_WEIGHT * p.numel() if p.requires_grad else p.nbytes for p in trial.parameters())
     fixed += sum(buffer.nbytes for buffer in trial.buffers()) + resident
-    return Estimate(fixed, each, seconds / rows)
+    with fabric.autocast():
+        narrow = fabric.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    return Estimate(fixed, each, seconds / rows, SPARE_BF16 if narrow else SPARE)
 
 
 def _refuse_idle_weights(task: PretextTask) -> None:
