@@ -30,7 +30,7 @@ PER_WEIGHT = 16  # bytes: float32 weight and gradient, and two moments of AdamW;
 # Times what tensors need at least: freed memory lies in pieces that the next tensors do not fit into, in more of them
 # in bf16 on a CPU (`benchmarks/pretext_memory.py`). Pages of its own for each tensor waste nothing and cost half the
 # speed.
-SPARE, SPARE_BF16 = 1.25, 1.5
+SPARE, SPARE_BF16 = 1.25, 1.6
 IDLE = 0.01  # share of an encoder's weights that a task may leave untrained, such as a last norm
 SHARE = 0.6  # of the device's whole memory, for `batch: auto`
 
