@@ -11,6 +11,7 @@ from one to the next, so the median counts, and all three stand beside it.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import platform
 import statistics
@@ -43,6 +44,7 @@ def measure(task: str, workspace: Workspace) -> dict[str, int]:
     options = {"settings": place.settings, "modality": about["modality"], "encoder": encoder_of(kind)}
     with tempfile.TemporaryDirectory() as folder:
         fit(samples, task, out=Path(folder) / "small", batch=max(8, kind.least_batch), steps=1, **options)
+        gc.collect()  # the small run's samples and weights lie in circles
         before = psutil.Process().memory_info().rss
         Path("/proc/self/clear_refs").write_text("5")  # the peak counts anew
         fit(samples, task, out=Path(folder) / "whole", batch=BATCH, steps=2, **options)

@@ -26,11 +26,10 @@ from medssl.training.gradients import parts_work
 
 Work = Callable[[Fabric, PretextTask, Batch], None]
 ROWS = 8  # images that are tried
-PER_WEIGHT = 16  # bytes: float32 weight and gradient, and two moments of AdamW; a momentum copy has the weight alone
-# Times what tensors need at least: freed memory lies in pieces that the next tensors do not fit into, in more of them
-# in bf16 on a CPU (`benchmarks/pretext_memory.py`). Pages of its own for each tensor waste nothing and cost half the
-# speed.
-SPARE, SPARE_BF16 = 1.25, 1.6
+PER_WEIGHT = 12  # bytes: float32 weight and two moments of AdamW; gradients come and go with every step
+# Times what tensors need: freed memory lies in pieces that the next tensors do not fit into, in more of them in bf16 on
+# a CPU (`benchmarks/pretext_memory.py`). Pages of its own for each tensor waste nothing and cost half the speed.
+SPARE, SPARE_BF16 = 1.2, 1.5
 IDLE = 0.01  # share of an encoder's weights that a task may leave untrained, such as a last norm
 SHARE = 0.6  # of the device's whole memory, for `batch: auto`
 
@@ -39,20 +38,21 @@ SHARE = 0.6  # of the device's whole memory, for `batch: auto`
 class Estimate:
     """
     Attributes:
-        fixed: bytes that no batch changes: weights, gradients, moments, resident samples.
-        per_image: bytes an image adds where most is held: views, what the backward pass needs, what a layer works on.
+        fixed: bytes that no batch changes: weights, moments, resident samples.
+        held: bytes that are held beside them at one moment of a step or another, (whatever the batch, for each image).
+            Which moment takes most depends on the batch: of a few images it may be the one where gradients are whole.
         seconds_per_image: forward and backward, with views, of a small batch after a first one.
         spare: times as many bytes as that are taken.
     """
 
     fixed: int
-    per_image: int
+    held: tuple[tuple[int, int], ...]
     seconds_per_image: float
     spare: float = SPARE
 
     def memory(self, images: int) -> int:
         """Bytes at this many images at once."""
-        return int(self.spare * (self.fixed + images * self.per_image))
+        return int(self.spare * (self.fixed + max(always + images * each for always, each in self.held)))
 
     def fitting(self, memory: float, most: int, least: int) -> int:
         """The largest power of two up to `most`, at least `least`, whose batch fits into so many bytes."""
@@ -74,19 +74,15 @@ def estimate(fabric: Fabric, task: PretextTask, batch: Batch, resident: int) -> 
     trial.train()
     few = max(trial.least_batch, min(ROWS, len(batch.rows) // 2))
     rows = min(2 * few, len(batch.rows))
-    for parameter in trial.parameters():  # are there in every step but the first
-        parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
     work = [_pass] if task.sees_wholes else [_pass, _settling]
-    each = max(_each(fabric, trial, batch, few, rows, one) for one in work)
-    for parameter in trial.encoder.parameters():
-        parameter.grad = None
+    held = frozenset[tuple[int, int]]().union(*(_held(fabric, trial, batch, few, rows, one) for one in work))
     seconds = _seconds(fabric, trial, batch, rows)
     _refuse_idle_weights(trial)
     fixed = sum(PER_WEIGHT * p.numel() if p.requires_grad else p.nbytes for p in trial.parameters())
     fixed += sum(buffer.nbytes for buffer in trial.buffers()) + resident
     with fabric.autocast():
         narrow = fabric.device.type == "cpu" and torch.is_autocast_enabled("cpu")
-    return Estimate(fixed, each, seconds / rows, SPARE_BF16 if narrow else SPARE)
+    return Estimate(fixed, tuple(sorted(held)), seconds / rows, SPARE_BF16 if narrow else SPARE)
 
 
 def _refuse_idle_weights(task: PretextTask) -> None:
@@ -146,25 +142,31 @@ def gib(size: float) -> str:
 
 
 class Held(TorchDispatchMode):
-    """The most bytes that were held at once by tensors made while this is on, in forward and backward passes."""
+    """Bytes that are held after each operation while this is on, in forward and backward passes.
 
-    def __init__(self, known: Iterable[Tensor]) -> None:
+    Args:
+        there: tensors that are held from the beginning, and count.
+        apart: tensors that are counted elsewhere.
+    """
+
+    def __init__(self, there: Iterable[Tensor], apart: Iterable[Tensor]) -> None:
         super().__init__()
-        self.now = self.most = 0
-        self.known = {x.untyped_storage()._cdata for x in known}
+        self.known = {x.untyped_storage()._cdata for x in (*there, *apart)}
+        self.now = sum(x.nbytes for x in there)
+        self.after: list[int] = []
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
         result = function(*arguments, **(named or {}))
         for x in tree_leaves(result):
             if isinstance(x, Tensor):
                 self._count(x.untyped_storage())
+        self.after.append(self.now)
         return result
 
     def _count(self, storage: torch.UntypedStorage) -> None:
         if storage._cdata not in self.known:  # views share the storage of what they view
             self.known.add(storage._cdata)
             self.now += storage.nbytes()
-            self.most = max(self.most, self.now)
             weakref.finalize(storage, self._gone, storage._cdata, storage.nbytes()).atexit = False
 
     def _gone(self, place: int, size: int) -> None:
@@ -172,19 +174,28 @@ class Held(TorchDispatchMode):
         self.now -= size
 
 
-def _each(fabric: Fabric, task: PretextTask, batch: Batch, few: int, rows: int, work: Work) -> int:
-    """Bytes that an image adds to this work where it takes most."""
-    less, more = (_most(fabric, task, batch, count, work) for count in (few, rows))
-    return max(0, more - less) // max(1, rows - few) if rows > few else more // rows
+def _held(
+    fabric: Fabric, task: PretextTask, batch: Batch, few: int, rows: int, work: Work
+) -> frozenset[tuple[int, int]]:
+    """Bytes that this work holds after each of its operations: (whatever the batch, for each image)."""
+    if rows == few:
+        return frozenset({(0, max(_after(fabric, task, batch, rows, work)) // rows)})
+    less, more = (_after(fabric, task, batch, count, work) for count in (few, rows))
+    if len(less) != len(more):  # operations that the draws of a batch decide
+        less, more = [max(less)], [max(more)]
+    each = [(more - less) // (rows - few) for less, more in zip(less, more, strict=True)]
+    return frozenset((at - few * by, by) for at, by in zip(less, each, strict=True))
 
 
-def _most(fabric: Fabric, task: PretextTask, batch: Batch, rows: int, work: Work) -> int:
-    """Bytes that so many images take where they take most."""
-    few = batch.part(slice(0, rows))
-    known = [*task.parameters(), *(p.grad for p in task.parameters() if p.grad is not None), *task.buffers()]
-    with Held([*known, *vars(few).values()]) as held:
-        work(fabric, task, few)
-    return held.most
+def _after(fabric: Fabric, task: PretextTask, batch: Batch, rows: int, work: Work) -> list[int]:
+    """Bytes held after each operation of this work on so many images."""
+    part = batch.part(slice(0, rows))
+    if work is _pass:
+        task.zero_grad()  # as a step begins; those of the last one are there while batch norms settle
+    gradients = [p.grad for p in task.parameters() if p.grad is not None]
+    with Held([*vars(part).values(), *gradients], [*task.parameters(), *task.buffers()]) as held:
+        work(fabric, task, part)
+    return held.after
 
 
 def _seconds(fabric: Fabric, task: PretextTask, batch: Batch, rows: int) -> float:

@@ -66,7 +66,7 @@ def test_a_batch_in_parts_has_the_gradients_of_the_whole(name, parts):
 def test_every_task_in_parts_is_the_whole_or_is_refused(name):
     """Also what an out-of-memory error advises: parts only where they are the same mathematics."""
     task = make(name, size=64)
-    guess = Estimate(fixed=0, per_image=2**30, seconds_per_image=1)
+    guess = Estimate(fixed=0, held=((0, 2**30),), seconds_per_image=1)
     advice = str(out_of_memory(guess, task, ROWS, 1, free=8 * 2**30))
     assert "set batch=4 " in advice
     kind, two_steps = type(task), type(task).inputs is not PretextTask.inputs

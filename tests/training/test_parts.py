@@ -162,8 +162,8 @@ def test_auto_follows_hardware_and_pool(monkeypatch):
 def test_auto_halves_the_batch_until_it_fits():
     assert rules.resolve_batch("auto", CPU, 5000, 2, fitting=lambda most: min(most, 32)) == 32
     assert rules.resolve_batch("auto", CPU, 5000, 4, 2, fitting=lambda most: min(most, 16)) == 32
-    guess = Estimate(fixed=100, per_image=10, seconds_per_image=0.1)
-    assert guess.fitting(1.25 * (100 + 640), 128, 2) == 64 and guess.fitting(0, 128, 2) == 2
+    guess = Estimate(fixed=100, held=((0, 10),), seconds_per_image=0.1)
+    assert guess.fitting(guess.spare * (100 + 640), 128, 2) == 64 and guess.fitting(0, 128, 2) == 2
 
 
 def test_large_batches_take_lars():

@@ -17,7 +17,7 @@ from medssl.training import feed as feed_module
 from medssl.training import fit
 from medssl.training import loop as loop_module
 from medssl.training import plan as plan_module
-from medssl.training.estimate import Estimate, is_out_of_memory, out_of_memory
+from medssl.training.estimate import Estimate, Held, is_out_of_memory, out_of_memory
 from medssl.training.plan import Request
 from medssl.training.run import make_fabric
 from medssl.training.sampling import people
@@ -26,6 +26,11 @@ from medssl.training.state import states
 
 def request_of(data=None, task="simclr", **engine):
     return Request(data or samples(), task, {}, frozenset(), "", engine, make_fabric)
+
+
+def an_image(guess):
+    """Bytes that one more image takes."""
+    return (guess.memory(129) - guess.memory(128)) / guess.spare
 
 
 def test_a_plan_says_memory_and_time_and_trains_nothing():
@@ -40,7 +45,7 @@ def test_a_plan_says_memory_and_time_and_trains_nothing():
 
 def test_memory_grows_with_the_batch_and_what_an_image_needs_is_right():
     one, other = (request_of(samples(size=s), batch=16).guess for s in (64, 128))
-    assert 3 < other.per_image / one.per_image < 5 and one.fixed == other.fixed - (128**2 - 64**2) * 48
+    assert 3 < an_image(other) / an_image(one) < 5 and one.fixed == other.fixed - (128**2 - 64**2) * 48
     # bytes between two sizes of a batch are counted anew, by hand
     task, kept = request_of().fresh_task().train(), {}
     batch = loop_module.Feed(
@@ -54,19 +59,34 @@ def test_memory_grows_with_the_batch_and_what_an_image_needs_is_right():
     with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x), torch.autocast("cpu", torch.bfloat16):
         loss, _ = task(batch, RowGenerator(0, 0, batch.rows))
     del loss
-    assert 0.3 < 32 * request_of(precision="bf16").guess.per_image / sum(kept.values()) < 3
+    assert 0.3 < 32 * an_image(request_of(precision="bf16").guess) / sum(kept.values()) < 3
 
 
 def test_a_task_on_tiles_also_needs_the_memory_of_whole_images(monkeypatch):
     """Its last pass settles batch norms on whole images, larger than its tiles."""
     large = samples(size=128)
-    settled = request_of(large, "relative_patch").guess.per_image
+    settled = request_of(large, "relative_patch").guess
     monkeypatch.setattr(RelativePatch, "sees_wholes", True)
-    assert settled > 1.2 * request_of(large, "relative_patch").guess.per_image
+    assert an_image(settled) > 1.2 * an_image(request_of(large, "relative_patch").guess)
+
+
+@pytest.mark.parametrize("name", ["barlow_twins", "inpainting", "relative_patch", "byol"])
+def test_what_a_large_batch_holds_is_told_from_two_small_ones(name, monkeypatch):
+    """Of a few small images the gradients take most, and of 48 the maps: a slope between two maxima would not do."""
+    monkeypatch.setattr(RelativePatch, "sees_wholes", True)
+    request = request_of(samples(size=48), name, batch=48, precision="32")
+    task, guess = request.fresh_task().train(), request.guess
+    task.to(memory_format=torch.channels_last)
+    data, place = request.samples, torch.device("cpu")
+    batch = loop_module.Feed(data.images, data.table, request.keep, request.sampling(48), place, workers=0)(0)
+    with Held(vars(batch).values(), [*task.parameters(), *task.buffers()]) as held:
+        task(batch, RowGenerator(0, 0, batch.rows))[0].backward()
+    expected = guess.memory(48) / guess.spare - guess.fixed
+    assert expected == pytest.approx(max(held.after), rel=0.03)
 
 
 def test_out_of_memory_says_what_to_lower_and_by_how_much(tmp_path, monkeypatch):
-    guess = Estimate(fixed=2**30, per_image=2**26, seconds_per_image=1)
+    guess = Estimate(fixed=2**30, held=((0, 2**26),), seconds_per_image=1)
     task = request_of(encoder="small_gn").task
     error = out_of_memory(guess, task, batch=128, parts=1, free=8 * 2**30)
     assert "batch=64" in str(error) and "accumulate=2" in str(error) and "GiB" in str(error)
