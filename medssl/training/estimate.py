@@ -147,12 +147,16 @@ class Held(TorchDispatchMode):
     Args:
         there: tensors that are held from the beginning, and count.
         apart: tensors that are counted elsewhere.
+
+    Attributes:
+        operations, after: torch's functions in their order, and the bytes after each.
     """
 
     def __init__(self, there: Iterable[Tensor], apart: Iterable[Tensor]) -> None:
         super().__init__()
         self.known = {x.untyped_storage()._cdata for x in (*there, *apart)}
         self.now = sum(x.nbytes for x in there)
+        self.operations: list[Any] = []
         self.after: list[int] = []
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
@@ -160,6 +164,7 @@ class Held(TorchDispatchMode):
         for x in tree_leaves(result):
             if isinstance(x, Tensor):
                 self._count(x.untyped_storage())
+        self.operations.append(function)
         self.after.append(self.now)
         return result
 
@@ -179,23 +184,24 @@ def _held(
 ) -> frozenset[tuple[int, int]]:
     """Bytes that this work holds after each of its operations: (whatever the batch, for each image)."""
     if rows == few:
-        return frozenset({(0, max(_after(fabric, task, batch, rows, work)) // rows)})
-    less, more = (_after(fabric, task, batch, count, work) for count in (few, rows))
-    if len(less) != len(more):  # operations that the draws of a batch decide
-        less, more = [max(less)], [max(more)]
-    each = [(more - less) // (rows - few) for less, more in zip(less, more, strict=True)]
-    return frozenset((at - few * by, by) for at, by in zip(less, each, strict=True))
+        return frozenset({(0, max(_watched(fabric, task, batch, rows, work).after) // rows)})
+    less, more = (_watched(fabric, task, batch, count, work) for count in (few, rows))
+    after = list(zip(less.after, more.after, strict=False))
+    if less.operations != more.operations:  # some are decided by the draws of a batch
+        after = [(max(less.after), max(more.after))]
+    each = [(at, (later - at) // (rows - few)) for at, later in after]
+    return frozenset((at - few * by, by) for at, by in each)
 
 
-def _after(fabric: Fabric, task: PretextTask, batch: Batch, rows: int, work: Work) -> list[int]:
-    """Bytes held after each operation of this work on so many images."""
+def _watched(fabric: Fabric, task: PretextTask, batch: Batch, rows: int, work: Work) -> Held:
+    """This work on so many images, watched."""
     part = batch.part(slice(0, rows))
     if work is _pass:
         task.zero_grad()  # as a step begins; those of the last one are there while batch norms settle
     gradients = [p.grad for p in task.parameters() if p.grad is not None]
     with Held([*vars(part).values(), *gradients], [*task.parameters(), *task.buffers()]) as held:
         work(fabric, task, part)
-    return held.after
+    return held
 
 
 def _seconds(fabric: Fabric, task: PretextTask, batch: Batch, rows: int) -> float:
