@@ -6,7 +6,7 @@ import copy
 import math
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,7 +152,7 @@ class Held(TorchDispatchMode):
         operations, after: torch's functions in their order, and the bytes after each.
     """
 
-    def __init__(self, there: Iterable[Tensor], apart: Iterable[Tensor]) -> None:
+    def __init__(self, there: Collection[Tensor], apart: Collection[Tensor]) -> None:
         super().__init__()
         self.known = {x.untyped_storage()._cdata for x in (*there, *apart)}
         self.now = sum(x.nbytes for x in there)
